@@ -1,0 +1,111 @@
+//! What an agent may ask of the program that orchestrates it, through its door.
+//!
+//! The door serves it as `POST /aedile/v1/call` with an [`AgentRequest`] as JSON; the answer is an [`AgentReply`].
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{AgentName, CommitId, IncarnationId, MailId, RunId, TaskId, TaskKey};
+
+/// Who speaks through a door. The listener is the identity; nothing in a request can change it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DoorIdentity {
+    /// The run.
+    pub run: RunId,
+    /// The task.
+    pub task: TaskId,
+    /// The task's key in the tasks file; also the name of its branch in the workspace.
+    pub key: TaskKey,
+    /// The agent.
+    pub agent: AgentName,
+    /// Its present life.
+    pub incarnation: IncarnationId,
+}
+
+/// What is asked.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "method", rename_all = "snake_case", deny_unknown_fields)]
+pub enum AgentRequest {
+    /// The task: title, prompt, scope, state.
+    TaskInfo {},
+    /// Work is submitted: `refs/heads/aedile/<key>` of the workspace is at this commit.
+    Submit {
+        /// The commit.
+        commit: CommitId,
+        /// What was done, in a few lines.
+        summary: String,
+        /// Changed paths outside the scope that were left out.
+        left_out: Vec<String>,
+    },
+    /// Sends mail to an agent of the same run, or to `person`.
+    MailSend {
+        /// Agent name or `person`.
+        to: String,
+        /// One line.
+        subject: String,
+        /// The text.
+        body: String,
+    },
+    /// Takes unread mail. What is taken is acknowledged by the next call with `ack`.
+    MailRead {
+        /// Mail taken before, now acknowledged.
+        #[serde(default)]
+        ack: Vec<MailId>,
+    },
+}
+
+/// One piece of mail as an agent or a person sees it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct MailText {
+    /// Its id.
+    pub id: MailId,
+    /// Agent name or `person`.
+    pub from: String,
+    /// One line.
+    pub subject: String,
+    /// The text.
+    pub body: String,
+}
+
+/// The answer.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "snake_case")]
+pub enum AgentReply {
+    /// The task.
+    Task {
+        /// Its key.
+        key: TaskKey,
+        /// Title.
+        title: String,
+        /// Prompt.
+        prompt: String,
+        /// Scope globs.
+        scope: Vec<String>,
+        /// The agent's own name.
+        agent: AgentName,
+        /// The other agents of the run, to whom mail can be sent.
+        agents: Vec<String>,
+    },
+    /// It was done; a sentence for the agent.
+    Done {
+        /// The sentence.
+        message: String,
+    },
+    /// Mail.
+    Mail {
+        /// Unread mail, oldest first.
+        mail: Vec<MailText>,
+    },
+    /// It was refused; a sentence for the agent that says why and what to do.
+    Refused {
+        /// The sentence.
+        message: String,
+    },
+}
+
+/// Answers agents. Implemented by the orchestrator; a door holds one.
+#[async_trait]
+pub trait AgentApi: Send + Sync {
+    /// Answers one request.
+    async fn call(&self, who: &DoorIdentity, request: AgentRequest) -> AgentReply;
+}

@@ -1,0 +1,490 @@
+//! The effect of each event on the views: one pure function for every store.
+
+use serde::de::DeserializeOwned;
+
+use crate::event::{Envelope, Event, TaskOutcome};
+use crate::ids::{ChangeId, MailId, RunId, SpendId, TaskId};
+use crate::machine::{
+    AgentState, ChangeState, ChangeStep, Illegal, RunState, RunStep, TaskState, TaskStep, change_step, run_step, task_step,
+};
+use crate::money::{MicroUsd, Usage};
+use crate::store::StoreError;
+use crate::view::{
+    AgentView, ChangeView, CostView, GatedTree, Intent, MailView, ProjectView, RunView, SpendView, TaskView, View, ViewKind,
+};
+
+/// The views inside one transaction of a store.
+pub trait ViewTx {
+    /// Returns a document.
+    fn get(&mut self, kind: ViewKind, key: &str) -> Result<Option<String>, StoreError>;
+    /// Writes a document; a new key goes behind all others of its kind.
+    fn put(&mut self, kind: ViewKind, key: &str, run: Option<RunId>, document: &str) -> Result<(), StoreError>;
+    /// Removes a document.
+    fn remove(&mut self, kind: ViewKind, key: &str) -> Result<(), StoreError>;
+}
+
+/// Applies one event. An error means that the event must not be appended and the transaction is undone.
+///
+/// # Errors
+/// `StoreError::Illegal` when a state machine refuses the step, or what [`ViewTx`] answers.
+pub fn apply(envelope: &Envelope, tx: &mut dyn ViewTx) -> Result<(), StoreError> {
+    let mut at = At { envelope, tx };
+    match &envelope.event {
+        Event::ProjectAdded { project, root } => at.put(&project.to_string(), None, &ProjectView { project: *project, root: root.clone() }),
+        Event::RunStarted { .. }
+        | Event::RunStopRequested { .. }
+        | Event::RunStopped { .. }
+        | Event::RunResumed { .. }
+        | Event::RunEnded { .. } => apply_run(&mut at),
+        Event::TaskOpened { .. }
+        | Event::TaskReady { .. }
+        | Event::TaskClaimed { .. }
+        | Event::FinishedWithoutSubmit { .. }
+        | Event::TaskWaits { .. }
+        | Event::TaskRetried { .. }
+        | Event::TaskCancelRequested { .. }
+        | Event::TaskClosed { .. } => apply_task(&mut at),
+        Event::WorkspaceReady { .. }
+        | Event::BoxReady { .. }
+        | Event::AgentStarted { .. }
+        | Event::TurnStarted { .. }
+        | Event::TurnEnded { .. }
+        | Event::SnapshotTaken { .. }
+        | Event::AgentEnded { .. } => apply_agent(&mut at),
+        Event::ChangeSubmitted { .. }
+        | Event::ChangeImported { .. }
+        | Event::Gated { .. }
+        | Event::LandIntended { .. }
+        | Event::Landed { .. }
+        | Event::LandAbandoned { .. }
+        | Event::ChangeReturned { .. } => apply_change(&mut at),
+        // Evidence only: it moves no state.
+        Event::TierTried { change, .. } | Event::GatePassed { change, .. } | Event::GateFailed { change, .. } => {
+            at.change(*change).map(drop)
+        }
+        Event::MailSent { .. } | Event::MailClaimed { .. } | Event::MailAcked { .. } => apply_mail(&mut at),
+        Event::SpendReserved { .. } | Event::SpendSettled { .. } => apply_spend(&mut at),
+    }
+}
+
+struct At<'a> {
+    envelope: &'a Envelope,
+    tx: &'a mut dyn ViewTx,
+}
+
+impl At<'_> {
+    fn step(&self) -> &'static str {
+        self.envelope.event.name()
+    }
+
+    fn illegal(&self, noun: &'static str, id: impl ToString, state: impl ToString, why: &str) -> StoreError {
+        StoreError::Illegal(Illegal { noun, id: id.to_string(), state: state.to_string(), step: self.step(), why: why.to_owned() })
+    }
+
+    fn get<T: View + DeserializeOwned>(&mut self, noun: &'static str, key: &str) -> Result<T, StoreError> {
+        let text = self.tx.get(T::KIND, key)?.ok_or_else(|| self.illegal(noun, key, "unknown", "there is no such id"))?;
+        serde_json::from_str(&text)
+            .map_err(|error| StoreError::Damaged { place: format!("view {} {key}", T::KIND.as_str()), problem: error.to_string() })
+    }
+
+    fn put<T: View>(&mut self, key: &str, run: Option<RunId>, document: &T) -> Result<(), StoreError> {
+        let text = serde_json::to_string(document).map_err(|error| StoreError::Backend(error.to_string()))?;
+        self.tx.put(T::KIND, key, run, &text)
+    }
+
+    fn is_new(&mut self, kind: ViewKind, noun: &'static str, key: &str) -> Result<(), StoreError> {
+        match self.tx.get(kind, key)? {
+            None => Ok(()),
+            Some(_) => Err(self.illegal(noun, key, "known", "the id is taken")),
+        }
+    }
+
+    fn run(&mut self, run: RunId) -> Result<RunView, StoreError> {
+        self.get("run", &run.to_string())
+    }
+
+    fn task(&mut self, task: TaskId) -> Result<TaskView, StoreError> {
+        self.get("task", &task.to_string())
+    }
+
+    fn change(&mut self, change: ChangeId) -> Result<ChangeView, StoreError> {
+        self.get("change", &change.to_string())
+    }
+
+    fn put_task(&mut self, task: &TaskView) -> Result<(), StoreError> {
+        self.put(&task.task.to_string(), Some(task.run), task)
+    }
+
+    fn put_change(&mut self, change: &ChangeView) -> Result<(), StoreError> {
+        self.put(&change.change.to_string(), Some(change.run), change)
+    }
+
+    fn step_task(&mut self, task: &mut TaskView, step: TaskStep) -> Result<(), StoreError> {
+        task.state = task_step(task.state, step).map_err(|why| self.illegal("task", &task.spec.key, task.state, why))?;
+        task.since = self.envelope.at;
+        Ok(())
+    }
+
+    fn step_change(&mut self, change: &mut ChangeView, step: ChangeStep) -> Result<(), StoreError> {
+        change.state = change_step(change.state, step).map_err(|why| self.illegal("change", change.change, change.state, why))?;
+        change.since = self.envelope.at;
+        Ok(())
+    }
+}
+
+fn apply_run(at: &mut At<'_>) -> Result<(), StoreError> {
+    if let Event::RunStarted { run, project, root, goal, target, landing_ref, base, slots, rules } = &at.envelope.event {
+        at.is_new(ViewKind::Run, "run", &run.to_string())?;
+        let view = RunView {
+            run: *run,
+            project: *project,
+            root: root.clone(),
+            goal: goal.clone(),
+            target: target.clone(),
+            landing_ref: landing_ref.clone(),
+            base: base.clone(),
+            tip: base.clone(),
+            slots: *slots,
+            rules: rules.clone(),
+            state: RunState::Running,
+            stop_now: false,
+            started: at.envelope.at,
+            since: at.envelope.at,
+            first: at.envelope.position,
+        };
+        return at.put(&run.to_string(), Some(*run), &view);
+    }
+    let (run, step) = match &at.envelope.event {
+        Event::RunStopRequested { run, .. } => (*run, RunStep::RequestStop),
+        Event::RunStopped { run } => (*run, RunStep::Stop),
+        Event::RunResumed { run, .. } => (*run, RunStep::Resume),
+        Event::RunEnded { run, .. } => (*run, RunStep::End),
+        _ => return Ok(()),
+    };
+    let mut view = at.run(run)?;
+    view.state = run_step(view.state, step).map_err(|why| at.illegal("run", run, view.state, why))?;
+    view.since = at.envelope.at;
+    view.stop_now = match &at.envelope.event {
+        Event::RunStopRequested { now, .. } => view.stop_now || *now,
+        _ => false,
+    };
+    at.put(&run.to_string(), Some(run), &view)
+}
+
+fn open_task(at: &mut At<'_>) -> Result<(), StoreError> {
+    let Event::TaskOpened { run, task, spec } = &at.envelope.event else { return Ok(()) };
+    at.is_new(ViewKind::Task, "task", &task.to_string())?;
+    at.run(*run)?;
+    let view = TaskView {
+        task: *task,
+        run: *run,
+        spec: spec.clone(),
+        state: TaskState::Open,
+        since: at.envelope.at,
+        why: None,
+        agent: None,
+        incarnation: None,
+        fence: 0,
+        attempt: 0,
+        workspace: None,
+        base: None,
+        conflicts: Vec::new(),
+        session: None,
+        turn: 0,
+        restarts: 0,
+        change: None,
+        returns: 0,
+        returned: None,
+        evidence: None,
+        snapshot: None,
+        landed: None,
+        cancel_requested: false,
+    };
+    at.put_task(&view)
+}
+
+fn apply_task(at: &mut At<'_>) -> Result<(), StoreError> {
+    let (task, step) = match &at.envelope.event {
+        Event::TaskReady { task } => (*task, TaskStep::Ready),
+        Event::TaskClaimed { .. } => return claim_task(at),
+        Event::FinishedWithoutSubmit { task } => (*task, TaskStep::NoSubmit),
+        Event::TaskWaits { task, .. } => (*task, TaskStep::Wait),
+        Event::TaskRetried { task } => (*task, TaskStep::Retry),
+        Event::TaskClosed { task, outcome } => (
+            *task,
+            match outcome {
+                TaskOutcome::Landed { .. } => TaskStep::Land,
+                TaskOutcome::Failed { .. } => TaskStep::Fail,
+                TaskOutcome::Cancelled => TaskStep::Cancel,
+            },
+        ),
+        Event::TaskCancelRequested { task } => {
+            let mut view = at.task(*task)?;
+            if view.state.is_closed() {
+                return Err(at.illegal("task", &view.spec.key, view.state, "it is closed"));
+            }
+            view.cancel_requested = true;
+            return at.put_task(&view);
+        }
+        _ => return open_task(at),
+    };
+    let mut view = at.task(task)?;
+    at.step_task(&mut view, step)?;
+    view.why = match &at.envelope.event {
+        Event::TaskWaits { why, .. } | Event::TaskClosed { outcome: TaskOutcome::Failed { why }, .. } => Some(why.clone()),
+        Event::FinishedWithoutSubmit { .. } => Some("the agent ended its turn twice without submitting".to_owned()),
+        _ => None,
+    };
+    if step == TaskStep::Retry {
+        (view.returns, view.restarts) = (0, 0);
+    }
+    if let Event::TaskClosed { outcome: TaskOutcome::Landed { commit }, .. } = &at.envelope.event {
+        landed_is_the_changes(at, &view, commit)?;
+        view.landed = Some(commit.clone());
+    }
+    at.put_task(&view)
+}
+
+/// A task may only be closed as landed with the commit that its change landed as.
+fn landed_is_the_changes(at: &mut At<'_>, task: &TaskView, commit: &crate::ids::CommitId) -> Result<(), StoreError> {
+    let change = task.change.map(|change| at.change(change)).transpose()?;
+    match change {
+        Some(change) if change.landed.as_ref() == Some(commit) => Ok(()),
+        _ => Err(at.illegal("task", &task.spec.key, task.state, "its change has not landed as that commit")),
+    }
+}
+
+fn claim_task(at: &mut At<'_>) -> Result<(), StoreError> {
+    let Event::TaskClaimed { task, agent, incarnation, fence, attempt } = &at.envelope.event else { return Ok(()) };
+    let mut view = at.task(*task)?;
+    let step = TaskStep::Claim { fence: *fence, last: view.fence };
+    at.step_task(&mut view, step)?;
+    (view.agent, view.incarnation, view.fence, view.attempt) = (Some(agent.clone()), Some(*incarnation), *fence, *attempt);
+    at.put_task(&view)?;
+    let key = agent_key(view.run, agent.as_str());
+    let worker = AgentView {
+        agent: agent.clone(),
+        run: view.run,
+        task: *task,
+        key: view.spec.key.to_string(),
+        incarnation: *incarnation,
+        state: AgentState::Starting,
+        since: at.envelope.at,
+        process: None,
+        turn: view.turn,
+        ended: None,
+    };
+    at.put(&key, Some(view.run), &worker)
+}
+
+/// Returns the key of an agent's view.
+pub fn agent_key(run: RunId, agent: &str) -> String {
+    format!("{run}/{agent}")
+}
+
+fn apply_agent(at: &mut At<'_>) -> Result<(), StoreError> {
+    let task = match &at.envelope.event {
+        Event::WorkspaceReady { task, .. }
+        | Event::BoxReady { task, .. }
+        | Event::AgentStarted { task, .. }
+        | Event::TurnStarted { task, .. }
+        | Event::TurnEnded { task, .. }
+        | Event::SnapshotTaken { task, .. }
+        | Event::AgentEnded { task, .. } => *task,
+        _ => return Ok(()),
+    };
+    let mut view = at.task(task)?;
+    match &at.envelope.event {
+        Event::WorkspaceReady { path, base, attempt, conflicts, .. } => {
+            (view.workspace, view.base, view.attempt) = (Some(path.clone()), Some(base.clone()), *attempt);
+            view.conflicts.clone_from(conflicts);
+        }
+        Event::AgentStarted { session, .. } => view.session = Some(session.clone()),
+        Event::TurnStarted { turn, .. } => view.turn = *turn,
+        Event::SnapshotTaken { commit, .. } => view.snapshot = Some(commit.clone()),
+        Event::AgentEnded { failed: true, .. } => view.restarts += 1,
+        _ => {}
+    }
+    at.put_task(&view)?;
+    let named = match &at.envelope.event {
+        Event::BoxReady { incarnation, .. }
+        | Event::AgentStarted { incarnation, .. }
+        | Event::TurnStarted { incarnation, .. }
+        | Event::TurnEnded { incarnation, .. }
+        | Event::AgentEnded { incarnation, .. } => *incarnation,
+        _ => return Ok(()),
+    };
+    let Some(name) = &view.agent else { return Err(at.illegal("task", &view.spec.key, view.state, "no agent has claimed it")) };
+    let key = agent_key(view.run, name.as_str());
+    let mut agent: AgentView = at.get("agent", &key)?;
+    if agent.incarnation != named {
+        // A late word from an earlier life changes nothing of the present one.
+        return Ok(());
+    }
+    if agent.state == AgentState::Ended {
+        return Err(at.illegal("agent", name, agent.state, "its process has ended"));
+    }
+    match &at.envelope.event {
+        Event::BoxReady { pid, pid_start, .. } => agent.process = Some((*pid, *pid_start)),
+        Event::AgentStarted { .. } | Event::TurnEnded { .. } => agent.state = AgentState::BetweenTurns,
+        Event::TurnStarted { turn, .. } => (agent.state, agent.turn) = (AgentState::InTurn, *turn),
+        Event::AgentEnded { why, .. } => (agent.state, agent.process, agent.ended) = (AgentState::Ended, None, Some(why.clone())),
+        _ => {}
+    }
+    agent.since = at.envelope.at;
+    at.put(&key, Some(view.run), &agent)
+}
+
+fn submit_change(at: &mut At<'_>) -> Result<(), StoreError> {
+    let Event::ChangeSubmitted { change, run, task, agent, workspace, base, commit, summary, .. } = &at.envelope.event else {
+        return Ok(());
+    };
+    at.is_new(ViewKind::Change, "change", &change.to_string())?;
+    let mut owner = at.task(*task)?;
+    at.step_task(&mut owner, TaskStep::Submit)?;
+    (owner.change, owner.restarts) = (Some(*change), 0);
+    at.put_task(&owner)?;
+    let view = ChangeView {
+        change: *change,
+        run: *run,
+        task: *task,
+        agent: agent.clone(),
+        state: ChangeState::Submitted,
+        since: at.envelope.at,
+        workspace: workspace.clone(),
+        base: base.clone(),
+        commit: commit.clone(),
+        summary: summary.clone(),
+        gated: None,
+        intent: None,
+        landed: None,
+        returned: None,
+        evidence: None,
+    };
+    at.put_change(&view)
+}
+
+fn apply_change(at: &mut At<'_>) -> Result<(), StoreError> {
+    let (change, step) = match &at.envelope.event {
+        Event::ChangeImported { change, .. } => (*change, ChangeStep::Import),
+        Event::Gated { change, .. } => (*change, ChangeStep::Gate),
+        Event::LandIntended { change, old, tree, .. } => {
+            let view = at.change(*change)?;
+            let same = view.gated.is_some_and(|gated| gated.tree == *tree && gated.onto == *old);
+            (*change, ChangeStep::Intend { same })
+        }
+        Event::Landed { change, new, old, .. } => {
+            let view = at.change(*change)?;
+            let same = view.intent.is_some_and(|intent| intent.new == *new && intent.old == *old);
+            (*change, ChangeStep::Land { same })
+        }
+        Event::LandAbandoned { change, .. } => (*change, ChangeStep::Abandon),
+        Event::ChangeReturned { change, .. } => (*change, ChangeStep::Return),
+        _ => return submit_change(at),
+    };
+    let mut view = at.change(change)?;
+    at.step_change(&mut view, step)?;
+    match &at.envelope.event {
+        Event::Gated { tree, onto, gates, .. } => {
+            view.gated = Some(GatedTree { tree: tree.clone(), onto: onto.clone(), gates: gates.clone() })
+        }
+        Event::LandIntended { landing_ref, old, new, .. } => {
+            view.intent = Some(Intent { landing_ref: landing_ref.clone(), old: old.clone(), new: new.clone() })
+        }
+        Event::LandAbandoned { .. } => (view.intent, view.gated) = (None, None),
+        Event::Landed { new, .. } => {
+            (view.landed, view.intent) = (Some(new.clone()), None);
+            let mut run = at.run(view.run)?;
+            run.tip = new.clone();
+            at.put(&view.run.to_string(), Some(view.run), &run)?;
+        }
+        Event::ChangeReturned { reason, evidence, .. } => {
+            (view.returned, view.evidence) = (Some(reason.clone()), evidence.clone());
+            return_task(at, &view)?;
+        }
+        _ => {}
+    }
+    at.put_change(&view)
+}
+
+fn return_task(at: &mut At<'_>, change: &ChangeView) -> Result<(), StoreError> {
+    let mut owner = at.task(change.task)?;
+    // A task that was cancelled or failed meanwhile stays so.
+    if owner.state == TaskState::Submitted {
+        at.step_task(&mut owner, TaskStep::Return)?;
+        owner.returns += 1;
+    }
+    (owner.returned, owner.evidence) = (change.returned.clone(), change.evidence.clone());
+    at.put_task(&owner)
+}
+
+fn apply_mail(at: &mut At<'_>) -> Result<(), StoreError> {
+    let taken = |at: &mut At<'_>, mail: MailId| at.get::<MailView>("mail", &mail.to_string());
+    let view = match &at.envelope.event {
+        Event::MailSent { mail, run, from, to, subject, body } => {
+            at.is_new(ViewKind::Mail, "mail", &mail.to_string())?;
+            MailView {
+                mail: *mail,
+                run: *run,
+                from: from.clone(),
+                to: to.clone(),
+                subject: subject.clone(),
+                body: body.clone(),
+                sent: at.envelope.at,
+                claimed_by: None,
+                acked: false,
+            }
+        }
+        Event::MailClaimed { mail, by } => {
+            let view = taken(at, *mail)?;
+            if view.acked {
+                return Err(at.illegal("mail", mail, "acknowledged", "it was taken in already"));
+            }
+            MailView { claimed_by: Some(by.clone()), ..view }
+        }
+        Event::MailAcked { mail } => MailView { acked: true, ..taken(at, *mail)? },
+        _ => return Ok(()),
+    };
+    at.put(&view.mail.to_string(), Some(view.run), &view)
+}
+
+fn apply_spend(at: &mut At<'_>) -> Result<(), StoreError> {
+    match &at.envelope.event {
+        Event::SpendReserved { spend, run, task, agent, model, tokens, usd } => {
+            at.is_new(ViewKind::Spend, "spend", &spend.to_string())?;
+            let view =
+                SpendView { spend: *spend, run: *run, task: *task, agent: agent.clone(), model: model.clone(), tokens: *tokens, usd: *usd };
+            at.put(&spend.to_string(), Some(*run), &view)
+        }
+        Event::SpendSettled { spend, usage, usd, estimated } => settle(at, *spend, *usage, *usd, *estimated),
+        _ => Ok(()),
+    }
+}
+
+fn settle(at: &mut At<'_>, spend: SpendId, usage: Usage, usd: MicroUsd, estimated: bool) -> Result<(), StoreError> {
+    let held: SpendView = at.get("spend", &spend.to_string())?;
+    at.tx.remove(ViewKind::Spend, &spend.to_string())?;
+    let key = format!("{}/{}/{}", held.task, held.agent, held.model);
+    let mut cost = match at.tx.get(ViewKind::Cost, &key)? {
+        Some(_) => at.get::<CostView>("cost", &key)?,
+        None => CostView {
+            run: held.run,
+            task: held.task,
+            agent: held.agent.clone(),
+            model: held.model.clone(),
+            requests: 0,
+            estimated: 0,
+            usage: Usage::default(),
+            estimated_tokens: 0,
+            usd: MicroUsd(0),
+        },
+    };
+    cost.requests += 1;
+    cost.usage = cost.usage.plus(&usage);
+    cost.usd = cost.usd.plus(usd);
+    if estimated {
+        cost.estimated += 1;
+        cost.estimated_tokens = cost.estimated_tokens.saturating_add(held.tokens.saturating_sub(usage.total()));
+    }
+    at.put(&key, Some(held.run), &cost)
+}

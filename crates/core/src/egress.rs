@@ -1,0 +1,66 @@
+//! Egress: the only way out of a box is a door that somebody holds.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use crate::agent_api::{AgentApi, DoorIdentity};
+use crate::clock::Timestamp;
+use crate::model::ModelRef;
+use crate::money::{Budget, MicroUsd, Usage};
+
+/// What one door allows.
+#[derive(Clone)]
+pub struct DoorGrant {
+    /// Who speaks through it.
+    pub who: DoorIdentity,
+    /// The model that it may use. The model's name in requests must be this one.
+    pub model: ModelRef,
+    /// Written turns, when the provider is `script`.
+    pub script: Option<serde_json::Value>,
+    /// Budget of the agent in this incarnation.
+    pub agent_budget: Budget,
+    /// Budget of the task over all its agents.
+    pub task_budget: Budget,
+    /// Budget of the run, shared by all its doors.
+    pub run_budget: Budget,
+    /// Answers the agent's own API.
+    pub api: Arc<dyn AgentApi>,
+}
+
+/// Why a door was not opened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("cannot open the door of {agent}: {message}")]
+pub struct EgressError {
+    /// The agent.
+    pub agent: String,
+    /// What is wrong and which setting mends it (a missing key, an unknown provider).
+    pub message: String,
+}
+
+/// What flowed through a door so far.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct DoorActivity {
+    /// When the last byte of a model's answer passed.
+    pub last_flow: Option<Timestamp>,
+    /// Requests that are under way.
+    pub in_flight: u32,
+    /// Used so far.
+    pub usage: Usage,
+    /// Spent so far.
+    pub spent: MicroUsd,
+}
+
+/// Opens doors. Dropping the returned door closes it and ends its connections.
+pub trait Egress: Send + Sync {
+    /// Serves the listener under the grant.
+    ///
+    /// # Errors
+    /// [`EgressError`]; the listener is closed then.
+    fn open_door(&self, listener: OwnedFd, grant: DoorGrant) -> Result<Box<dyn Door>, EgressError>;
+}
+
+/// An open door.
+pub trait Door: Send + Sync {
+    /// What flowed so far.
+    fn activity(&self) -> DoorActivity;
+}

@@ -1,0 +1,277 @@
+//! The closed list of events. The log of these is the truth; everything else is rebuilt from it.
+
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+use crate::clock::Timestamp;
+use crate::ids::{
+    AgentName, BlobId, ChangeId, CommitId, IncarnationId, MailId, ProjectId, RefName, RunId, SessionId, SpendId, TaskId, TreeId,
+};
+use crate::model::ModelRef;
+use crate::money::{MicroUsd, Usage};
+use crate::project::ProjectRules;
+use crate::runtime::TurnStop;
+use crate::task::TaskSpec;
+
+/// The place of an event in the log, from 1. A reader that has seen `n` asks for what comes after `n`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Position(pub u64);
+
+/// An event in the log.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Envelope {
+    /// Its place.
+    pub position: Position,
+    /// When it was appended.
+    pub at: Timestamp,
+    /// The version of this kind of event.
+    pub version: u16,
+    /// The run that it belongs to.
+    pub run: Option<RunId>,
+    /// What happened.
+    pub event: Event,
+}
+
+/// How a merge tier ended.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "snake_case")]
+pub enum TierOutcome {
+    /// It gave a tree.
+    Merged {
+        /// The tree.
+        tree: TreeId,
+    },
+    /// It found conflicts.
+    Conflict {
+        /// The paths.
+        paths: Vec<String>,
+    },
+    /// It does not apply here.
+    Declined {
+        /// Why.
+        why: String,
+    },
+}
+
+/// Why a change goes back to its agent or to a person.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "reason", rename_all = "snake_case")]
+pub enum ReturnReason {
+    /// It does not merge with the target.
+    Conflict {
+        /// The paths.
+        paths: Vec<String>,
+    },
+    /// A gate was red on the merged tree.
+    Gate {
+        /// The gate.
+        gate: String,
+    },
+    /// It changes paths that it may not change.
+    Scope {
+        /// Path and rule, one line each.
+        violations: Vec<String>,
+    },
+    /// It changes protected paths and the run does not allow that.
+    Protected {
+        /// The paths.
+        paths: Vec<String>,
+    },
+    /// It could not be imported.
+    Import {
+        /// What git or the quarantine said.
+        message: String,
+    },
+    /// It changes nothing against the target.
+    Empty,
+}
+
+/// How a task ended.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum TaskOutcome {
+    /// Its change landed.
+    Landed {
+        /// The commit on the target.
+        commit: CommitId,
+    },
+    /// It failed for good.
+    Failed {
+        /// Why, in one sentence.
+        why: String,
+    },
+    /// A person cancelled it.
+    Cancelled,
+}
+
+/// Everything that can happen. Adding a field raises the version of its event; nothing is ever removed.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+#[expect(
+    missing_docs,
+    reason = "the fields are ids and values named after the nouns of this crate; each variant says what they mean together"
+)]
+pub enum Event {
+    /// A repository is known from now on.
+    ProjectAdded { project: ProjectId, root: PathBuf },
+    /// A run begins. `base` is the target's commit then; `landing_ref` is the ref that landings move; `slots` agents work at once at most.
+    RunStarted {
+        run: RunId,
+        project: ProjectId,
+        root: PathBuf,
+        goal: String,
+        target: String,
+        landing_ref: RefName,
+        base: CommitId,
+        slots: u32,
+        rules: ProjectRules,
+    },
+    /// A person wants the run to stop: after the present turns, or (`now`) at once.
+    RunStopRequested { run: RunId, now: bool },
+    /// The run has stopped with tasks left.
+    RunStopped { run: RunId },
+    /// A worker goes on with a run that was stopped or whose worker died.
+    RunResumed { run: RunId, worker: String },
+    /// Every task of the run is closed, or waits for a person and nothing else can go on.
+    RunEnded { run: RunId, landed: u32, failed: u32 },
+
+    /// A task exists.
+    TaskOpened { run: RunId, task: TaskId, spec: TaskSpec },
+    /// Nothing holds the task back any more.
+    TaskReady { task: TaskId },
+    /// An agent has claimed the task. `attempt` counts workspaces, from 1.
+    TaskClaimed { task: TaskId, agent: AgentName, incarnation: IncarnationId, fence: u64, attempt: u32 },
+    /// Its private workspace is complete. `target` is the target's commit that it contains; `conflicts` are paths that carry markers.
+    WorkspaceReady { task: TaskId, attempt: u32, path: PathBuf, base: CommitId, conflicts: Vec<String> },
+    /// Its box and door are made; `grants` names what the box may do, never a value.
+    BoxReady { task: TaskId, incarnation: IncarnationId, pid: u32, pid_start: u64, grants: Vec<String> },
+    /// The runtime answers in its box. `prompt` is the hash of the first prompt of this incarnation.
+    AgentStarted { task: TaskId, agent: AgentName, incarnation: IncarnationId, session: SessionId, prompt: BlobId },
+    /// A turn begins.
+    TurnStarted { task: TaskId, incarnation: IncarnationId, turn: u32 },
+    /// A turn has ended.
+    TurnEnded { task: TaskId, incarnation: IncarnationId, turn: u32, stop: TurnStop, detail: Option<String>, transcript: Option<BlobId> },
+    /// The workspace is saved where the agent cannot reach. `oversized` files are recorded by name and hash only.
+    SnapshotTaken { task: TaskId, turn: u32, commit: CommitId, oversized: Vec<String> },
+    /// The agent's process has ended; `why` is for people. `failed`: it died or broke before it had a result.
+    AgentEnded { task: TaskId, agent: AgentName, incarnation: IncarnationId, why: String, failed: bool },
+    /// The agent ended its turn twice without submitting.
+    FinishedWithoutSubmit { task: TaskId },
+    /// The task waits until a person decides.
+    TaskWaits { task: TaskId, why: String },
+    /// A person wants the task to be tried again.
+    TaskRetried { task: TaskId },
+    /// A person no longer wants the task.
+    TaskCancelRequested { task: TaskId },
+    /// The task has ended.
+    TaskClosed { task: TaskId, outcome: TaskOutcome },
+
+    /// The agent says that its work is in `commit` of its workspace.
+    ChangeSubmitted {
+        change: ChangeId,
+        run: RunId,
+        task: TaskId,
+        agent: AgentName,
+        workspace: PathBuf,
+        base: CommitId,
+        commit: CommitId,
+        summary: String,
+        left_out: Vec<String>,
+    },
+    /// The commit is in the hub, complete and within its scope.
+    ChangeImported { change: ChangeId, paths: u32 },
+    /// A tier was tried on top of `onto`.
+    TierTried { change: ChangeId, tier: String, onto: CommitId, outcome: TierOutcome },
+    /// A gate was green on exactly this tree.
+    GatePassed { change: ChangeId, gate: String, tree: TreeId, millis: u64, output: BlobId },
+    /// A gate was red on exactly this tree.
+    GateFailed { change: ChangeId, gate: String, tree: TreeId, millis: u64, exit: String, output: BlobId },
+    /// All gates of the change were green on this tree, which is the change merged with `onto`. An empty list means that none is configured.
+    Gated { change: ChangeId, tree: TreeId, onto: CommitId, gates: Vec<String> },
+    /// The ref is about to move.
+    LandIntended { change: ChangeId, landing_ref: RefName, old: CommitId, new: CommitId, tree: TreeId },
+    /// The ref has moved.
+    Landed { change: ChangeId, landing_ref: RefName, old: CommitId, new: CommitId },
+    /// The ref has not moved and will not for this intent: the target was somewhere else.
+    LandAbandoned { change: ChangeId, why: String },
+    /// The change goes back with its evidence. Its task gets a new workspace.
+    ChangeReturned { change: ChangeId, reason: ReturnReason, evidence: Option<BlobId> },
+
+    /// Mail was sent. `from` and `to` are agent names or `person`.
+    MailSent { mail: MailId, run: RunId, from: String, to: String, subject: String, body: String },
+    /// It was handed to an incarnation (or to the person), which has not confirmed it.
+    MailClaimed { mail: MailId, by: String },
+    /// It was taken in.
+    MailAcked { mail: MailId },
+
+    /// A model request may cost at most this much; the amount is held back until it is settled.
+    SpendReserved { spend: SpendId, run: RunId, task: TaskId, agent: AgentName, model: ModelRef, tokens: u64, usd: MicroUsd },
+    /// What it did cost. `estimated` when the provider did not say and the reservation was charged.
+    SpendSettled { spend: SpendId, usage: Usage, usd: MicroUsd, estimated: bool },
+}
+
+impl Event {
+    /// Returns the version of this kind of event. A reader refuses a higher one than it knows.
+    pub fn version(&self) -> u16 {
+        1
+    }
+
+    /// Returns the run that the event names itself, if it does.
+    pub fn run(&self) -> Option<RunId> {
+        match self {
+            Self::RunStarted { run, .. }
+            | Self::RunStopRequested { run, .. }
+            | Self::RunStopped { run }
+            | Self::RunResumed { run, .. }
+            | Self::RunEnded { run, .. }
+            | Self::TaskOpened { run, .. }
+            | Self::ChangeSubmitted { run, .. }
+            | Self::MailSent { run, .. }
+            | Self::SpendReserved { run, .. } => Some(*run),
+            _ => None,
+        }
+    }
+
+    /// Returns the event's name as it stands in JSON (`type`).
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::ProjectAdded { .. } => "project_added",
+            Self::RunStarted { .. } => "run_started",
+            Self::RunStopRequested { .. } => "run_stop_requested",
+            Self::RunStopped { .. } => "run_stopped",
+            Self::RunResumed { .. } => "run_resumed",
+            Self::RunEnded { .. } => "run_ended",
+            Self::TaskOpened { .. } => "task_opened",
+            Self::TaskReady { .. } => "task_ready",
+            Self::TaskClaimed { .. } => "task_claimed",
+            Self::WorkspaceReady { .. } => "workspace_ready",
+            Self::BoxReady { .. } => "box_ready",
+            Self::AgentStarted { .. } => "agent_started",
+            Self::TurnStarted { .. } => "turn_started",
+            Self::TurnEnded { .. } => "turn_ended",
+            Self::SnapshotTaken { .. } => "snapshot_taken",
+            Self::AgentEnded { .. } => "agent_ended",
+            Self::FinishedWithoutSubmit { .. } => "finished_without_submit",
+            Self::TaskWaits { .. } => "task_waits",
+            Self::TaskRetried { .. } => "task_retried",
+            Self::TaskCancelRequested { .. } => "task_cancel_requested",
+            Self::TaskClosed { .. } => "task_closed",
+            Self::ChangeSubmitted { .. } => "change_submitted",
+            Self::ChangeImported { .. } => "change_imported",
+            Self::TierTried { .. } => "tier_tried",
+            Self::GatePassed { .. } => "gate_passed",
+            Self::GateFailed { .. } => "gate_failed",
+            Self::Gated { .. } => "gated",
+            Self::LandIntended { .. } => "land_intended",
+            Self::Landed { .. } => "landed",
+            Self::LandAbandoned { .. } => "land_abandoned",
+            Self::ChangeReturned { .. } => "change_returned",
+            Self::MailSent { .. } => "mail_sent",
+            Self::MailClaimed { .. } => "mail_claimed",
+            Self::MailAcked { .. } => "mail_acked",
+            Self::SpendReserved { .. } => "spend_reserved",
+            Self::SpendSettled { .. } => "spend_settled",
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Every limit in one place, with the unit in its name.
+
+use std::time::Duration;
+
+/// A claim lives this long unless it is renewed.
+pub const LEASE: Duration = Duration::from_secs(60);
+/// A worker renews its claims this often.
+pub const LEASE_RENEW_EVERY: Duration = Duration::from_secs(15);
+/// The largest event, as JSON.
+pub const EVENT_BYTES_MAX: usize = 256 * 1024;
+/// The largest blob.
+pub const BLOB_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// The most events that one append may carry.
+pub const APPEND_EVENTS_MAX: usize = 256;
+/// The most appends that one transaction of the writer groups.
+pub const GROUP_COMMIT_APPENDS_MAX: usize = 128;
+/// Appends that may wait for the writer before callers wait.
+pub const WRITER_QUEUE_MAX: usize = 1024;
+/// The most rows that one read of the log returns.
+pub const READ_EVENTS_MAX: usize = 10_000;
+
+/// The most tasks in one run.
+pub const TASKS_PER_RUN_MAX: usize = 1000;
+/// The most agents at work at once, whatever was asked for.
+pub const AGENTS_MAX: usize = 64;
+/// How often a change goes back to its agent before a person is asked.
+pub const RETURNS_MAX: u32 = 3;
+/// How often an agent is started again after it died without a result.
+pub const RESTARTS_MAX: u32 = 3;
+/// The largest mail body.
+pub const MAIL_BYTES_MAX: usize = 64 * 1024;
+/// The most pieces of unread mail for one agent; a sender is told when it is reached.
+pub const MAIL_UNREAD_MAX: usize = 200;
+
+/// The most turns of our own agent within one prompt.
+pub const AGENT_STEPS_MAX: u32 = 200;
+/// The same tool call with the same answer this many times in a row is a loop.
+pub const AGENT_LOOP_REPEATS_MAX: u32 = 5;
+/// The context window that our own agent assumes when the configuration names none, in tokens.
+pub const AGENT_CONTEXT_TOKENS_DEFAULT: u64 = 128_000;
+/// How often our own agent asks again after an answer that was cut, and how often it lets an answer at the output limit go on.
+pub const AGENT_ANSWER_RETRIES_MAX: u32 = 2;
+/// Read-only tool calls that run side by side.
+pub const AGENT_PARALLEL_CALLS_MAX: usize = 8;
+/// How much of one instruction file (`AGENTS.md`, `CLAUDE.md`) goes into the system prompt.
+pub const INSTRUCTION_BYTES_MAX: usize = 32 * 1024;
+/// Tool output beyond this is cut in the middle; head and tail stay.
+pub const TOOL_OUTPUT_BYTES_MAX: usize = 30_000;
+/// A shell command without a limit of its own is ended after this.
+pub const BASH_TIMEOUT: Duration = Duration::from_secs(120);
+/// The longest limit a shell command may ask for.
+pub const BASH_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
+/// The largest file that `read` shows without a range.
+pub const READ_FILE_BYTES_MAX: u64 = 10 * 1024 * 1024;
+/// Lines that `read` shows at once.
+pub const READ_LINES_MAX: usize = 2000;
+/// One protocol line from an agent.
+pub const PROTOCOL_LINE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// An agent that shows neither a process change nor a token for this long is called silent.
+pub const AGENT_SILENT: Duration = Duration::from_secs(600);
+/// A turn is ended after this long.
+pub const TURN_TIMEOUT: Duration = Duration::from_secs(3600);
+/// A gate without a limit of its own is ended after this.
+pub const GATE_TIMEOUT: Duration = Duration::from_secs(1800);
+/// Gate output kept as evidence; head and tail stay.
+pub const GATE_OUTPUT_BYTES_MAX: usize = 64 * 1024;
+/// Time between asking a process to end and killing it.
+pub const TERM_GRACE: Duration = Duration::from_secs(3);
+
+/// The largest request body that a door reads.
+pub const DOOR_BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Requests at once through one door.
+pub const DOOR_CONCURRENT_MAX: usize = 16;
+/// Tries of a model request that was answered with a retryable error.
+pub const MODEL_TRIES_MAX: u32 = 5;
+/// The longest `Retry-After` that is waited for.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(120);
+/// The wait before the second try of a model request; doubled for each further one.
+pub const MODEL_BACKOFF_BASE: Duration = Duration::from_millis(500);
+/// The longest wait between tries that the provider did not ask for.
+pub const MODEL_BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// A model that sends no byte for this long is given up on.
+pub const MODEL_SILENT_MAX: Duration = Duration::from_secs(300);
+/// Output tokens asked for when a request names none.
+pub const MODEL_OUTPUT_TOKENS_DEFAULT: u32 = 8192;
+
+/// One git command.
+pub const GIT_TIMEOUT: Duration = Duration::from_secs(300);
+/// The largest pack that an import reads.
+pub const IMPORT_PACK_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// A file over this size is recorded in a snapshot by name and hash only.
+pub const SNAPSHOT_FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Single existing entries that a file scope may bind read-only before the import filter alone decides.
+pub const SCOPE_BINDS_MAX: usize = 512;

@@ -1,0 +1,26 @@
+//! What holds for a project: gates, protected paths and limits, as read from the target's commit.
+
+use serde::{Deserialize, Serialize};
+
+use crate::money::Budget;
+use crate::task::GateSpec;
+
+/// The rules of a project during one run.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct ProjectRules {
+    /// Gates in order. Empty is said aloud in every report.
+    pub gates: Vec<GateSpec>,
+    /// Globs that no change may touch without `--allow-protected`.
+    pub protected: Vec<String>,
+    /// Directories (relative) that builds write and that are never part of a change, for example `target`.
+    pub build_dirs: Vec<String>,
+    /// The budget of the whole run.
+    #[serde(default)]
+    pub run_budget: Budget,
+    /// The budget of each task that names none.
+    #[serde(default)]
+    pub task_budget: Budget,
+    /// Whether protected paths may change in this run.
+    #[serde(default)]
+    pub allow_protected: bool,
+}

@@ -1,0 +1,160 @@
+//! Runtimes: what executes an agent. Ours and other vendors' look alike from here.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use std::os::fd::OwnedFd;
+
+use crate::ids::SessionId;
+use crate::model::ModelRef;
+
+/// What a runtime needs to know to be started in a box.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LaunchRequest {
+    /// The model; the door speaks for its provider.
+    pub model: ModelRef,
+    /// The base URL of the door inside the box, for example `http://127.0.0.1:7070`.
+    pub door_url: String,
+    /// The working directory inside the box.
+    pub cwd: String,
+}
+
+/// How a runtime is started: goes into a `BoxSpec`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Launch {
+    /// Program and arguments inside the box.
+    pub command: Vec<String>,
+    /// Environment; keys of providers are placeholders.
+    pub env: Vec<(String, String)>,
+}
+
+/// The standard streams of a started agent.
+#[derive(Debug)]
+pub struct AgentIo {
+    /// Writing end of its stdin.
+    pub stdin: OwnedFd,
+    /// Reading end of its stdout.
+    pub stdout: OwnedFd,
+    /// Reading end of its stderr, kept as evidence.
+    pub stderr: OwnedFd,
+}
+
+/// Something that happens while an agent works.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum SessionEvent {
+    /// The agent says something.
+    Text {
+        /// A piece of text.
+        text: String,
+    },
+    /// A tool call begins.
+    ToolStarted {
+        /// The call's id.
+        id: String,
+        /// A short title, for example `bash cargo test`.
+        title: String,
+    },
+    /// A tool call has ended.
+    ToolEnded {
+        /// The call's id.
+        id: String,
+        /// Whether it failed.
+        is_error: bool,
+        /// Its output, cut.
+        output: String,
+    },
+}
+
+/// Why a turn ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TurnStop {
+    /// The agent had no more to do.
+    EndTurn,
+    /// Its own limit of steps, or a loop it noticed.
+    Limit,
+    /// The output limit of the model.
+    MaxTokens,
+    /// The model declined.
+    Refusal,
+    /// It was interrupted.
+    Cancelled,
+    /// It broke: the process ended, the protocol was violated or the model gave no answer.
+    Failed,
+}
+
+/// The end of a turn.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TurnEnd {
+    /// Why.
+    pub stop: TurnStop,
+    /// For `Failed` and `Limit`: what happened, in one sentence.
+    pub detail: Option<String>,
+}
+
+/// Why a runtime cannot go on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("runtime {runtime}: {message}")]
+pub struct RuntimeError {
+    /// The runtime's name.
+    pub runtime: String,
+    /// What happened.
+    pub message: String,
+}
+
+/// Receives a session's events in order; must not block.
+pub type SessionSink = std::sync::Arc<dyn Fn(SessionEvent) + Send + Sync>;
+
+/// A way to execute agents.
+#[async_trait]
+pub trait Runtime: Send + Sync {
+    /// Returns the name that tasks and configuration use, for example `aedile`.
+    fn name(&self) -> &str;
+    /// Says how to start it.
+    fn launch(&self, request: &LaunchRequest) -> Launch;
+    /// Joins a started process: handshake, then a new session or, with `resume`, an earlier one of the same `HOME`.
+    ///
+    /// # Errors
+    /// [`RuntimeError`] when the process ends, answers nonsense or cannot resume.
+    async fn attach(
+        &self,
+        io: AgentIo,
+        request: &LaunchRequest,
+        resume: Option<&SessionId>,
+        sink: SessionSink,
+    ) -> Result<Box<dyn AgentSession>, RuntimeError>;
+}
+
+/// One conversation with a started agent.
+#[async_trait]
+pub trait AgentSession: Send + Sync {
+    /// Returns the session's id, with which it can be resumed.
+    fn id(&self) -> SessionId;
+    /// Gives the agent a message and waits for the end of its turn.
+    async fn prompt(&self, text: &str) -> TurnEnd;
+    /// Asks the agent to end its present turn; `prompt` then returns `Cancelled`.
+    async fn interrupt(&self);
+    /// Returns the last bytes of the agent's stderr, as evidence.
+    fn stderr_tail(&self) -> String;
+}
+
+/// A coding agent in this process, as the server end of a protocol (ACP on stdio) drives it.
+/// Sessions are independent of each other; each is kept on disk and can be loaded by a later process with the same `HOME`.
+#[async_trait]
+pub trait LocalAgent: Send + Sync {
+    /// Begins a conversation whose tools work in `cwd` (absolute).
+    ///
+    /// # Errors
+    /// [`RuntimeError`] when the session cannot be stored or `cwd` is no directory.
+    async fn new_session(&self, cwd: &str) -> Result<SessionId, RuntimeError>;
+    /// Goes on with an earlier conversation, up to its last whole step. Loading a session that is open already does nothing.
+    ///
+    /// # Errors
+    /// [`RuntimeError`] when there is no such session or it cannot be read.
+    async fn load_session(&self, id: &SessionId, cwd: &str) -> Result<(), RuntimeError>;
+    /// Gives the session a message and waits for the end of the turn; events go to `sink` in order.
+    /// A session that is not open, or is in a turn already, answers `Failed`. Dropping the future ends the turn like `cancel`.
+    async fn prompt(&self, session: &SessionId, text: &str, sink: SessionSink) -> TurnEnd;
+    /// Ends the session's present turn; its `prompt` then returns `Cancelled`. Does nothing between turns.
+    async fn cancel(&self, session: &SessionId);
+}

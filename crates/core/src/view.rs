@@ -1,0 +1,323 @@
+//! Views: what the log means now. Documents by key, made only by [`crate::apply`], rebuilt rather than migrated.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+use crate::clock::Timestamp;
+use crate::event::{Position, ReturnReason};
+use crate::ids::{
+    AgentName, BlobId, ChangeId, CommitId, IncarnationId, MailId, ProjectId, RefName, RunId, SessionId, SpendId, TaskId, TreeId,
+};
+use crate::machine::{AgentState, ChangeState, RunState, TaskState};
+use crate::model::ModelRef;
+use crate::money::{MicroUsd, Usage};
+use crate::project::ProjectRules;
+use crate::task::TaskSpec;
+
+/// The version of all views together. Another number on disk means: rebuild.
+pub const VIEWS_VERSION: u32 = 1;
+
+/// The kinds of view.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ViewKind {
+    /// [`ProjectView`] by project id.
+    Project,
+    /// [`RunView`] by run id.
+    Run,
+    /// [`TaskView`] by task id.
+    Task,
+    /// [`AgentView`] by `run/agent`.
+    Agent,
+    /// [`ChangeView`] by change id.
+    Change,
+    /// [`MailView`] by mail id.
+    Mail,
+    /// [`SpendView`] by spend id; only what is reserved and not settled.
+    Spend,
+    /// [`CostView`] by `task/agent/model`.
+    Cost,
+}
+
+impl ViewKind {
+    /// Every kind.
+    pub const ALL: &[Self] = &[Self::Project, Self::Run, Self::Task, Self::Agent, Self::Change, Self::Mail, Self::Spend, Self::Cost];
+
+    /// Returns its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Project => "project",
+            Self::Run => "run",
+            Self::Task => "task",
+            Self::Agent => "agent",
+            Self::Change => "change",
+            Self::Mail => "mail",
+            Self::Spend => "spend",
+            Self::Cost => "cost",
+        }
+    }
+}
+
+/// A document of a view.
+pub trait View: Serialize + DeserializeOwned {
+    /// Its kind.
+    const KIND: ViewKind;
+}
+
+macro_rules! view {
+    ($name:ident, $kind:ident) => {
+        impl View for $name {
+            const KIND: ViewKind = ViewKind::$kind;
+        }
+    };
+}
+
+/// A known repository.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ProjectView {
+    /// Its id.
+    pub project: ProjectId,
+    /// Its root on this machine.
+    pub root: PathBuf,
+}
+view!(ProjectView, Project);
+
+/// A run.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RunView {
+    /// Its id.
+    pub run: RunId,
+    /// Its project.
+    pub project: ProjectId,
+    /// The repository's root.
+    pub root: PathBuf,
+    /// What a person asked.
+    pub goal: String,
+    /// The branch that changes land on, as the person named it.
+    pub target: String,
+    /// The ref that landings move.
+    pub landing_ref: RefName,
+    /// The target's commit when the run began.
+    pub base: CommitId,
+    /// The target's commit after the last landing of this run.
+    pub tip: CommitId,
+    /// Agents at work at once at most.
+    pub slots: u32,
+    /// Gates, protected paths, budgets.
+    pub rules: ProjectRules,
+    /// Where it stands.
+    pub state: RunState,
+    /// Whether a stop was asked for at once.
+    pub stop_now: bool,
+    /// When it began.
+    pub started: Timestamp,
+    /// Since when it is in its state.
+    pub since: Timestamp,
+    /// The position of its first event: what `events` of this run starts after.
+    pub first: Position,
+}
+view!(RunView, Run);
+
+/// A task.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TaskView {
+    /// Its id.
+    pub task: TaskId,
+    /// Its run.
+    pub run: RunId,
+    /// What was asked.
+    pub spec: TaskSpec,
+    /// Where it stands.
+    pub state: TaskState,
+    /// Since when.
+    pub since: Timestamp,
+    /// Why it waits for a person, or how it failed.
+    pub why: Option<String>,
+    /// Who works on it, or did last.
+    pub agent: Option<AgentName>,
+    /// That agent's life.
+    pub incarnation: Option<IncarnationId>,
+    /// The fence of the last claim.
+    pub fence: u64,
+    /// Workspaces so far.
+    pub attempt: u32,
+    /// The present workspace.
+    pub workspace: Option<PathBuf>,
+    /// The commit that the present workspace began with.
+    pub base: Option<CommitId>,
+    /// Paths with conflict markers in the present workspace.
+    pub conflicts: Vec<String>,
+    /// The conversation that can be resumed.
+    pub session: Option<SessionId>,
+    /// Turns so far.
+    pub turn: u32,
+    /// Incarnations that failed since the last submission.
+    pub restarts: u32,
+    /// The present or last change.
+    pub change: Option<ChangeId>,
+    /// How often a change came back.
+    pub returns: u32,
+    /// Why the last change came back.
+    pub returned: Option<ReturnReason>,
+    /// The evidence for that.
+    pub evidence: Option<BlobId>,
+    /// The last snapshot.
+    pub snapshot: Option<CommitId>,
+    /// The landed commit.
+    pub landed: Option<CommitId>,
+    /// Whether a person asked to cancel it.
+    pub cancel_requested: bool,
+}
+view!(TaskView, Task);
+
+/// An agent within a run.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct AgentView {
+    /// Its name.
+    pub agent: AgentName,
+    /// The run.
+    pub run: RunId,
+    /// The task it works on, or did last.
+    pub task: TaskId,
+    /// That task's key.
+    pub key: String,
+    /// Its present life.
+    pub incarnation: IncarnationId,
+    /// Where it stands.
+    pub state: AgentState,
+    /// Since when.
+    pub since: Timestamp,
+    /// The host's process id of its box and that process's start time, while it has one.
+    pub process: Option<(u32, u64)>,
+    /// Its turn.
+    pub turn: u32,
+    /// Why it ended.
+    pub ended: Option<String>,
+}
+view!(AgentView, Agent);
+
+/// What passed the gates.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct GatedTree {
+    /// The tree.
+    pub tree: TreeId,
+    /// The target's commit that it contains.
+    pub onto: CommitId,
+    /// The gates.
+    pub gates: Vec<String>,
+}
+
+/// A landing that is under way.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Intent {
+    /// The ref.
+    pub landing_ref: RefName,
+    /// From.
+    pub old: CommitId,
+    /// To.
+    pub new: CommitId,
+}
+
+/// A change.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ChangeView {
+    /// Its id.
+    pub change: ChangeId,
+    /// Its run.
+    pub run: RunId,
+    /// Its task.
+    pub task: TaskId,
+    /// Who made it.
+    pub agent: AgentName,
+    /// Where it stands.
+    pub state: ChangeState,
+    /// Since when.
+    pub since: Timestamp,
+    /// The workspace that it is imported from.
+    pub workspace: PathBuf,
+    /// The commit that the workspace began with.
+    pub base: CommitId,
+    /// The submitted commit.
+    pub commit: CommitId,
+    /// What the agent says of it.
+    pub summary: String,
+    /// What passed the gates, when something did.
+    pub gated: Option<GatedTree>,
+    /// The landing under way, when there is one.
+    pub intent: Option<Intent>,
+    /// The landed commit.
+    pub landed: Option<CommitId>,
+    /// Why it went back.
+    pub returned: Option<ReturnReason>,
+    /// The evidence for that.
+    pub evidence: Option<BlobId>,
+}
+view!(ChangeView, Change);
+
+/// A piece of mail.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct MailView {
+    /// Its id.
+    pub mail: MailId,
+    /// The run.
+    pub run: RunId,
+    /// Sender.
+    pub from: String,
+    /// Receiver.
+    pub to: String,
+    /// One line.
+    pub subject: String,
+    /// The text.
+    pub body: String,
+    /// When it was sent.
+    pub sent: Timestamp,
+    /// Who has it without having confirmed it: an incarnation or `person`.
+    pub claimed_by: Option<String>,
+    /// Whether it was taken in.
+    pub acked: bool,
+}
+view!(MailView, Mail);
+
+/// A reservation that is not settled.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SpendView {
+    /// Its id.
+    pub spend: SpendId,
+    /// The run.
+    pub run: RunId,
+    /// The task.
+    pub task: TaskId,
+    /// The agent.
+    pub agent: AgentName,
+    /// The model.
+    pub model: ModelRef,
+    /// Tokens held back.
+    pub tokens: u64,
+    /// Money held back.
+    pub usd: MicroUsd,
+}
+view!(SpendView, Spend);
+
+/// What was spent, per task, agent and model.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CostView {
+    /// The run.
+    pub run: RunId,
+    /// The task.
+    pub task: TaskId,
+    /// The agent.
+    pub agent: AgentName,
+    /// The model.
+    pub model: ModelRef,
+    /// Requests that were settled.
+    pub requests: u64,
+    /// Requests among them whose amount is the reservation, since the provider did not say.
+    pub estimated: u64,
+    /// Tokens, as the providers counted them.
+    pub usage: Usage,
+    /// Tokens charged from reservations of estimated requests.
+    pub estimated_tokens: u64,
+    /// Money, estimated requests included.
+    pub usd: MicroUsd,
+}
+view!(CostView, Cost);
