@@ -1,0 +1,192 @@
+//! A request body that passes through a gateway: parsed once, understood as far as needed, written again.
+
+use aedile_core::limits::{DOOR_BODY_BYTES_MAX, MODEL_OUTPUT_TOKENS_DEFAULT};
+use serde_json::{Map, Value, json};
+
+use crate::format::ApiFormat;
+use crate::openai::output_limit_field;
+
+/// Input tokens that an image is taken for. Anthropic's vision guide gives (width x height) / 750 and scales larger
+/// images down to about 1600 tokens, its newest models to about 4800; OpenAI's high-detail tiles stay below that.
+const IMAGE_TOKENS: u64 = 4800;
+/// Text of the provider's own that a request with tools adds. Anthropic's tool use guide lists 290 to 530 tokens by model.
+const TOOLS_TOKENS: u64 = 600;
+/// Framing of a request without tools.
+const FRAME_TOKENS: u64 = 32;
+
+/// Why a body is not a request.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the request body cannot be used: {0}")]
+pub struct BadBody(pub String);
+
+/// What a gateway must know about a request.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RequestFacts {
+    /// The model that is asked for.
+    pub model: String,
+    /// The most output tokens of one answer; `None` when the request names no limit.
+    pub max_output_tokens: Option<u64>,
+    /// How many answers are asked for (`n` of OpenAI), each up to the limit.
+    pub choices: u64,
+    /// Whether a stream is asked for.
+    pub stream: bool,
+    /// Input tokens, estimated high; see [`estimate_tokens`].
+    pub input_estimate: u64,
+    /// Assistant messages in the conversation.
+    pub assistant_messages: usize,
+}
+
+/// A parsed request body. Fields that we do not know are kept, in their order; of a field that is given twice the last
+/// counts, for us and, since the body is written anew, for the provider.
+#[derive(Clone, Debug)]
+pub struct ModelBody {
+    format: ApiFormat,
+    fields: Map<String, Value>,
+    facts: RequestFacts,
+}
+
+impl ModelBody {
+    /// Parses a body.
+    ///
+    /// # Errors
+    /// [`BadBody`] when it is too large, not a JSON object, or a field that we rely on has a wrong type.
+    pub fn parse(format: ApiFormat, bytes: &[u8]) -> Result<Self, BadBody> {
+        let bad = |message: String| BadBody(message);
+        if bytes.len() > DOOR_BODY_BYTES_MAX {
+            return Err(bad(format!("it has {} bytes, the limit is {DOOR_BODY_BYTES_MAX}", bytes.len())));
+        }
+        let value = serde_json::from_slice(bytes).map_err(|error| bad(format!("it is not JSON: {error}")))?;
+        let Value::Object(fields) = value else { return Err(bad("it is not a JSON object".to_owned())) };
+        let facts = facts(format, &fields).map_err(BadBody)?;
+        Ok(Self { format, fields, facts })
+    }
+
+    /// Returns what is known about the request, as it came; the setters below do not change it.
+    pub fn facts(&self) -> &RequestFacts {
+        &self.facts
+    }
+
+    /// Returns the format.
+    pub fn format(&self) -> ApiFormat {
+        self.format
+    }
+
+    /// Returns all fields.
+    pub fn fields(&self) -> &Map<String, Value> {
+        &self.fields
+    }
+
+    /// Sets the model.
+    pub fn set_model(&mut self, model: &str) {
+        self.fields.insert("model".to_owned(), json!(model));
+    }
+
+    /// Returns the most output tokens of the whole request, after setting the default limit when it names none.
+    pub fn limit_output(&mut self) -> u64 {
+        let limit = self.facts.max_output_tokens.unwrap_or_else(|| {
+            let field = match self.format {
+                ApiFormat::Anthropic => "max_tokens",
+                ApiFormat::OpenAi => output_limit_field(&self.facts.model),
+            };
+            self.fields.insert(field.to_owned(), json!(MODEL_OUTPUT_TOKENS_DEFAULT));
+            u64::from(MODEL_OUTPUT_TOKENS_DEFAULT)
+        });
+        limit.saturating_mul(self.facts.choices)
+    }
+
+    /// Makes an OpenAI stream report its usage; the client gets one more chunk with empty `choices`, which all clients accept.
+    /// Nothing changes for other requests.
+    pub fn want_usage(&mut self) {
+        if self.format != ApiFormat::OpenAi || !self.facts.stream {
+            return;
+        }
+        let options = self.fields.entry("stream_options").or_insert_with(|| json!({}));
+        if !options.is_object() {
+            *options = json!({});
+        }
+        options["include_usage"] = json!(true);
+    }
+
+    /// Writes the body.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let text = serde_json::to_string(&self.fields);
+        // A map with text keys can always be written.
+        text.unwrap_or_default().into_bytes()
+    }
+}
+
+fn facts(format: ApiFormat, fields: &Map<String, Value>) -> Result<RequestFacts, String> {
+    let model = fields.get("model").and_then(Value::as_str).ok_or("`model` must be a text")?.to_owned();
+    let messages = fields.get("messages").and_then(Value::as_array).ok_or("`messages` must be an array")?;
+    let number = |name: &str| match fields.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => value.as_u64().map(Some).ok_or(format!("`{name}` must be a whole number")),
+    };
+    let max_output_tokens = match format {
+        ApiFormat::Anthropic => number("max_tokens")?,
+        // Should both be given, the larger one is assumed.
+        ApiFormat::OpenAi => number("max_completion_tokens")?.max(number("max_tokens")?),
+    };
+    let choices = if format == ApiFormat::OpenAi { number("n")?.unwrap_or(1).max(1) } else { 1 };
+    let stream = match fields.get("stream") {
+        None | Some(Value::Null) => false,
+        Some(value) => value.as_bool().ok_or("`stream` must be true or false")?,
+    };
+    let assistant_messages = messages.iter().filter(|message| message["role"] == "assistant").count();
+    let input_estimate = estimate_tokens(fields);
+    Ok(RequestFacts { model, max_output_tokens, choices, stream, input_estimate, assistant_messages })
+}
+
+/// Estimates the input tokens of a body from its JSON text: two tokens for five ASCII bytes, one for two other bytes, a fixed
+/// number for each image, and the provider's own text for tools.
+///
+/// Providers say that a token is about 3.5 (Anthropic's glossary) to 4 (OpenAI's tokenizer page) characters of English. Code, JSON
+/// and the tokenizers of newer models need more tokens, so this assumes 2.5; it is meant to be too high.
+pub fn estimate_tokens(fields: &Map<String, Value>) -> u64 {
+    let mut count = Count::default();
+    for (key, value) in fields {
+        count.text(key);
+        count.value(value);
+    }
+    let frame = if fields.contains_key("tools") { TOOLS_TOKENS } else { FRAME_TOKENS };
+    (count.ascii * 2).div_ceil(5) + count.other.div_ceil(2) + count.images * IMAGE_TOKENS + frame
+}
+
+#[derive(Default)]
+struct Count {
+    ascii: u64,
+    other: u64,
+    images: u64,
+}
+
+impl Count {
+    fn text(&mut self, text: &str) {
+        let ascii = text.bytes().filter(u8::is_ascii).count();
+        self.ascii += ascii as u64 + 3;
+        self.other += (text.len() - ascii) as u64;
+    }
+
+    fn value(&mut self, value: &Value) {
+        match value {
+            Value::Null | Value::Bool(_) | Value::Number(_) => self.ascii += 6,
+            Value::String(text) => self.text(text),
+            Value::Array(items) => items.iter().for_each(|item| self.value(item)),
+            Value::Object(fields) if is_image(fields) => self.images += 1,
+            Value::Object(fields) => {
+                for (key, value) in fields {
+                    self.text(key);
+                    self.value(value);
+                }
+            }
+        }
+    }
+}
+
+/// An image in the body itself, in either format.
+fn is_image(fields: &Map<String, Value>) -> bool {
+    match fields.get("type").and_then(Value::as_str) {
+        Some("image") => fields.get("source").is_some_and(|source| source["type"] == "base64"),
+        Some("image_url") => fields.contains_key("image_url"),
+        _ => false,
+    }
+}

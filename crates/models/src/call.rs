@@ -1,0 +1,308 @@
+//! One request to a provider over HTTP: sent, tried again while nothing has been answered, read as a stream.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aedile_core::limits::{DOOR_BODY_BYTES_MAX, MODEL_SILENT_MAX, MODEL_TRIES_MAX, RETRY_AFTER_MAX};
+use aedile_core::model::{DeltaSink, ModelDelta, ModelError, ModelResponse};
+use aedile_core::{Clock, Entropy, SecretString};
+use bytes::Bytes;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use serde_json::Value;
+
+use crate::retry;
+use crate::sse::{SseEvent, SseParser};
+
+/// Characters of a provider's error text that are passed on.
+const ERROR_CHARS_MAX: usize = 2000;
+/// Bytes of an error answer that are read.
+const ERROR_BYTES_MAX: usize = 64 * 1024;
+
+/// Where a provider is and how it is reached.
+#[derive(Clone)]
+pub struct Endpoint {
+    /// The base URL, with or without `/v1`; see [`crate::ApiFormat::url`].
+    pub base_url: String,
+    /// The key; local providers need none.
+    pub key: Option<SecretString>,
+    /// The HTTP client, shared by all endpoints; see [`client_for`].
+    pub client: reqwest::Client,
+    /// Reads the dates of `Retry-After`.
+    pub clock: Arc<dyn Clock>,
+    /// Makes the waits between tries differ.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+/// Makes the HTTP client for the given base URLs. It follows no redirects. When all of them are plain `http` no root
+/// certificates are loaded and no proxy is asked for. A rustls crypto provider must have been installed by the program.
+///
+/// # Errors
+/// The client cannot be set up, for example because the system's certificates cannot be read.
+pub fn client_for<'a>(base_urls: impl IntoIterator<Item = &'a str>) -> Result<reqwest::Client, reqwest::Error> {
+    let builder = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(Duration::from_secs(30))
+        .pool_idle_timeout(Duration::from_secs(60));
+    let plain = base_urls.into_iter().all(|url| url.starts_with("http://"));
+    if plain { builder.no_proxy().tls_certs_only([]).build() } else { builder.build() }
+}
+
+/// Collects an answer from events.
+pub(crate) trait AnswerReader: Send {
+    /// Takes one event of the stream.
+    fn event(&mut self, event: &SseEvent, sink: &mut dyn DeltaSink) -> Result<(), Problem>;
+    /// Takes a whole answer that came as plain JSON.
+    fn whole(&mut self, answer: Value, sink: &mut dyn DeltaSink) -> Result<(), Problem>;
+    /// Whether a piece of content has come, so that another try would say things twice.
+    fn begun(&self) -> bool;
+    /// Returns the answer; `None` when the end was not seen.
+    fn finish(self) -> Option<Result<ModelResponse, Problem>>;
+}
+
+/// What can be wrong within an answer.
+#[derive(Debug)]
+pub(crate) enum Problem {
+    /// The provider reports an error.
+    Provider(ProviderError),
+    /// The bytes are not in the provider's format.
+    Protocol(String),
+}
+
+/// An error object of a provider.
+#[derive(Debug)]
+pub(crate) struct ProviderError {
+    /// HTTP status, or the one that the error's type stands for.
+    pub(crate) status: u16,
+    /// The `type` (or `code`) of the error.
+    pub(crate) kind: String,
+    /// The provider's words.
+    pub(crate) message: String,
+}
+
+impl ProviderError {
+    /// Reads the error object that providers put under `error` (a bare text and `message`/`detail` are understood too).
+    pub(crate) fn from_json(answer: &Value, status: Option<u16>) -> Option<Self> {
+        let error = match answer.get("error") {
+            Some(Value::Null) | None => status.map(|_| answer)?,
+            Some(error) => error,
+        };
+        let text = |name: &str| error.get(name).and_then(Value::as_str);
+        let kind = text("type").or_else(|| text("code")).unwrap_or_default().to_owned();
+        let code = error.get("code").and_then(Value::as_u64).and_then(|code| u16::try_from(code).ok());
+        let message = error.as_str().or_else(|| text("message")).or_else(|| text("detail"));
+        let message = message.map_or_else(|| error.to_string(), str::to_owned);
+        let status = status.or(code.filter(|code| (400..600).contains(code)));
+        let status = status.unwrap_or_else(|| status_of(&kind));
+        Some(Self { status, kind, message: shorten(&message) })
+    }
+
+    fn into_failure(self, after: Option<Duration>) -> Failure {
+        if self.kind == "budget_exceeded" && matches!(self.status, 402 | 429) {
+            Failure::Final(ModelError::OverBudget { message: self.message })
+        } else if retry::status_is_retryable(self.status) {
+            Failure::Retry { reason: format!("{}: {}", self.status, self.message), after }
+        } else {
+            Failure::Final(ModelError::Refused { status: self.status, message: self.message })
+        }
+    }
+}
+
+/// The status that stands for an error type within a stream, where there is none.
+fn status_of(kind: &str) -> u16 {
+    match kind {
+        "invalid_request_error" => 400,
+        "authentication_error" => 401,
+        "billing_error" | "budget_exceeded" | "insufficient_quota" => 402,
+        "permission_error" => 403,
+        "not_found_error" => 404,
+        "request_too_large" => 413,
+        "rate_limit_error" | "rate_limit_exceeded" => 429,
+        "overloaded_error" => 529,
+        _ => 500,
+    }
+}
+
+enum Failure {
+    Final(ModelError),
+    Retry { reason: String, after: Option<Duration> },
+}
+
+/// A request that is ready to be sent, as often as needed.
+pub(crate) struct Call<'a> {
+    pub(crate) endpoint: &'a Endpoint,
+    pub(crate) url: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Call<'_> {
+    /// Sends the request until it is answered; `make` starts a new reader for each try.
+    pub(crate) async fn run<R: AnswerReader>(
+        &self,
+        make: impl Fn() -> R + Send + Sync,
+        sink: &mut dyn DeltaSink,
+    ) -> Result<ModelResponse, ModelError> {
+        for tries in 1.. {
+            let (reason, after) = match self.attempt(make(), sink).await {
+                Ok(response) => return Ok(response),
+                Err(Failure::Final(error)) => return Err(error),
+                Err(Failure::Retry { reason, after }) => (reason, after),
+            };
+            if tries >= MODEL_TRIES_MAX {
+                return Err(ModelError::Exhausted { tries, last: reason });
+            }
+            let Some(after) = retry::wait_before(tries + 1, after, &*self.endpoint.entropy) else {
+                let asked = after.unwrap_or_default().as_secs();
+                let last = format!("{reason} (it asks to wait {asked} s; at most {} s are waited)", RETRY_AFTER_MAX.as_secs());
+                return Err(ModelError::Exhausted { tries, last });
+            };
+            tracing::info!(attempt = tries + 1, wait_ms = after.as_millis(), reason, "model request is tried again");
+            sink.delta(ModelDelta::Retrying { attempt: tries + 1, after, reason });
+            tokio::time::sleep(after).await;
+        }
+        unreachable_tries()
+    }
+
+    async fn attempt<R: AnswerReader>(&self, reader: R, sink: &mut dyn DeltaSink) -> Result<ModelResponse, Failure> {
+        let request = self.endpoint.client.post(&self.url).headers(self.headers.clone()).body(self.body.clone());
+        let sent = tokio::time::timeout(MODEL_SILENT_MAX, request.send()).await;
+        let response = match sent {
+            Err(_) => return Err(retry_soon(format!("no answer within {} s", MODEL_SILENT_MAX.as_secs()))),
+            Ok(Err(error)) if error.is_builder() => {
+                let message = format!("the address {} cannot be used: {}; check the base URL", self.url, describe(error));
+                return Err(Failure::Final(ModelError::Protocol(message)));
+            }
+            Ok(Err(error)) => return Err(retry_soon(format!("cannot reach the model provider: {}", describe(error)))),
+            Ok(Ok(response)) => response,
+        };
+        if !response.status().is_success() {
+            return Err(self.refusal(response).await);
+        }
+        let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        if kind.starts_with("application/json") {
+            read_json(response, reader, sink).await
+        } else {
+            read_stream(response, reader, sink).await
+        }
+    }
+
+    async fn refusal(&self, response: reqwest::Response) -> Failure {
+        let status = response.status().as_u16();
+        let after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let after = after.and_then(|value| retry::parse_retry_after(value, self.endpoint.clock.now()));
+        let body = read_limited(response, ERROR_BYTES_MAX).await.unwrap_or_default();
+        let parsed = serde_json::from_slice::<Value>(&body).ok();
+        let error = parsed.and_then(|answer| ProviderError::from_json(&answer, Some(status)));
+        let error = error.unwrap_or_else(|| {
+            let text = String::from_utf8_lossy(&body);
+            let message = if text.trim().is_empty() { "no explanation".to_owned() } else { shorten(text.trim()) };
+            ProviderError { status, kind: String::new(), message }
+        });
+        error.into_failure(after)
+    }
+}
+
+/// The loop over tries always returns from within; the count cannot run out before `MODEL_TRIES_MAX`.
+fn unreachable_tries() -> Result<ModelResponse, ModelError> {
+    Err(ModelError::Exhausted { tries: MODEL_TRIES_MAX, last: String::new() })
+}
+
+async fn read_stream<R: AnswerReader>(
+    mut response: reqwest::Response,
+    mut reader: R,
+    sink: &mut dyn DeltaSink,
+) -> Result<ModelResponse, Failure> {
+    let mut parser = SseParser::new();
+    let cut = loop {
+        let chunk = match tokio::time::timeout(MODEL_SILENT_MAX, response.chunk()).await {
+            Err(_) => break format!("nothing came for {} s", MODEL_SILENT_MAX.as_secs()),
+            Ok(Err(error)) => break describe(error),
+            Ok(Ok(None)) => break "the stream ended before the answer did".to_owned(),
+            Ok(Ok(Some(chunk))) => chunk,
+        };
+        let mut problem = None;
+        let fed = parser.feed(&chunk, |event| {
+            if problem.is_none() {
+                problem = reader.event(&event, sink).err();
+            }
+        });
+        if let Some(problem) = problem {
+            return Err(failure_of(problem, reader.begun()));
+        }
+        fed.map_err(|error| Failure::Final(ModelError::Protocol(error.to_string())))?;
+    };
+    let begun = reader.begun();
+    match reader.finish() {
+        Some(answer) => answer.map_err(|problem| failure_of(problem, begun)),
+        None if begun => Err(Failure::Final(ModelError::Cut(cut))),
+        None => Err(retry_soon(cut)),
+    }
+}
+
+async fn read_json<R: AnswerReader>(
+    response: reqwest::Response,
+    mut reader: R,
+    sink: &mut dyn DeltaSink,
+) -> Result<ModelResponse, Failure> {
+    let body = read_limited(response, DOOR_BODY_BYTES_MAX).await.map_err(retry_soon)?;
+    let protocol = |message: String| Failure::Final(ModelError::Protocol(message));
+    let answer: Value = serde_json::from_slice(&body).map_err(|error| protocol(format!("its JSON is broken: {error}")))?;
+    reader.whole(answer, sink).map_err(|problem| failure_of(problem, false))?;
+    match reader.finish() {
+        Some(answer) => answer.map_err(|problem| failure_of(problem, true)),
+        None => Err(protocol("it holds no message".to_owned())),
+    }
+}
+
+async fn read_limited(mut response: reqwest::Response, max: usize) -> Result<Vec<u8>, String> {
+    let mut body = Vec::new();
+    loop {
+        match tokio::time::timeout(MODEL_SILENT_MAX, response.chunk()).await {
+            Err(_) => return Err(format!("nothing came for {} s", MODEL_SILENT_MAX.as_secs())),
+            Ok(Err(error)) => return Err(describe(error)),
+            Ok(Ok(None)) => return Ok(body),
+            Ok(Ok(Some(chunk))) => {
+                body.extend_from_slice(&chunk[..chunk.len().min(max - body.len())]);
+                if body.len() == max {
+                    return Ok(body);
+                }
+            }
+        }
+    }
+}
+
+/// An error of the provider within a stream that had begun is a cut: saying it again would say the beginning twice.
+fn failure_of(problem: Problem, begun: bool) -> Failure {
+    match problem {
+        Problem::Protocol(message) => Failure::Final(ModelError::Protocol(message)),
+        Problem::Provider(error) => match error.into_failure(None) {
+            Failure::Retry { reason, .. } if begun => Failure::Final(ModelError::Cut(reason)),
+            failure => failure,
+        },
+    }
+}
+
+fn retry_soon(reason: String) -> Failure {
+    Failure::Retry { reason, after: None }
+}
+
+/// The error and its causes, without the URL, which may hold credentials.
+fn describe(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}
+
+fn shorten(text: &str) -> String {
+    if text.chars().count() <= ERROR_CHARS_MAX {
+        text.to_owned()
+    } else {
+        text.chars().take(ERROR_CHARS_MAX).chain("...".chars()).collect()
+    }
+}

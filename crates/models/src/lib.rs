@@ -1,0 +1,30 @@
+//! Model wire formats, streaming, usage and prices.
+//!
+//! * [`AnthropicMessages`] and [`OpenAiChat`] speak to a provider; [`ScriptModel`] plays written turns.
+//! * [`SseParser`], [`ModelBody`] and [`UsageMeter`] let a gateway understand what passes through it without changing it.
+//! * [`PriceTable`] turns usage into money.
+
+pub mod anthropic;
+mod anthropic_stream;
+pub mod body;
+mod call;
+pub mod format;
+pub mod meter;
+pub mod openai;
+mod openai_stream;
+pub mod prices;
+mod retry;
+pub mod script;
+mod script_wire;
+pub mod sse;
+
+pub use anthropic::AnthropicMessages;
+pub use body::{BadBody, ModelBody, RequestFacts};
+pub use call::{Endpoint, client_for};
+pub use format::ApiFormat;
+pub use meter::{Metered, UsageMeter, provider_usage};
+pub use openai::OpenAiChat;
+pub use prices::{BadPrices, PriceRow, PriceTable};
+pub use script::{BadScript, Script, ScriptModel};
+pub use script_wire::WireAnswer;
+pub use sse::{SseEvent, SseParser};

@@ -1,0 +1,153 @@
+//! Reads what a request used from the provider's answer, without changing it.
+
+use aedile_core::Usage;
+use aedile_core::limits::DOOR_BODY_BYTES_MAX;
+use serde_json::Value;
+
+use crate::format::ApiFormat;
+use crate::sse::SseParser;
+
+/// The usage that an object of the provider's states, as far as it states one.
+///
+/// Anthropic puts it under `usage` or `message.usage`, OpenAI under `usage`; cached tokens that OpenAI counts within
+/// `prompt_tokens` are taken out of the full-price input.
+pub fn provider_usage(format: ApiFormat, value: &Value) -> Option<Usage> {
+    let mut reader = UsageReader::new(format);
+    reader.value(value);
+    reader.usage()
+}
+
+/// Collects usage from the objects of one answer. Later numbers replace earlier ones, since both formats report running totals.
+#[derive(Clone, Debug)]
+pub(crate) struct UsageReader {
+    format: ApiFormat,
+    usage: Usage,
+    seen: bool,
+    complete: bool,
+}
+
+impl UsageReader {
+    pub(crate) fn new(format: ApiFormat) -> Self {
+        Self { format, usage: Usage::default(), seen: false, complete: false }
+    }
+
+    pub(crate) fn usage(&self) -> Option<Usage> {
+        self.seen.then_some(self.usage)
+    }
+
+    pub(crate) fn value(&mut self, value: &Value) {
+        match self.format {
+            ApiFormat::Anthropic => self.anthropic(value),
+            ApiFormat::OpenAi => self.openai(value),
+        }
+    }
+
+    fn anthropic(&mut self, value: &Value) {
+        let kind = value.get("type").and_then(Value::as_str).unwrap_or_default();
+        let usage = value.get("usage").or_else(|| value.pointer("/message/usage")).filter(|usage| usage.is_object());
+        let Some(usage) = usage else { return };
+        let set = |slot: &mut u64, name: &str| {
+            if let Some(count) = usage.get(name).and_then(Value::as_u64) {
+                *slot = count;
+            }
+        };
+        set(&mut self.usage.input_tokens, "input_tokens");
+        set(&mut self.usage.output_tokens, "output_tokens");
+        set(&mut self.usage.cache_read_tokens, "cache_read_input_tokens");
+        set(&mut self.usage.cache_write_tokens, "cache_creation_input_tokens");
+        self.seen = true;
+        self.complete |= matches!(kind, "message_delta" | "message");
+    }
+
+    fn openai(&mut self, value: &Value) {
+        let Some(usage) = value.get("usage").filter(|usage| usage.is_object()) else { return };
+        let count = |pointer: &str| usage.pointer(pointer).and_then(Value::as_u64).unwrap_or(0);
+        let prompt = count("/prompt_tokens");
+        let cached = count("/prompt_tokens_details/cached_tokens").min(prompt);
+        self.usage = Usage {
+            input_tokens: prompt - cached,
+            output_tokens: count("/completion_tokens"),
+            cache_read_tokens: cached,
+            cache_write_tokens: 0,
+        };
+        self.seen = true;
+        self.complete = true;
+    }
+}
+
+/// What passed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Metered {
+    /// The last usage that the provider stated; `None` when it stated none.
+    pub usage: Option<Usage>,
+    /// Whether that usage is the final one. If not, the answer was cut (or the provider never says), and the caller charges its reserve.
+    pub complete: bool,
+}
+
+/// Is fed the bytes of one successful answer as they pass, a stream or plain JSON, and knows the usage at the end.
+/// The bytes must not be compressed: ask the provider for `identity`.
+#[derive(Debug)]
+pub struct UsageMeter {
+    reader: UsageReader,
+    body: Body,
+}
+
+#[derive(Debug)]
+enum Body {
+    /// Only white space so far.
+    Unknown,
+    Json(Vec<u8>),
+    Stream(SseParser),
+    /// Too large or broken: what passes is no longer looked at.
+    Lost,
+}
+
+impl UsageMeter {
+    /// Makes a meter for one answer.
+    pub fn new(format: ApiFormat) -> Self {
+        Self { reader: UsageReader::new(format), body: Body::Unknown }
+    }
+
+    /// Takes the next bytes.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        if matches!(self.body, Body::Unknown) {
+            match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
+                None => return,
+                Some(b'{') => self.body = Body::Json(Vec::new()),
+                Some(_) => self.body = Body::Stream(SseParser::new()),
+            }
+        }
+        let reader = &mut self.reader;
+        let lost = match &mut self.body {
+            Body::Json(body) => {
+                body.extend_from_slice(bytes);
+                body.len() > DOOR_BODY_BYTES_MAX
+            }
+            Body::Stream(parser) => parser
+                .feed(bytes, |event| {
+                    // Most events are pieces of text; only those that can hold a usage are parsed.
+                    if event.data.contains("\"usage\"") {
+                        if let Ok(value) = serde_json::from_str(&event.data) {
+                            reader.value(&value);
+                        }
+                    }
+                })
+                .is_err(),
+            Body::Unknown | Body::Lost => false,
+        };
+        if lost {
+            self.body = Body::Lost;
+        }
+    }
+
+    /// Returns what was used once the answer has ended or was given up.
+    pub fn finish(mut self) -> Metered {
+        if let Body::Json(body) = &self.body {
+            if let Ok(value) = serde_json::from_slice(body) {
+                self.reader.value(&value);
+            }
+        }
+        let complete = self.reader.complete && !matches!(self.body, Body::Lost);
+        Metered { usage: self.reader.usage(), complete }
+    }
+}

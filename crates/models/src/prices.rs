@@ -1,0 +1,165 @@
+//! Prices as data.
+
+use aedile_core::model::ModelRef;
+use aedile_core::{MicroUsd, Usage};
+use serde::{Deserialize, Serialize};
+
+/// One row of the table. Prices are US dollars per million tokens, exact to six decimals.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PriceRow {
+    /// The provider, for example `anthropic`.
+    pub provider: String,
+    /// Names of models. A name stands for itself, also with a date or `-latest` behind it; one that ends with `*` for all that begin so.
+    pub models: Vec<String>,
+    /// Input at the full price.
+    pub input: f64,
+    /// Output.
+    pub output: f64,
+    /// Input that was read from a cache.
+    pub cache_read: f64,
+    /// Input that was written into a cache.
+    pub cache_write: f64,
+    /// When the row was compared with its source, `YYYY-MM-DD`.
+    #[serde(default)]
+    pub date: String,
+    /// Where the prices are from.
+    #[serde(default)]
+    pub source: String,
+}
+
+/// A price table that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the price table cannot be used: {0}")]
+pub struct BadPrices(pub String);
+
+/// The largest price that is believed, in dollars per million tokens; a larger one is a mistake in the unit.
+const PRICE_MAX: f64 = 100_000.0;
+
+#[derive(Clone, Debug)]
+struct Rule {
+    row: PriceRow,
+    /// Millionths of a microdollar per token, which is the row's dollars per million tokens times one million.
+    input: u64,
+    output: u64,
+    cache_read: u64,
+    cache_write: u64,
+}
+
+/// Prices of models. Among several matches of a model's name the exact one, then the longest wins; of equal ones the row that was added last.
+#[derive(Clone, Debug, Default)]
+pub struct PriceTable {
+    rules: Vec<Rule>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    price: Vec<PriceRow>,
+}
+
+impl PriceTable {
+    /// Returns the list prices that come with the program.
+    #[expect(clippy::expect_used, reason = "the text is compiled in and a test reads it")]
+    pub fn builtin() -> Self {
+        Self::parse(include_str!("prices.toml")).expect("the built-in price table is valid")
+    }
+
+    /// Reads a table from TOML with `[[price]]` rows.
+    ///
+    /// # Errors
+    /// [`BadPrices`] names the line or the row that is wrong.
+    pub fn parse(text: &str) -> Result<Self, BadPrices> {
+        let file: File = toml::from_str(text).map_err(|error| BadPrices(error.to_string()))?;
+        Self::default().with(file.price)
+    }
+
+    /// Adds rows, which win over equal ones that are there: for overrides from the configuration.
+    ///
+    /// # Errors
+    /// [`BadPrices`] names the row that is wrong.
+    pub fn with(mut self, rows: impl IntoIterator<Item = PriceRow>) -> Result<Self, BadPrices> {
+        for row in rows {
+            self.rules.push(rule(row)?);
+        }
+        Ok(self)
+    }
+
+    /// Returns the row for a model; `None` when its price is not known.
+    pub fn find(&self, model: &ModelRef) -> Option<&PriceRow> {
+        self.rule(model).map(|rule| &rule.row)
+    }
+
+    /// Returns what the usage costs, rounded up to a microdollar; `None` when the model's price is not known.
+    pub fn cost(&self, model: &ModelRef, usage: &Usage) -> Option<MicroUsd> {
+        let rule = self.rule(model)?;
+        Some(sum(&[
+            (usage.input_tokens, rule.input),
+            (usage.output_tokens, rule.output),
+            (usage.cache_read_tokens, rule.cache_read),
+            (usage.cache_write_tokens, rule.cache_write),
+        ]))
+    }
+
+    /// Returns the most that a request can cost: all input at the dearest input price, all output; `None` when the price is not known.
+    pub fn reserve(&self, model: &ModelRef, input_tokens: u64, output_tokens: u64) -> Option<MicroUsd> {
+        let rule = self.rule(model)?;
+        let dearest = rule.input.max(rule.cache_write).max(rule.cache_read);
+        Some(sum(&[(input_tokens, dearest), (output_tokens, rule.output)]))
+    }
+
+    fn rule(&self, model: &ModelRef) -> Option<&Rule> {
+        let score = |rule: &Rule| {
+            let same_provider = rule.row.provider == model.provider;
+            same_provider.then(|| rule.row.models.iter().filter_map(|pattern| matches(pattern, &model.model)).max()).flatten()
+        };
+        let scored = self.rules.iter().filter_map(|rule| Some((score(rule)?, rule)));
+        // `max_by_key` returns the last of equal ones.
+        scored.max_by_key(|(score, _)| *score).map(|(_, rule)| rule)
+    }
+}
+
+/// How well a pattern matches: an exact name before a dated one before a prefix, longer before shorter.
+fn matches(pattern: &str, model: &str) -> Option<(u8, usize)> {
+    if let Some(prefix) = pattern.strip_suffix('*') {
+        return model.starts_with(prefix).then_some((0, prefix.len()));
+    }
+    let rest = model.strip_prefix(pattern)?;
+    let version = rest.strip_prefix('-').unwrap_or_default();
+    let dated = version.len() >= 8 && version.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+    if rest.is_empty() {
+        Some((2, pattern.len()))
+    } else if dated || version == "latest" {
+        Some((1, pattern.len()))
+    } else {
+        None
+    }
+}
+
+fn rule(row: PriceRow) -> Result<Rule, BadPrices> {
+    let name = format!("{}/{}", row.provider, row.models.join(","));
+    if row.provider.is_empty() || row.models.is_empty() || row.models.iter().any(String::is_empty) {
+        return Err(BadPrices(format!("row {name}: `provider` and `models` must not be empty")));
+    }
+    let unit = |field: &str, price: f64| {
+        if !(0.0..=PRICE_MAX).contains(&price) {
+            return Err(BadPrices(format!("row {name}: `{field}` must be dollars per million tokens from 0 to {PRICE_MAX}")));
+        }
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range was checked above")]
+        Ok((price * 1e6).round() as u64)
+    };
+    Ok(Rule {
+        input: unit("input", row.input)?,
+        output: unit("output", row.output)?,
+        cache_read: unit("cache_read", row.cache_read)?,
+        cache_write: unit("cache_write", row.cache_write)?,
+        row,
+    })
+}
+
+/// Sums tokens times price exactly and rounds up once.
+fn sum(parts: &[(u64, u64)]) -> MicroUsd {
+    // Prices are at most 1e11, so no product leaves 128 bits.
+    let total: u128 = parts.iter().map(|(tokens, price)| u128::from(*tokens) * u128::from(*price)).sum();
+    MicroUsd(u64::try_from(total.div_ceil(1_000_000)).unwrap_or(u64::MAX))
+}
