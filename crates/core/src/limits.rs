@@ -56,6 +56,14 @@ pub const READ_FILE_BYTES_MAX: u64 = 10 * 1024 * 1024;
 pub const READ_LINES_MAX: usize = 2000;
 /// One protocol line from an agent.
 pub const PROTOCOL_LINE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Lines from an agent that are not its protocol; one more ends the session.
+pub const PROTOCOL_GARBAGE_LINES_MAX: usize = 100;
+/// Messages that may wait until the other side of a protocol reads them.
+pub const PROTOCOL_QUEUE_MAX: usize = 4096;
+/// An agent that has not answered the handshake after this is given up on.
+pub const AGENT_HANDSHAKE: Duration = Duration::from_secs(120);
+/// The end of an agent's stderr that is kept as evidence.
+pub const STDERR_TAIL_BYTES_MAX: usize = 16 * 1024;
 
 /// An agent that shows neither a process change nor a token for this long is called silent.
 pub const AGENT_SILENT: Duration = Duration::from_secs(600);
@@ -70,6 +78,12 @@ pub const TERM_GRACE: Duration = Duration::from_secs(3);
 
 /// The largest request body that a door reads.
 pub const DOOR_BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// The head of a request at a door must have come after this, and each further piece of its body.
+pub const DOOR_READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// The headers of one request at a door.
+pub const DOOR_HEADER_BYTES_MAX: usize = 64 * 1024;
+/// Connections at once to one door; more wait.
+pub const DOOR_CONNECTIONS_MAX: usize = 64;
 /// Requests at once through one door.
 pub const DOOR_CONCURRENT_MAX: usize = 16;
 /// Tries of a model request that was answered with a retryable error.
