@@ -1,0 +1,31 @@
+//! The coding agent's built-in tools, and what the `aedile` command does inside a box.
+//!
+//! Everything here runs inside the box with the rights of the box: the kernel decides what may be written, these tools only explain it.
+//! Programs are started through one module, the spawner; nothing here reads the environment.
+
+mod bash;
+mod capture;
+mod door;
+mod edit;
+mod files;
+mod glob;
+mod grep;
+mod http;
+mod input;
+mod jobs;
+mod ls;
+mod mail;
+mod place;
+mod read;
+mod repository;
+mod shell;
+mod spawner;
+mod submit;
+mod submit_tool;
+mod todo;
+mod toolbox;
+mod write;
+
+pub use door::{DoorClient, DoorError};
+pub use submit::{SubmitError, Submitted, submit_work};
+pub use toolbox::ToolBox;

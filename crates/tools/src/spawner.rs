@@ -1,0 +1,178 @@
+//! The one place in a box that starts programs.
+//!
+//! A started program has a process group of its own, no stdin and one supervisor task. The supervisor ends the whole group, first
+//! politely, when the time is over, when it is told to or when the handle is dropped. Output is read until the pipe closes, by a task of its own:
+//! a daemon that keeps the pipe open neither blocks the caller nor dies of a closed pipe.
+
+use aedile_core::limits::TERM_GRACE;
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
+use std::io;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::pipe;
+use tokio::process::{Child, Command};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use crate::capture::Capture;
+
+/// How long output is awaited after the program itself has ended.
+const DRAIN: Duration = Duration::from_millis(300);
+/// How often a group that is being ended is looked at.
+const GROUP_POLL: Duration = Duration::from_millis(20);
+
+/// How a program ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Ended {
+    /// By itself.
+    Exited(ExitStatus),
+    /// At its time limit, by us.
+    TimedOut,
+    /// On request, by us.
+    Stopped,
+}
+
+/// A started program. Dropping it ends the program's process group.
+pub(crate) struct Running {
+    output: Arc<Mutex<Capture>>,
+    ended: watch::Receiver<Option<Ended>>,
+    reader: JoinHandle<()>,
+    stop: Option<oneshot::Sender<()>>,
+}
+
+/// Starts a program with stdout and stderr joined.
+pub(crate) fn start(program: &str, args: &[&str], cwd: &Path, limit: Option<Duration>, keep_bytes: usize) -> io::Result<Running> {
+    let (read_end, write_end) = io::pipe()?;
+    let mut command = command(program, args, cwd);
+    command.stdin(Stdio::null()).stdout(write_end.try_clone()?).stderr(write_end);
+    let child = command.spawn()?;
+    // The command holds writing ends of the pipe; without this the pipe would never close.
+    drop(command);
+    let output = Arc::new(Mutex::new(Capture::new(keep_bytes)));
+    let reader = tokio::spawn(drain(pipe::Receiver::from_owned_fd(read_end.into())?, Arc::clone(&output)));
+    let (stop, stopped) = oneshot::channel();
+    let (tell, ended) = watch::channel(None);
+    tokio::spawn(supervise(child, limit, stopped, tell));
+    Ok(Running { output, ended, reader, stop: Some(stop) })
+}
+
+impl Running {
+    /// How it ended, if it has.
+    pub(crate) fn ended(&self) -> Option<Ended> {
+        *self.ended.borrow()
+    }
+
+    /// What it has said.
+    pub(crate) fn output(&self) -> MutexGuard<'_, Capture> {
+        self.output.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks for its end; `wait` returns when the whole group is gone.
+    pub(crate) fn stop(&mut self) {
+        self.stop = None;
+    }
+
+    /// A handle with which the end can be awaited without holding the program.
+    pub(crate) fn watch(&self) -> watch::Receiver<Option<Ended>> {
+        self.ended.clone()
+    }
+
+    /// Waits for its end and its last output. Returns whether something still holds the output open.
+    pub(crate) async fn wait(&mut self) -> (Ended, bool) {
+        let ended = wait_for_end(&mut self.ended).await;
+        let held = timeout(DRAIN, &mut self.reader).await.is_err();
+        (ended, held)
+    }
+}
+
+/// Waits until the watched program has ended.
+pub(crate) async fn wait_for_end(watch: &mut watch::Receiver<Option<Ended>>) -> Ended {
+    let ended = watch.wait_for(Option::is_some).await.ok().and_then(|ended| *ended);
+    // The supervisor only leaves without a word when the runtime shuts down.
+    ended.unwrap_or(Ended::Stopped)
+}
+
+fn command(program: &str, args: &[&str], cwd: &Path) -> Command {
+    #[expect(clippy::disallowed_methods, reason = "this is the one spawner inside a box")]
+    let mut command = Command::new(program);
+    command.args(args).current_dir(cwd).process_group(0).kill_on_drop(true);
+    // Nothing may wait for a person.
+    command.envs([("GIT_TERMINAL_PROMPT", "0"), ("GIT_EDITOR", "true"), ("GIT_PAGER", "cat"), ("PAGER", "cat"), ("TERM", "dumb")]);
+    command
+}
+
+async fn drain(mut pipe: pipe::Receiver, output: Arc<Mutex<Capture>>) {
+    let mut buffer = vec![0; 16 * 1024];
+    while let Ok(count @ 1..) = pipe.read(&mut buffer).await {
+        output.lock().unwrap_or_else(PoisonError::into_inner).push(&buffer[..count]);
+    }
+}
+
+async fn supervise(mut child: Child, limit: Option<Duration>, stopped: oneshot::Receiver<()>, tell: watch::Sender<Option<Ended>>) {
+    let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    let over = async {
+        match limit {
+            Some(limit) => sleep(limit).await,
+            None => std::future::pending().await,
+        }
+    };
+    let ended = tokio::select! {
+        status = child.wait() => status.map_or(Ended::Stopped, Ended::Exited),
+        () = over => Ended::TimedOut,
+        _ = stopped => Ended::Stopped,
+    };
+    if !matches!(ended, Ended::Exited(_)) {
+        end_group(&mut child, group).await;
+    }
+    tell.send_replace(Some(ended));
+}
+
+async fn end_group(child: &mut Child, group: Option<Pid>) {
+    let Some(group) = group else { return };
+    let deadline = Instant::now() + TERM_GRACE;
+    let _ = kill_process_group(group, Signal::TERM);
+    let _ = timeout_at(deadline, child.wait()).await;
+    while test_kill_process_group(group).is_ok() {
+        if Instant::now() >= deadline {
+            let _ = kill_process_group(group, Signal::KILL);
+            break;
+        }
+        sleep(GROUP_POLL).await;
+    }
+    let _ = child.wait().await;
+}
+
+/// What a program said that was run to its end.
+pub(crate) struct Finished {
+    /// Whether its exit code was 0.
+    pub(crate) success: bool,
+    /// Its stdout.
+    pub(crate) stdout: Vec<u8>,
+    /// Its stderr as text.
+    pub(crate) stderr: String,
+}
+
+/// Runs a program to its end with the given stdin. Dropping the future kills it.
+pub(crate) async fn run(program: &str, args: &[&str], cwd: &Path, stdin: &[u8], limit: Duration) -> io::Result<Finished> {
+    let mut command = command(program, args, cwd);
+    command.env("GIT_LITERAL_PATHSPECS", "1").env("LC_ALL", "C");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    let pipe = child.stdin.take();
+    let feed = async move {
+        if let Some(mut pipe) = pipe {
+            // A program that does not read all of it says so by its exit code.
+            let _ = pipe.write_all(stdin).await;
+        }
+    };
+    let both = async { tokio::join!(feed, child.wait_with_output()).1 };
+    let output = timeout(limit, both)
+        .await
+        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, format!("no end after {} s", limit.as_secs())))??;
+    let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Ok(Finished { success: output.status.success(), stdout: output.stdout, stderr })
+}

@@ -1,0 +1,55 @@
+//! The tools of one session.
+
+use aedile_core::tool::Tool;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::bash::Bash;
+use crate::door::DoorClient;
+use crate::edit::Edit;
+use crate::glob::Glob;
+use crate::grep::Grep;
+use crate::jobs::{JobTool, Jobs};
+use crate::ls::Ls;
+use crate::mail::{MailRead, MailSend, TaskInfo};
+use crate::place::Place;
+use crate::read::Read;
+use crate::shell::Shell;
+use crate::submit_tool::Submit;
+use crate::todo::Todo;
+use crate::write::Write;
+
+/// Makes sets of tools.
+#[derive(Debug, Clone, Copy)]
+pub struct ToolBox;
+
+impl ToolBox {
+    /// Makes the tools of one session: `read`, `write`, `edit`, `glob`, `grep`, `ls`, `bash`, `job` and `todo`, and with a door also `submit`,
+    /// `task_info`, `mail_send` and `mail_read`. They share a shell, its background jobs and a to-do list; dropping them all ends the jobs.
+    ///
+    /// `cwd` is the workspace's root, where relative paths start. `scope` holds the globs of what the task may change; it only feeds messages (the
+    /// kernel is what decides), and an empty list means that none is known.
+    pub fn standard(cwd: &Path, scope: &[String], door: Option<DoorClient>) -> Vec<Arc<dyn Tool>> {
+        let place = Arc::new(Place::new(cwd, scope));
+        let shell = Arc::new(Shell::new(Arc::clone(&place)));
+        let jobs = Arc::new(Jobs::default());
+        let mut tools: Vec<Arc<dyn Tool>> = vec![
+            Arc::new(Read { place: Arc::clone(&place) }),
+            Arc::new(Write { place: Arc::clone(&place) }),
+            Arc::new(Edit { place: Arc::clone(&place) }),
+            Arc::new(Glob { place: Arc::clone(&place) }),
+            Arc::new(Grep { place: Arc::clone(&place) }),
+            Arc::new(Ls { place: Arc::clone(&place) }),
+            Arc::new(Bash { shell, jobs: Arc::clone(&jobs) }),
+            Arc::new(JobTool { jobs }),
+            Arc::new(Todo::default()),
+        ];
+        if let Some(door) = door {
+            tools.push(Arc::new(Submit { place, door: door.clone() }));
+            tools.push(Arc::new(TaskInfo { door: door.clone() }));
+            tools.push(Arc::new(MailSend { door: door.clone() }));
+            tools.push(Arc::new(MailRead::new(door)));
+        }
+        tools
+    }
+}
