@@ -1,0 +1,228 @@
+//! The client's side of a connection: one task reads the agent's lines, one writes ours.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use aedile_core::limits::{PROTOCOL_GARBAGE_LINES_MAX, PROTOCOL_LINE_BYTES_MAX, PROTOCOL_QUEUE_MAX};
+use aedile_core::runtime::SessionSink;
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::events::Updates;
+use crate::line::{Line, LineReader};
+use crate::rpc::{self, Id, Kind, PermissionParams, RpcError};
+
+/// Why a request has no result.
+#[derive(Debug, Clone)]
+pub(crate) enum Failure {
+    /// The agent answered with an error.
+    Refused(RpcError),
+    /// The connection is over: the process has ended or broke the protocol. Why is said; empty when it just ended.
+    Broken(String),
+}
+
+/// The line of an answer, from which the caller reads the result.
+type Reply = Result<Vec<u8>, Failure>;
+
+/// What the reader's task is asked to do.
+struct Ask {
+    method: &'static str,
+    params: Value,
+    reply: oneshot::Sender<Reply>,
+}
+
+/// A connection to an agent. Dropping it closes the agent's stdin.
+pub(crate) struct Connection {
+    asks: mpsc::Sender<Ask>,
+    out: mpsc::Sender<String>,
+    cancelling: Arc<AtomicBool>,
+    _tasks: [AbortOnDropHandle<()>; 2],
+}
+
+impl Connection {
+    /// Starts on the agent's streams.
+    pub(crate) fn start(
+        stdin: impl AsyncWrite + Unpin + Send + 'static,
+        stdout: impl AsyncRead + Unpin + Send + 'static,
+        sink: SessionSink,
+    ) -> Self {
+        let (out, lines) = mpsc::channel(PROTOCOL_QUEUE_MAX);
+        let (asks, asked) = mpsc::channel(16);
+        let cancelling = Arc::new(AtomicBool::new(false));
+        let reader = Reader {
+            out: out.clone(),
+            sink,
+            updates: Updates::default(),
+            pending: HashMap::new(),
+            next_id: 1,
+            loading: None,
+            garbage: 0,
+            cancelling: cancelling.clone(),
+        };
+        let writing = tokio::spawn(write_lines(stdin, lines));
+        let reading = tokio::spawn(reader.run(LineReader::new(stdout), asked));
+        Self { asks, out, cancelling, _tasks: [AbortOnDropHandle::new(reading), AbortOnDropHandle::new(writing)] }
+    }
+
+    /// Sends a request and waits for the line that answers it.
+    pub(crate) async fn request(&self, method: &'static str, params: Value) -> Reply {
+        if method == rpc::SESSION_PROMPT {
+            self.cancelling.store(false, Ordering::SeqCst);
+        }
+        let (reply, answer) = oneshot::channel();
+        let over = || Failure::Broken(String::new());
+        self.asks.send(Ask { method, params, reply }).await.map_err(|_| over())?;
+        answer.await.map_err(|_| over())?
+    }
+
+    /// Asks the agent to end the turn of the session.
+    pub(crate) fn cancel(&self, session: &str) {
+        self.cancelling.store(true, Ordering::SeqCst);
+        // A full queue means an agent that does not read; it would not read this either.
+        let _ = self.out.try_send(rpc::notification(rpc::SESSION_CANCEL, &json!({"sessionId": session})));
+    }
+
+    /// Whether the present turn was cancelled.
+    pub(crate) fn cancelling(&self) -> bool {
+        self.cancelling.load(Ordering::SeqCst)
+    }
+}
+
+async fn write_lines(mut stdin: impl AsyncWrite + Unpin, mut lines: mpsc::Receiver<String>) {
+    while let Some(mut line) = lines.recv().await {
+        line.push('\n');
+        if stdin.write_all(line.as_bytes()).await.is_err() || stdin.flush().await.is_err() {
+            // The process has ended; the reader sees the end of its stdout.
+            return;
+        }
+    }
+}
+
+struct Reader {
+    out: mpsc::Sender<String>,
+    sink: SessionSink,
+    updates: Updates,
+    pending: HashMap<i64, oneshot::Sender<Reply>>,
+    next_id: i64,
+    /// The request that loads a session: until it is answered, updates repeat what was said before.
+    loading: Option<i64>,
+    garbage: usize,
+    cancelling: Arc<AtomicBool>,
+}
+
+impl Reader {
+    async fn run<R: AsyncRead + Unpin>(mut self, mut lines: LineReader<R>, mut asked: mpsc::Receiver<Ask>) {
+        let why = loop {
+            let step = tokio::select! {
+                line = lines.next() => match line {
+                    Ok(Some(line)) => self.line(line),
+                    Ok(None) => Err(String::new()),
+                    Err(error) => Err(format!("its output cannot be read: {error}")),
+                },
+                ask = asked.recv() => match ask {
+                    Some(ask) => self.ask(ask),
+                    None => return,
+                },
+            };
+            if let Err(why) = step {
+                break why;
+            }
+        };
+        for (_, reply) in self.pending.drain() {
+            let _ = reply.send(Err(Failure::Broken(why.clone())));
+        }
+        while let Some(ask) = asked.recv().await {
+            let _ = ask.reply.send(Err(Failure::Broken(why.clone())));
+        }
+    }
+
+    fn ask(&mut self, ask: Ask) -> Result<(), String> {
+        let id = self.next_id;
+        self.next_id += 1;
+        match ask.method {
+            rpc::SESSION_LOAD => self.loading = Some(id),
+            rpc::SESSION_PROMPT => self.updates.begin_turn(),
+            _ => {}
+        }
+        self.pending.insert(id, ask.reply);
+        self.send(rpc::request(id, ask.method, &ask.params))
+    }
+
+    fn send(&self, line: String) -> Result<(), String> {
+        match self.out.try_send(line) {
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                Err(format!("it does not read its input: {PROTOCOL_QUEUE_MAX} messages wait for it"))
+            }
+            // When the writer has stopped, the process has ended and its stdout says so.
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
+        }
+    }
+
+    fn line(&mut self, line: Line) -> Result<(), String> {
+        let line = match line {
+            Line::Whole(line) => line,
+            Line::TooLong => return Err(format!("it sent a line of more than {PROTOCOL_LINE_BYTES_MAX} bytes")),
+        };
+        match rpc::kind_of(&line) {
+            Ok(Kind::Answer(id)) => self.answered(&id, Ok(line)),
+            Ok(Kind::Failed(id, error)) => self.answered(&id, Err(Failure::Refused(error))),
+            Ok(Kind::Request(id, method)) => self.asked_by_agent(&id, &method, &line),
+            Ok(Kind::Notification(method)) if method == rpc::SESSION_UPDATE => {
+                let (sink, quiet) = (&self.sink, self.loading.is_some());
+                let read = self.updates.read(&line, &mut |event| {
+                    if !quiet {
+                        sink(event)
+                    }
+                });
+                read.or_else(|problem| self.is_garbage(&problem))
+            }
+            Ok(Kind::Notification(_)) => Ok(()),
+            Err(problem) => self.is_garbage(&problem),
+        }
+    }
+
+    fn answered(&mut self, id: &Id, reply: Reply) -> Result<(), String> {
+        let Id::Number(number) = id else { return self.is_garbage("an answer to nothing") };
+        let Some(waiting) = self.pending.remove(number) else { return self.is_garbage("an answer to nothing") };
+        if self.loading == Some(*number) {
+            self.loading = None;
+        }
+        // Nobody waits any more when the caller gave up; the answer is void then.
+        let _ = waiting.send(reply);
+        Ok(())
+    }
+
+    /// The agent wants something: permission is given, since the box is the boundary; files and terminals it has itself.
+    fn asked_by_agent(&mut self, id: &Id, method: &str, line: &[u8]) -> Result<(), String> {
+        let answer = if method == rpc::REQUEST_PERMISSION {
+            match rpc::params::<PermissionParams>(line) {
+                Ok(params) => rpc::answer(id, &json!({"outcome": self.permit(&params)})),
+                Err(problem) => rpc::failure(Some(id), rpc::INVALID_PARAMS, &problem),
+            }
+        } else {
+            let method: String = method.chars().take(100).collect();
+            rpc::failure(Some(id), rpc::METHOD_NOT_FOUND, &format!("this client does not offer {method}"))
+        };
+        self.send(answer)
+    }
+
+    fn permit(&self, params: &PermissionParams) -> Value {
+        let of_kind = |kind: &str| params.options.iter().find(|option| option.kind == kind);
+        match of_kind("allow_once").or_else(|| of_kind("allow_always")) {
+            Some(option) if !self.cancelling.load(Ordering::SeqCst) => json!({"outcome": "selected", "optionId": option.option_id}),
+            _ => json!({"outcome": "cancelled"}),
+        }
+    }
+
+    fn is_garbage(&mut self, problem: &str) -> Result<(), String> {
+        self.garbage += 1;
+        tracing::debug!(problem, "a line of an agent is not understood");
+        if self.garbage > PROTOCOL_GARBAGE_LINES_MAX {
+            return Err(format!("it sent more than {PROTOCOL_GARBAGE_LINES_MAX} lines that are not its protocol; the last: {problem}"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,225 @@
+//! The agent's side: a `LocalAgent` on stdio.
+
+use std::sync::Arc;
+
+use aedile_core::SessionId;
+use aedile_core::limits::{PROTOCOL_LINE_BYTES_MAX, PROTOCOL_QUEUE_MAX, TERM_GRACE};
+use aedile_core::runtime::{LocalAgent, RuntimeError, SessionSink, TurnEnd, TurnStop};
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::events::to_update;
+use crate::line::{Line, LineReader};
+use crate::rpc::{self, InitializeParams, Kind, OpenParams, PromptParams, SessionNamed};
+
+/// Requests that are worked on at once; further ones are refused.
+const REQUESTS_AT_ONCE_MAX: usize = 64;
+
+/// Why serving ended before the client closed our stdin.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Reading from the client failed.
+    #[error("cannot read from the client: {0}")]
+    Read(std::io::Error),
+    /// Writing to the client failed.
+    #[error("cannot write to the client: {0}")]
+    Write(std::io::Error),
+}
+
+/// An error answer.
+struct Refused {
+    code: i64,
+    message: String,
+}
+
+impl Refused {
+    fn params(message: impl Into<String>) -> Self {
+        Self { code: rpc::INVALID_PARAMS, message: message.into() }
+    }
+}
+
+impl From<RuntimeError> for Refused {
+    fn from(error: RuntimeError) -> Self {
+        Self { code: rpc::INTERNAL_ERROR, message: error.message }
+    }
+}
+
+/// Serves the agent as version 1 of the Agent Client Protocol until `stdin` ends; turns that are under way are cancelled then.
+/// Nothing else may write to `stdout`.
+///
+/// # Errors
+/// [`ServeError`] when a stream breaks.
+pub async fn serve_acp<R, W>(agent: Arc<dyn LocalAgent>, stdin: R, stdout: W) -> Result<(), ServeError>
+where
+    R: AsyncRead + Unpin + Send,
+    W: AsyncWrite + Unpin + Send + 'static,
+{
+    let (out, lines) = mpsc::channel(PROTOCOL_QUEUE_MAX);
+    let mut writer = tokio::spawn(write_lines(stdout, lines));
+    let mut server = Server { agent, out, work: JoinSet::new() };
+    let read = tokio::select! {
+        read = server.read(LineReader::new(stdin)) => read,
+        written = &mut writer => return written.unwrap_or(Ok(())),
+    };
+    server.work.shutdown().await;
+    drop(server);
+    let written = tokio::time::timeout(TERM_GRACE, writer).await;
+    read.and(written.ok().and_then(Result::ok).unwrap_or(Ok(())))
+}
+
+async fn write_lines(mut stdout: impl AsyncWrite + Unpin, mut lines: mpsc::Receiver<String>) -> Result<(), ServeError> {
+    while let Some(mut line) = lines.recv().await {
+        line.push('\n');
+        stdout.write_all(line.as_bytes()).await.map_err(ServeError::Write)?;
+        stdout.flush().await.map_err(ServeError::Write)?;
+    }
+    Ok(())
+}
+
+struct Server {
+    agent: Arc<dyn LocalAgent>,
+    out: mpsc::Sender<String>,
+    work: JoinSet<()>,
+}
+
+impl Server {
+    async fn read<R: AsyncRead + Unpin>(&mut self, mut lines: LineReader<R>) -> Result<(), ServeError> {
+        loop {
+            tokio::select! {
+                line = lines.next() => match line.map_err(ServeError::Read)? {
+                    Some(line) => self.line(line).await,
+                    None => return Ok(()),
+                },
+                Some(_) = self.work.join_next() => {}
+            }
+        }
+    }
+
+    async fn line(&mut self, line: Line) {
+        let line = match line {
+            Line::Whole(line) => line,
+            Line::TooLong => {
+                let message = format!("a line may have at most {PROTOCOL_LINE_BYTES_MAX} bytes");
+                return self.send(rpc::failure(None, rpc::INVALID_REQUEST, &message)).await;
+            }
+        };
+        match rpc::kind_of(&line) {
+            Ok(Kind::Request(id, _)) if self.work.len() >= REQUESTS_AT_ONCE_MAX => {
+                let message = format!("{REQUESTS_AT_ONCE_MAX} requests are worked on already; wait for an answer");
+                self.send(rpc::failure(Some(&id), rpc::INTERNAL_ERROR, &message)).await;
+            }
+            Ok(Kind::Request(id, method)) => {
+                let (agent, out) = (self.agent.clone(), self.out.clone());
+                self.work.spawn(async move {
+                    let answer = match handle(agent.as_ref(), &method, &line, &out).await {
+                        Ok(result) => rpc::answer(&id, &result),
+                        Err(refused) => rpc::failure(Some(&id), refused.code, &refused.message),
+                    };
+                    // The client has gone when nobody takes it.
+                    let _ = out.send(answer).await;
+                });
+            }
+            Ok(Kind::Notification(method)) if method == rpc::SESSION_CANCEL => {
+                let named = rpc::params::<SessionNamed>(&line).ok().and_then(|named| SessionId::new(named.session_id).ok());
+                if let Some(session) = named {
+                    self.agent.cancel(&session).await;
+                }
+            }
+            // We ask the client for nothing, so answers mean nothing.
+            Ok(Kind::Notification(_) | Kind::Answer(_) | Kind::Failed(..)) => {}
+            Err(problem) => self.send(rpc::failure(None, rpc::PARSE_ERROR, &problem)).await,
+        }
+    }
+
+    async fn send(&self, line: String) {
+        // The client has gone when nobody takes it.
+        let _ = self.out.send(line).await;
+    }
+}
+
+async fn handle(agent: &dyn LocalAgent, method: &str, line: &[u8], out: &mpsc::Sender<String>) -> Result<Value, Refused> {
+    match method {
+        rpc::INITIALIZE => {
+            // Whatever the client speaks, the answer names the one version that we speak.
+            let _: InitializeParams = rpc::params(line).map_err(Refused::params)?;
+            Ok(json!({
+                "protocolVersion": rpc::PROTOCOL_VERSION,
+                "agentCapabilities": {
+                    "loadSession": true,
+                    "promptCapabilities": {"image": false, "audio": false, "embeddedContext": false},
+                },
+                "agentInfo": {"name": "aedile", "version": env!("CARGO_PKG_VERSION")},
+                "authMethods": [],
+            }))
+        }
+        rpc::SESSION_NEW => {
+            let open: OpenParams = rpc::params(line).map_err(Refused::params)?;
+            let id = agent.new_session(&open.cwd).await?;
+            Ok(json!({"sessionId": id.as_str()}))
+        }
+        rpc::SESSION_LOAD => {
+            let open: OpenParams = rpc::params(line).map_err(Refused::params)?;
+            let id = session_id(open.session_id.ok_or_else(|| Refused::params("`sessionId` is missing"))?)?;
+            agent.load_session(&id, &open.cwd).await?;
+            Ok(json!({}))
+        }
+        rpc::SESSION_PROMPT => {
+            let prompt: PromptParams = rpc::params(line).map_err(Refused::params)?;
+            let text = prompt_text(&prompt)?;
+            let session = session_id(prompt.session_id)?;
+            let end = agent.prompt(&session, &text, sink_to(out, &session)).await;
+            prompted(end)
+        }
+        other => Err(Refused { code: rpc::METHOD_NOT_FOUND, message: format!("this agent has no method {other}") }),
+    }
+}
+
+fn session_id(text: String) -> Result<SessionId, Refused> {
+    SessionId::new(text).map_err(|error| Refused::params(error.to_string()))
+}
+
+fn prompt_text(prompt: &PromptParams) -> Result<String, Refused> {
+    let mut parts = Vec::new();
+    for block in &prompt.prompt {
+        match (block.kind.as_str(), &block.text, &block.uri) {
+            ("text", Some(text), _) => parts.push(text.as_str()),
+            ("resource_link", _, Some(uri)) => parts.push(uri.as_str()),
+            (kind, ..) => return Err(Refused::params(format!("a prompt may hold texts and resource links, not {kind:?}"))),
+        }
+    }
+    if parts.is_empty() {
+        return Err(Refused::params("the prompt is empty"));
+    }
+    Ok(parts.join("\n"))
+}
+
+/// Events become notifications. A client that does not read loses events rather than stopping the turn; the turn's end is never lost.
+fn sink_to(out: &mpsc::Sender<String>, session: &SessionId) -> SessionSink {
+    let (out, session) = (out.clone(), session.clone());
+    Arc::new(move |event| {
+        let update = json!({"sessionId": session.as_str(), "update": to_update(&event)});
+        if out.try_send(rpc::notification(rpc::SESSION_UPDATE, &update)).is_err() {
+            tracing::warn!(session = session.as_str(), "the client does not read; an event is not reported");
+        }
+    })
+}
+
+fn prompted(end: TurnEnd) -> Result<Value, Refused> {
+    let reason = match end.stop {
+        TurnStop::EndTurn => "end_turn",
+        TurnStop::Limit => "max_turn_requests",
+        TurnStop::MaxTokens => "max_tokens",
+        TurnStop::Refusal => "refusal",
+        TurnStop::Cancelled => "cancelled",
+        TurnStop::Failed => {
+            let message = end.detail.unwrap_or_else(|| "the turn failed".to_owned());
+            return Err(Refused { code: rpc::INTERNAL_ERROR, message });
+        }
+    };
+    Ok(match end.detail {
+        Some(detail) => json!({"stopReason": reason, "_meta": {"detail": detail}}),
+        None => json!({"stopReason": reason}),
+    })
+}

@@ -1,0 +1,7 @@
+//! Both ends of the protocol through real pipes.
+
+mod both_ends;
+mod client;
+mod fake;
+mod schema;
+mod server;

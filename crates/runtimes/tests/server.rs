@@ -1,0 +1,84 @@
+//! Our server against a client that is played by hand.
+
+use std::sync::Arc;
+
+use aedile_runtimes::serve_acp;
+use serde_json::json;
+use tokio::io::AsyncWriteExt;
+use tokio::net::unix::pipe;
+
+use crate::fake::{ByHand, FakeAgent, soon};
+
+fn serve() -> ByHand {
+    let (stdin, to_stdin) = std::io::pipe().unwrap();
+    let (from_stdout, stdout) = std::io::pipe().unwrap();
+    let (stdin, stdout) = (pipe::Receiver::from_owned_fd(stdin.into()).unwrap(), pipe::Sender::from_owned_fd(stdout.into()).unwrap());
+    tokio::spawn(serve_acp(Arc::new(FakeAgent::default()), stdin, stdout));
+    ByHand::new(from_stdout, to_stdin)
+}
+
+/// Lines as clients in use send them, with fields that we do not know.
+#[tokio::test]
+async fn a_conversation_of_real_lines() {
+    let mut client = serve();
+    client.say(r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":1,"clientCapabilities":{"fs":{"readTextFile":true,"writeTextFile":true},"terminal":true,"_meta":{"terminal_output":true}},"clientInfo":{"name":"zed","title":"Zed","version":"0.210"}}}"#).await;
+    let hello = client.hear().await;
+    assert_eq!((&hello["id"], &hello["result"]["protocolVersion"]), (&json!(0), &json!(1)));
+    assert_eq!(hello["result"]["agentCapabilities"]["loadSession"], true);
+    client.say(r#"{"jsonrpc":"2.0","id":"b","method":"session/new","params":{"cwd":"/tmp","mcpServers":[{"name":"x","command":"y","args":[],"env":[]}]}}"#).await;
+    assert_eq!(client.hear().await, json!({"jsonrpc": "2.0", "id": "b", "result": {"sessionId": "session-1"}}));
+    client.say(r#"{"jsonrpc":"2.0","id":2,"method":"session/prompt","params":{"sessionId":"session-1","prompt":[{"type":"text","text":"limit"}]}}"#).await;
+    let end = client.hear().await;
+    assert_eq!(end["result"], json!({"stopReason": "max_turn_requests", "_meta": {"detail": "the same call was made 5 times"}}));
+    client.say(r#"{"jsonrpc":"2.0","id":3,"method":"session/prompt","params":{"sessionId":"session-1","prompt":[{"type":"text","text":"do"},{"type":"resource_link","uri":"file:///a","name":"a"}]}}"#).await;
+    let first = client.hear().await;
+    assert_eq!(first["params"]["update"], json!({"sessionUpdate": "agent_message_chunk", "content": {"type": "text", "text": "step 0\n"}}));
+}
+
+#[tokio::test]
+async fn a_cancel_arrives_during_the_turn() {
+    let mut client = serve();
+    client.say(json!({"jsonrpc": "2.0", "id": 1, "method": "session/new", "params": {"cwd": "/", "mcpServers": []}})).await;
+    client.hear().await;
+    let prompt = json!({"sessionId": "session-1", "prompt": [{"type": "text", "text": "wait"}]});
+    client.say(json!({"jsonrpc": "2.0", "id": 2, "method": "session/prompt", "params": prompt})).await;
+    assert_eq!(client.hear().await["method"], "session/update");
+    client.say(json!({"jsonrpc": "2.0", "method": "session/cancel", "params": {"sessionId": "session-1"}})).await;
+    assert_eq!(client.hear().await["result"], json!({"stopReason": "cancelled"}));
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_answered_with_an_error() {
+    let mut client = serve();
+    let image = json!({"sessionId": "session-1", "prompt": [{"type": "image", "data": "", "mimeType": "image/png"}]});
+    for (line, code, id) in [
+        ("not json".to_owned(), -32700, json!(null)),
+        ("{\"jsonrpc\":\"2.0\"}".to_owned(), -32700, json!(null)),
+        (json!({"jsonrpc": "2.0", "id": 1, "method": "session/fork", "params": {}}).to_string(), -32601, json!(1)),
+        (json!({"jsonrpc": "2.0", "id": 2, "method": "session/new", "params": {"cwd": 7}}).to_string(), -32602, json!(2)),
+        (json!({"jsonrpc": "2.0", "id": 3, "method": "session/new"}).to_string(), -32602, json!(3)),
+        (
+            json!({"jsonrpc": "2.0", "id": 4, "method": "session/load", "params": {"cwd": "/", "sessionId": "no"}}).to_string(),
+            -32603,
+            json!(4),
+        ),
+        (json!({"jsonrpc": "2.0", "id": 5, "method": "session/prompt", "params": image}).to_string(), -32602, json!(5)),
+    ] {
+        client.say(line.clone()).await;
+        let answer = client.hear().await;
+        assert_eq!((&answer["error"]["code"], &answer["id"]), (&json!(code), &id), "{line}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_line_that_is_too_long_is_refused_and_the_next_one_works() {
+    let mut client = serve();
+    let piece = vec![b' '; 1 << 20];
+    for _ in 0..17 {
+        soon(client.stdout.write_all(&piece)).await.unwrap();
+    }
+    client.say("").await;
+    assert_eq!(client.hear().await["error"]["code"], -32600);
+    client.say(json!({"jsonrpc": "2.0", "id": 1, "method": "session/new", "params": {"cwd": "/", "mcpServers": []}})).await;
+    assert_eq!(client.hear().await["id"], 1);
+}
