@@ -1,0 +1,46 @@
+//! Every git call: hub, workspaces, snapshots, import, merges, refs.
+//!
+//! Two repositories matter. The **project** is the person's; it receives only landed commits and `refs/aedile/keep/<run>/<commit>`,
+//! which point at commits it already had. The **hub** is ours: bare, in the state directory, with the project's objects as alternates.
+//! Workspaces borrow the hub's objects. Once an agent has been in a workspace, git on the host never reads it again: snapshots and
+//! imports run in boxes and hand over a pack, which is checked before anything in it becomes part of the hub.
+//!
+//! All functions block; call them from a thread that may block (`spawn_blocking`). Those that take a [`Sandbox`](aedile_core::sandbox::Sandbox)
+//! wait for the box on the tokio runtime of that thread, or on one of their own when there is none.
+
+mod boxes;
+mod clean;
+mod commit;
+mod diff;
+mod error;
+mod hub;
+mod ignored;
+mod import;
+mod land;
+mod locks;
+mod merge;
+mod objects;
+mod person;
+mod process;
+mod project;
+mod quarantine;
+mod run;
+mod snapshot;
+mod version;
+mod walk;
+mod workspace;
+
+pub use clean::{DiskUse, disk_use, remove_tree};
+pub use commit::{CommitInfo, CommitRequest, Identity, message};
+pub use diff::{EntryMode, PathChange, PathProblem};
+pub use error::GitError;
+pub use hub::{Hub, ObjectFormat};
+pub use import::{ImportRequest, Imported};
+pub use land::{Landing, LandingPoint, Moved};
+pub use merge::{Merge, MergedBack};
+pub use person::{PersonEnv, Signing};
+pub use project::{Checkout, Dirty, Project};
+pub use run::Git;
+pub use snapshot::{LeftOut, Snapshot, Snapshotter};
+pub use version::GitVersion;
+pub use workspace::{ObjectMount, OverlayFile, WorkspaceSpec};

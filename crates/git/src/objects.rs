@@ -1,0 +1,50 @@
+//! Reads objects, many in one process.
+
+use std::path::Path;
+
+use aedile_core::CommitId;
+
+use crate::error::GitError;
+use crate::run::Call;
+
+/// One object: its type and its bytes.
+pub(crate) type Object = (String, Vec<u8>);
+
+/// Asks `cat-file --batch` for each name (which must have no newline). `None` stands for what does not exist.
+pub(crate) fn batch(call: Call, names: &[String]) -> Result<Vec<Option<Object>>, GitError> {
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    let answer = call.reading().args(["--batch", "--buffer"]).input(names.join("\n") + "\n").output()?;
+    let unreadable = || GitError::Unreadable { command: "cat-file --batch".to_owned(), what: "it ended too early".to_owned() };
+    let mut rest = answer.stdout.as_slice();
+    let mut found = Vec::with_capacity(names.len());
+    for _ in names {
+        let end = rest.iter().position(|byte| *byte == b'\n').ok_or_else(unreadable)?;
+        let head = String::from_utf8_lossy(&rest[..end]).into_owned();
+        rest = &rest[end + 1..];
+        // `<id> <type> <size>`, or `<name> missing`.
+        let mut words = head.rsplit(' ');
+        let size = words.next().and_then(|word| word.parse::<usize>().ok());
+        let (Some(size), Some(kind)) = (size, words.next()) else {
+            found.push(None);
+            continue;
+        };
+        let body = rest.get(..size).ok_or_else(unreadable)?;
+        found.push(Some((kind.to_owned(), body.to_vec())));
+        rest = rest.get(size + 1..).ok_or_else(unreadable)?;
+    }
+    Ok(found)
+}
+
+/// Reads a file of a commit; `None` when the commit has no file there.
+pub(crate) fn file_at(call: Call, dir: &Path, commit: &CommitId, path: &str) -> Result<Option<Vec<u8>>, GitError> {
+    if path.contains(['\n', '\0']) {
+        return Err(GitError::BadText { what: "the path", text: path.chars().take(80).collect() });
+    }
+    let mut found = batch(call, &[format!("{commit}^{{commit}}"), format!("{commit}:{path}")])?.into_iter();
+    if found.next().flatten().is_none() {
+        return Err(GitError::Missing { what: format!("commit {commit}"), dir: dir.to_owned() });
+    }
+    Ok(found.next().flatten().and_then(|(kind, bytes)| (kind == "blob").then_some(bytes)))
+}
