@@ -1,0 +1,83 @@
+//! All sessions of one agent, as a protocol server drives them.
+
+use aedile_core::ids::SessionId;
+use aedile_core::runtime::{LocalAgent, RuntimeError, SessionSink, TurnEnd};
+use async_trait::async_trait;
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::config::AgentConfig;
+use crate::journal::SessionError;
+use crate::session::{Session, failed};
+
+/// Sessions that may be open at once.
+const SESSIONS_MAX: usize = 64;
+
+/// Our coding agent.
+pub struct Agent {
+    config: AgentConfig,
+    sessions: Mutex<HashMap<SessionId, Arc<Session>>>,
+}
+
+impl Agent {
+    /// Makes an agent without sessions.
+    pub fn new(config: AgentConfig) -> Self {
+        Self { config, sessions: Mutex::default() }
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<Session>>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn session(&self, id: &SessionId) -> Option<Arc<Session>> {
+        self.sessions().get(id).cloned()
+    }
+
+    fn keep(&self, session: Session) -> Result<SessionId, RuntimeError> {
+        let id = session.id().clone();
+        let mut sessions = self.sessions();
+        if sessions.len() >= SESSIONS_MAX {
+            return Err(broken(format!("{SESSIONS_MAX} sessions are open already; start another process")));
+        }
+        sessions.entry(id.clone()).or_insert_with(|| Arc::new(session));
+        Ok(id)
+    }
+}
+
+fn broken(message: impl Into<String>) -> RuntimeError {
+    RuntimeError { runtime: "aedile".to_owned(), message: message.into() }
+}
+
+impl From<SessionError> for RuntimeError {
+    fn from(error: SessionError) -> Self {
+        broken(error.to_string())
+    }
+}
+
+#[async_trait]
+impl LocalAgent for Agent {
+    async fn new_session(&self, cwd: &str) -> Result<SessionId, RuntimeError> {
+        self.keep(Session::create(&self.config, Path::new(cwd))?)
+    }
+
+    async fn load_session(&self, id: &SessionId, cwd: &str) -> Result<(), RuntimeError> {
+        if self.session(id).is_some() {
+            return Ok(());
+        }
+        self.keep(Session::open(&self.config, id, Path::new(cwd)).await?).map(drop)
+    }
+
+    async fn prompt(&self, session: &SessionId, text: &str, sink: SessionSink) -> TurnEnd {
+        match self.session(session) {
+            Some(session) => session.prompt(text, &sink).await,
+            None => failed(format!("the session {session} is not open")),
+        }
+    }
+
+    async fn cancel(&self, session: &SessionId) {
+        if let Some(session) = self.session(session) {
+            session.interrupt();
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! What an agent is made of.
+
+use aedile_core::limits::{AGENT_CONTEXT_TOKENS_DEFAULT, MODEL_OUTPUT_TOKENS_DEFAULT};
+use aedile_core::model::ModelProvider;
+use aedile_core::tool::Tool;
+use aedile_core::{Clock, Entropy};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Makes the tools of one session that works in the given directory.
+pub type ToolFactory = Arc<dyn Fn(&Path) -> Vec<Arc<dyn Tool>> + Send + Sync>;
+
+/// Everything an agent needs from outside.
+#[derive(Clone)]
+pub struct AgentConfig {
+    /// The model's provider.
+    pub provider: Arc<dyn ModelProvider>,
+    /// The model's name at that provider.
+    pub model: String,
+    /// The tools.
+    pub tools: ToolFactory,
+    /// The agent's home; sessions are kept below it.
+    pub home: PathBuf,
+    /// The model's context window in tokens.
+    pub context_tokens: u64,
+    /// The most output tokens of one answer.
+    pub max_output_tokens: u32,
+    /// Constraints of the task that the system prompt names, for example what may be changed. May be empty.
+    pub notes: String,
+    /// Time, for session ids.
+    pub clock: Arc<dyn Clock>,
+    /// Random bytes, for session ids.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+impl AgentConfig {
+    /// A configuration with the default window and output limit and without notes.
+    pub fn new(
+        provider: Arc<dyn ModelProvider>,
+        model: impl Into<String>,
+        tools: ToolFactory,
+        home: impl Into<PathBuf>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Self {
+        Self {
+            provider,
+            model: model.into(),
+            tools,
+            home: home.into(),
+            context_tokens: AGENT_CONTEXT_TOKENS_DEFAULT,
+            max_output_tokens: MODEL_OUTPUT_TOKENS_DEFAULT,
+            notes: String::new(),
+            clock,
+            entropy,
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! How full the model's window is, and how old tool output is left out.
+
+use aedile_core::model::{Block, Message, Role, ToolSpec};
+
+/// Bytes that count as one token; low, so that the estimate is rather too high.
+const BYTES_PER_TOKEN: u64 = 3;
+/// Messages at the end of which nothing is left out.
+const KEPT_MESSAGES: usize = 6;
+/// Shorter results stay.
+const SHORT_RESULT_BYTES: usize = 400;
+
+/// What the provider said last about the size of the conversation.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Measured {
+    /// Messages that were counted.
+    pub(crate) messages: usize,
+    /// Their tokens, with system prompt and tools.
+    pub(crate) tokens: u64,
+}
+
+/// Estimates the tokens of the next request.
+pub(crate) fn request_tokens(measured: Option<Measured>, system: &str, tools: &[ToolSpec], messages: &[Message]) -> u64 {
+    match measured {
+        Some(measured) if measured.messages <= messages.len() => measured.tokens + tokens(&messages[measured.messages..]),
+        _ => {
+            let tools: usize = tools.iter().map(|tool| tool.description.len() + tool.input_schema.to_string().len()).sum();
+            (system.len() + tools) as u64 / BYTES_PER_TOKEN + tokens(messages)
+        }
+    }
+}
+
+/// Estimates the tokens of messages.
+pub(crate) fn tokens(messages: &[Message]) -> u64 {
+    messages.iter().flat_map(|message| &message.content).map(|block| bytes_of(block) / BYTES_PER_TOKEN + 8).sum()
+}
+
+/// How many bytes of text fill so many tokens.
+pub(crate) fn bytes_for(tokens: u64) -> usize {
+    usize::try_from(tokens.saturating_mul(BYTES_PER_TOKEN)).unwrap_or(usize::MAX)
+}
+
+fn bytes_of(block: &Block) -> u64 {
+    let bytes = match block {
+        Block::Text { text, .. } => text.len(),
+        Block::ToolUse { name, input, .. } => name.len() + input.to_string().len(),
+        Block::ToolResult { content, .. } => content.len(),
+        Block::Other { value } => value.to_string().len(),
+    };
+    bytes as u64
+}
+
+/// Replaces long tool results, but for the last messages, by a line. Returns whether there were any.
+pub(crate) fn leave_out_old_results(messages: &mut [Message]) -> bool {
+    let old = messages.len().saturating_sub(KEPT_MESSAGES);
+    let mut changed = false;
+    for block in messages[..old].iter_mut().flat_map(|message| &mut message.content) {
+        if let Block::ToolResult { content, .. } = block
+            && content.len() > SHORT_RESULT_BYTES
+        {
+            *content = format!("[{} bytes of old output are left out; make the call again if you need them]", content.len());
+            changed = true;
+        }
+    }
+    changed
+}
+
+/// Where the part begins that stays as it is: at an assistant message, so that calls and results stay together. It has at most
+/// `max_tokens`, but always holds the last assistant message. `None` when the model has not spoken yet.
+pub(crate) fn kept_from(messages: &[Message], max_tokens: u64) -> Option<usize> {
+    let mut kept = None;
+    for (index, message) in messages.iter().enumerate().rev() {
+        if message.role == Role::Assistant {
+            if kept.is_some() && (tokens(&messages[index..]) > max_tokens || messages.len() - index > KEPT_MESSAGES + 2) {
+                break;
+            }
+            kept = Some(index);
+        }
+    }
+    kept
+}

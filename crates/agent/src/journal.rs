@@ -1,0 +1,129 @@
+//! A session on disk: one JSON record a line.
+
+use aedile_core::ids::SessionId;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use crate::conversation::Record;
+
+const VERSION: u32 = 1;
+
+/// Why a session cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// There is no session of this id.
+    #[error("there is no session {id} in {directory}; begin a new one")]
+    Unknown {
+        /// The id as it was given.
+        id: String,
+        /// Where sessions are kept.
+        directory: PathBuf,
+    },
+    /// Another process works in it.
+    #[error("the session {id} is open in another process; end that one first")]
+    Busy {
+        /// The id.
+        id: String,
+    },
+    /// The file holds something else than a session of ours.
+    #[error("the session file {path} cannot be used at line {line}: {problem}; begin a new session")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Reading or writing failed.
+    #[error("the session file {path} cannot be read or written: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: io::Error,
+    },
+    /// The working directory is not one.
+    #[error("the working directory {path} is not an absolute path of a directory")]
+    BadCwd {
+        /// The path.
+        path: PathBuf,
+    },
+}
+
+/// An open journal, locked for this process.
+pub(crate) struct Journal {
+    file: File,
+    path: PathBuf,
+}
+
+fn path_of(home: &Path, id: &SessionId) -> Result<PathBuf, SessionError> {
+    let directory = home.join(".aedile").join("sessions");
+    if !id.as_str().chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
+        return Err(SessionError::Unknown { id: id.to_string(), directory });
+    }
+    Ok(directory.join(format!("{id}.jsonl")))
+}
+
+impl Journal {
+    /// Begins a journal.
+    pub(crate) fn create(home: &Path, id: &SessionId) -> Result<Self, SessionError> {
+        let path = path_of(home, id)?;
+        let io_error = |source| SessionError::Io { path: path.clone(), source };
+        if let Some(directory) = path.parent() {
+            fs::create_dir_all(directory).map_err(io_error)?;
+        }
+        let file = OpenOptions::new().append(true).create_new(true).open(&path).map_err(io_error)?;
+        let mut journal = Self::lock(file, path, id)?;
+        journal.append(&Record::Session { version: VERSION, id: id.to_string() })?;
+        Ok(journal)
+    }
+
+    /// Opens a journal and returns its records. A last line that was not written whole is removed.
+    pub(crate) fn open(home: &Path, id: &SessionId) -> Result<(Self, Vec<Record>), SessionError> {
+        let path = path_of(home, id)?;
+        let io_error = |source: io::Error| match source.kind() {
+            io::ErrorKind::NotFound => SessionError::Unknown { id: id.to_string(), directory: path.parent().unwrap_or(&path).to_owned() },
+            _ => SessionError::Io { path: path.clone(), source },
+        };
+        let file = OpenOptions::new().append(true).open(&path).map_err(io_error)?;
+        let journal = Self::lock(file, path.clone(), id)?;
+        let bytes = fs::read(&path).map_err(io_error)?;
+        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        if whole < bytes.len() {
+            journal.file.set_len(whole as u64).map_err(io_error)?;
+        }
+        let mut records = Vec::new();
+        for (index, line) in bytes[..whole].split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty()) {
+            let damaged = |problem: String| SessionError::Damaged { path: path.clone(), line: index + 1, problem };
+            records.push(serde_json::from_slice(line).map_err(|error| damaged(error.to_string()))?);
+        }
+        match records.first() {
+            Some(Record::Session { version: VERSION, .. }) => Ok((journal, records)),
+            _ => Err(SessionError::Damaged { path, line: 1, problem: format!("it does not begin a session of format {VERSION}") }),
+        }
+    }
+
+    fn lock(file: File, path: PathBuf, id: &SessionId) -> Result<Self, SessionError> {
+        match file.try_lock() {
+            Ok(()) => Ok(Self { file, path }),
+            Err(TryLockError::WouldBlock) => Err(SessionError::Busy { id: id.to_string() }),
+            Err(TryLockError::Error(source)) => Err(SessionError::Io { path, source }),
+        }
+    }
+
+    /// Appends a record.
+    pub(crate) fn append(&mut self, record: &Record) -> Result<(), SessionError> {
+        let written = serde_json::to_vec(record).map_err(io::Error::from).and_then(|mut line| {
+            line.push(b'\n');
+            self.file.write_all(&line)
+        });
+        written.map_err(|source| SessionError::Io { path: self.path.clone(), source })
+    }
+
+    /// Makes everything durable.
+    pub(crate) fn sync(&self) -> Result<(), SessionError> {
+        self.file.sync_data().map_err(|source| SessionError::Io { path: self.path.clone(), source })
+    }
+}

@@ -1,0 +1,21 @@
+//! The coding agent: turns, context, instructions, sessions.
+//!
+//! It sees its tools as [`aedile_core::tool::Tool`] and its model as [`aedile_core::model::ModelProvider`] and knows nothing of who started it.
+//! A session is one conversation; it is kept in `HOME/.aedile/sessions/<id>.jsonl` and can be opened again by a later process.
+
+mod agent;
+mod calls;
+mod compaction;
+mod config;
+mod context;
+mod conversation;
+mod instructions;
+mod journal;
+mod repeats;
+mod session;
+mod turn;
+
+pub use agent::Agent;
+pub use config::{AgentConfig, ToolFactory};
+pub use journal::SessionError;
+pub use session::Session;

@@ -1,0 +1,197 @@
+//! One turn: the model is asked, its calls are run, until it has no more to do or a limit is met.
+
+use aedile_core::limits::{AGENT_ANSWER_RETRIES_MAX, AGENT_LOOP_REPEATS_MAX, AGENT_STEPS_MAX};
+use aedile_core::model::{Block, Message, ModelDelta, ModelError, ModelRequest, ModelResponse, ModelStop};
+use aedile_core::runtime::{SessionEvent, SessionSink, TurnEnd, TurnStop};
+use serde_json::{Map, json};
+use tokio::sync::watch;
+
+use crate::calls::run_calls;
+use crate::compaction::{Room, call_list, condensed, split, summary, without_old_results};
+use crate::context::{Measured, request_tokens, tokens};
+use crate::conversation::{Record, calls_of};
+use crate::instructions::system_prompt;
+use crate::journal::SessionError;
+use crate::repeats::{LOOP_WARNING, Repeats, Verdict};
+use crate::session::{State, failed};
+
+const GO_ON: &str = "Your answer reached the output limit. Go on exactly where it ended, in smaller pieces.";
+
+/// A turn at work. Its steps return `Err` when the turn must end at once.
+pub(crate) struct Turn<'a> {
+    state: &'a mut State,
+    sink: &'a SessionSink,
+    cancel: watch::Receiver<u64>,
+}
+
+fn end(stop: TurnStop) -> TurnEnd {
+    TurnEnd { stop, detail: None }
+}
+
+fn not_stored(error: &SessionError) -> TurnEnd {
+    failed(error.to_string())
+}
+
+impl<'a> Turn<'a> {
+    pub(crate) fn new(state: &'a mut State, sink: &'a SessionSink, cancel: watch::Receiver<u64>) -> Self {
+        Self { state, sink, cancel }
+    }
+
+    /// Runs the turn.
+    pub(crate) async fn run(&mut self) -> TurnEnd {
+        let mut repeats = Repeats::default();
+        let mut continued = 0;
+        for _ in 0..AGENT_STEPS_MAX {
+            match Box::pin(self.step(&mut repeats, &mut continued)).await {
+                Ok(()) => {}
+                Err(end) => return end,
+            }
+        }
+        TurnEnd { stop: TurnStop::Limit, detail: Some(format!("the turn had {AGENT_STEPS_MAX} steps, the most that one prompt may have")) }
+    }
+
+    async fn step(&mut self, repeats: &mut Repeats, continued: &mut u32) -> Result<(), TurnEnd> {
+        let response = self.ask().await?;
+        let message = without_empty_texts(response.message);
+        let calls = calls_of(&message);
+        let said_nothing = message.content.is_empty();
+        if !said_nothing {
+            self.record(Record::Assistant { message })?;
+        }
+        if let Some(usage) = response.usage {
+            self.state.measured = Some(Measured { messages: self.state.conversation.messages.len(), tokens: usage.total() });
+        }
+        if calls.is_empty() {
+            return match response.stop {
+                ModelStop::MaxTokens if *continued < AGENT_ANSWER_RETRIES_MAX && !said_nothing => {
+                    *continued += 1;
+                    self.record(Record::User { blocks: vec![Block::text(GO_ON)] })
+                }
+                ModelStop::MaxTokens => Err(end(TurnStop::MaxTokens)),
+                ModelStop::Refusal => Err(end(TurnStop::Refusal)),
+                ModelStop::EndTurn | ModelStop::ToolUse | ModelStop::Other(_) => Err(end(TurnStop::EndTurn)),
+            };
+        }
+        let cut = response.stop == ModelStop::MaxTokens;
+        let done = run_calls(&self.state.tools, &calls, cut, self.sink, &mut self.cancel).await;
+        let verdict = repeats.step(&calls, &done.results);
+        let mut blocks = done.results;
+        if verdict == Verdict::Warn {
+            blocks.push(Block::text(LOOP_WARNING));
+        }
+        self.record(Record::User { blocks })?;
+        if done.cancelled {
+            return Err(end(TurnStop::Cancelled));
+        }
+        if done.ends_turn {
+            return Err(end(TurnStop::EndTurn));
+        }
+        if verdict == Verdict::Stop {
+            let detail = format!(
+                "the agent made the call `{}` with the same result more than {AGENT_LOOP_REPEATS_MAX} times in a row",
+                calls[0].title()
+            );
+            return Err(TurnEnd { stop: TurnStop::Limit, detail: Some(detail) });
+        }
+        Ok(())
+    }
+
+    fn record(&mut self, record: Record) -> Result<(), TurnEnd> {
+        self.state.record(record).map_err(|error| not_stored(&error))
+    }
+
+    /// Asks the model. An answer that was cut is asked for again; a request that the provider finds too long is condensed once.
+    async fn ask(&mut self) -> Result<ModelResponse, TurnEnd> {
+        let (mut cuts, mut condensed) = (0, false);
+        if self.request_tokens() > self.room().limit() {
+            self.make_room().await?;
+        }
+        loop {
+            match self.ask_once().await? {
+                Ok(response) => return Ok(response),
+                Err(ModelError::Cut(_)) if cuts < AGENT_ANSWER_RETRIES_MAX => {
+                    cuts += 1;
+                    (self.sink)(SessionEvent::Text { text: "\n[the answer was cut; asking again]\n".to_owned() });
+                }
+                Err(ModelError::Refused { message, .. }) if !condensed && is_too_long(&message) => {
+                    condensed = true;
+                    self.make_room().await?;
+                }
+                Err(error) => return Err(failed(error.to_string())),
+            }
+        }
+    }
+
+    async fn ask_once(&mut self) -> Result<Result<ModelResponse, ModelError>, TurnEnd> {
+        let request = self.request();
+        let mut pieces = |delta: ModelDelta| {
+            if let ModelDelta::Text(text) = delta {
+                (self.sink)(SessionEvent::Text { text });
+            }
+        };
+        tokio::select! {
+            answer = self.state.config.provider.stream(&request, &mut pieces) => Ok(answer),
+            _ = self.cancel.changed() => Err(end(TurnStop::Cancelled)),
+        }
+    }
+
+    fn request(&self) -> ModelRequest {
+        ModelRequest {
+            model: self.state.config.model.clone(),
+            system: self.state.system.clone(),
+            messages: self.state.conversation.messages.clone(),
+            tools: self.state.specs.clone(),
+            max_output_tokens: self.state.config.max_output_tokens,
+            extra: Map::new(),
+        }
+    }
+
+    fn room(&self) -> Room {
+        Room { window: self.state.config.context_tokens, output: self.state.config.max_output_tokens }
+    }
+
+    fn request_tokens(&self) -> u64 {
+        request_tokens(self.state.measured, &self.state.system, &self.state.specs, &self.state.conversation.messages)
+    }
+
+    /// Condenses the conversation. Instruction files are read again, so that what they say now holds on.
+    async fn make_room(&mut self) -> Result<(), TurnEnd> {
+        let room = self.room();
+        self.state.system = system_prompt(&self.state.cwd, &self.state.tools, &self.state.config.notes);
+        let conversation = &self.state.conversation;
+        let fixed = request_tokens(None, &self.state.system, &self.state.specs, &[]);
+        if let Some(messages) = without_old_results(conversation, fixed, room) {
+            return self.record(Record::Condensed { messages });
+        }
+        let Some(from) = split(conversation, room) else { return Ok(()) };
+        let old = &conversation.messages[..from];
+        let config = &self.state.config;
+        let summary = tokio::select! {
+            summary = summary(&*config.provider, &config.model, old, room) => summary.unwrap_or_else(|| call_list(old)),
+            _ = self.cancel.changed() => return Err(end(TurnStop::Cancelled)),
+        };
+        let todo = match self.state.todo() {
+            Some(todo) => Some(todo.call(json!({})).await.text),
+            None => None,
+        };
+        let messages = condensed(conversation, from, &summary, todo.as_deref(), room);
+        if tokens(&messages) >= tokens(&conversation.messages) {
+            return Ok(());
+        }
+        self.record(Record::Condensed { messages })
+    }
+}
+
+/// Providers refuse empty texts in what they are sent back.
+fn without_empty_texts(mut message: Message) -> Message {
+    message.content.retain(|block| !matches!(block, Block::Text { text, .. } if text.trim().is_empty()));
+    message
+}
+
+/// Whether a provider's refusal means that the request does not fit the window. There is no common code for it, only words.
+fn is_too_long(message: &str) -> bool {
+    let message = message.to_lowercase();
+    ["too long", "context_length", "context length", "maximum context", "context window", "too many tokens"]
+        .iter()
+        .any(|words| message.contains(words))
+}
