@@ -1,0 +1,79 @@
+//! Opening and making paths by descriptor, so that no symbolic link that somebody planted is followed.
+
+use crate::wire::{Failure, Step};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
+use rustix::io::Errno;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Component, Path};
+
+const DIR_MODE: Mode = Mode::from_raw_mode(0o755);
+
+/// Opens a host path for mounting. Links above the last part are followed, the last part is not.
+pub(crate) fn open_host(path: &Path) -> io::Result<OwnedFd> {
+    let fd = rustix::fs::open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    if FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode) == FileType::Symlink {
+        return Err(Errno::LOOP.into());
+    }
+    Ok(fd)
+}
+
+/// Opens `path` below `base` without following any link and without leaving `base`.
+pub(crate) fn open_beneath(base: impl AsFd, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    rustix::fs::openat2(base, path, flags | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty(), resolve)
+}
+
+/// Whether the descriptor is a directory.
+pub(crate) fn is_dir(fd: impl AsFd) -> io::Result<bool> {
+    Ok(FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode) == FileType::Directory)
+}
+
+/// Opens the directory `path` (relative) below `base`, making what is missing; what is made belongs to `owner` if given.
+pub(crate) fn make_dirs(base: BorrowedFd<'_>, path: &Path, owner: Option<(u32, u32)>) -> io::Result<OwnedFd> {
+    let mut here = open_beneath(base, Path::new("."), OFlags::PATH | OFlags::DIRECTORY)?;
+    for part in path.components() {
+        let Component::Normal(name) = part else {
+            return Err(Errno::INVAL.into());
+        };
+        let name = Path::new(name);
+        let open = |made: &OwnedFd| open_beneath(made, name, OFlags::PATH | OFlags::DIRECTORY);
+        here = match open(&here) {
+            Err(Errno::NOENT) => {
+                match rustix::fs::mkdirat(&here, name, DIR_MODE) {
+                    Ok(()) | Err(Errno::EXIST) => {}
+                    Err(error) => return Err(error.into()),
+                }
+                let made = open(&here)?;
+                if let Some((uid, gid)) = owner {
+                    rustix::fs::chownat(&made, "", Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), AtFlags::EMPTY_PATH)?;
+                }
+                made
+            }
+            other => other?,
+        };
+    }
+    Ok(here)
+}
+
+/// Makes (if missing) and opens the place in the new root where something is to be mounted.
+pub(crate) fn mount_point(root: BorrowedFd<'_>, inside: &Path, directory: bool) -> Result<OwnedFd, Failure> {
+    let relative = inside.strip_prefix("/").unwrap_or(inside);
+    if directory {
+        return make_dirs(root, relative, None).step_at("making the mount point", inside);
+    }
+    let parent = make_dirs(root, relative.parent().unwrap_or(Path::new("")), None).step_at("making the directory of", inside)?;
+    let Some(name) = relative.file_name() else {
+        return Err(Failure::refused(format!("{} cannot be a mount point", inside.display())));
+    };
+    let name = Path::new(name);
+    match open_beneath(&parent, name, OFlags::PATH) {
+        Err(Errno::NOENT) => {
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+            rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o644)).step_at("making the mount point", inside)?;
+            open_beneath(&parent, name, OFlags::PATH).step_at("opening the mount point", inside)
+        }
+        other => other.step_at("opening the mount point", inside),
+    }
+}

@@ -1,0 +1,5 @@
+//! The launcher alone, for this crate's tests.
+
+fn main() -> std::process::ExitCode {
+    aedile_sandbox::launcher_main()
+}

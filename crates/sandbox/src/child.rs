@@ -1,0 +1,115 @@
+//! A running box, as its starter sees it.
+
+use crate::starter::Starter;
+use crate::wire::{self, TERMINATE, Word};
+use aedile_core::sandbox::{BoxChild, BoxExit, SandboxError};
+use async_trait::async_trait;
+use rustix::net::SendFlags;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// The caller's ends of the program's streams and of the door.
+#[derive(Default)]
+pub(crate) struct Ends {
+    pub(crate) stdin: Option<OwnedFd>,
+    pub(crate) stdout: Option<OwnedFd>,
+    pub(crate) stderr: Option<OwnedFd>,
+    pub(crate) door: Option<OwnedFd>,
+}
+
+/// What is to be done when the box has ended, for example copying a tree back.
+pub(crate) type AtEnd = Box<dyn FnOnce() -> Result<(), SandboxError> + Send + Sync>;
+
+pub(crate) struct NativeChild {
+    pub(crate) pid: Pid,
+    pub(crate) started: u64,
+    pub(crate) pidfd: OwnedFd,
+    pub(crate) control: OwnedFd,
+    pub(crate) ends: Ends,
+    pub(crate) exit: Option<BoxExit>,
+    pub(crate) at_end: Option<AtEnd>,
+    /// The box lives as long as the thread that started it.
+    pub(crate) _starter: Arc<Starter>,
+}
+
+impl NativeChild {
+    /// Collects the ended first process, whose end is the end of everything in the box. Blocks until then.
+    fn collect(&mut self) -> Result<BoxExit, SandboxError> {
+        if let Some(exit) = self.exit {
+            return Ok(exit);
+        }
+        let failed = |source: io::Error| SandboxError::Setup { step: "waiting for the box".to_owned(), source };
+        rustix::io::retry_on_intr(|| rustix::process::waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED))
+            .map_err(|error| failed(error.into()))?;
+        let mut exit = BoxExit::Signal(libc::SIGKILL);
+        while let Some((word, _)) = wire::receive(&self.control, false).map_err(failed)? {
+            if let Word::Ended(ended) = word {
+                exit = ended;
+            }
+        }
+        self.exit = Some(exit);
+        self.at_end.take().map_or(Ok(()), |at_end| at_end())?;
+        Ok(exit)
+    }
+}
+
+#[async_trait]
+impl BoxChild for NativeChild {
+    fn process(&self) -> (u32, u64) {
+        (self.pid.as_raw_nonzero().get().unsigned_abs(), self.started)
+    }
+
+    fn take_stdin(&mut self) -> Option<OwnedFd> {
+        self.ends.stdin.take()
+    }
+
+    fn take_stdout(&mut self) -> Option<OwnedFd> {
+        self.ends.stdout.take()
+    }
+
+    fn take_stderr(&mut self) -> Option<OwnedFd> {
+        self.ends.stderr.take()
+    }
+
+    fn take_door(&mut self) -> Option<OwnedFd> {
+        self.ends.door.take()
+    }
+
+    async fn wait(&mut self) -> Result<BoxExit, SandboxError> {
+        if self.exit.is_none() {
+            let failed = |source: io::Error| SandboxError::Setup { step: "waiting for the box".to_owned(), source };
+            let watched = self.pidfd.try_clone().and_then(watch).map_err(failed)?;
+            let _ended = watched.readable().await.map_err(failed)?;
+        }
+        self.collect()
+    }
+
+    fn kill(&self) {
+        let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
+    }
+
+    fn terminate(&self) {
+        let _ = rustix::net::send(&self.control, TERMINATE, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+    }
+}
+
+#[expect(unsafe_code, reason = "registration trusts that the object answers with its own open descriptor")]
+fn watch(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an OwnedFd holds one open descriptor for its whole life and always answers with that.
+    unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }.map_err(Into::into)
+}
+
+impl Drop for NativeChild {
+    fn drop(&mut self) {
+        if self.exit.is_none() {
+            self.kill();
+            if let Err(error) = self.collect() {
+                tracing::warn!(%error, "a box that was dropped did not end cleanly");
+            }
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! The program that makes one box. It starts with an empty environment and three descriptors besides the streams' own: nothing of
+//! the caller's is in its memory. It makes the namespaces, hands over to the box's first process, and ends.
+
+use crate::idmap::{INSIDE_ID, write_maps};
+use crate::wire::{self, CONTROL_FD, Failure, PLAN_FD, Plan, Step, Word};
+use crate::{init, sources, sys};
+use rustix::process::{Pid, Signal};
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::ExitCode;
+
+/// The launcher's main function. Call it before any thread starts, when the program was started with
+/// [`LAUNCHER_ARGUMENT`](crate::LAUNCHER_ARGUMENT) as its first argument. Without the descriptors that the sandbox hands over it does nothing and fails.
+pub fn launcher_main() -> ExitCode {
+    let Ok(control) = sys::handed_over(CONTROL_FD) else {
+        return ExitCode::FAILURE;
+    };
+    match launch(&control) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let _ = wire::send(control.as_fd(), &Word::Failed(failure), None);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn read_plan() -> io::Result<Plan> {
+    let mut file = File::from(sys::handed_over(PLAN_FD)?);
+    file.rewind()?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(serde_json::from_slice(&bytes)?)
+}
+
+fn launch(control: &OwnedFd) -> Result<(), Failure> {
+    let plan = read_plan().step("reading the plan")?;
+    let prepared = if plan.privileged {
+        rustix::thread::set_thread_groups(&[]).step("leaving the host's groups")?;
+        Some(sources::collect(&plan)?)
+    } else {
+        None
+    };
+    let (go, ready) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).step("making a pipe")?;
+    // CLONE_PARENT: the box's first process is a child of the sandbox's starter, which outlives this program.
+    let Some(pid) = sys::clone_process(sys::NAMESPACES | libc::CLONE_PARENT).map_err(|error| no_namespaces(&error))? else {
+        drop(ready);
+        if sys::wait_byte(&go).unwrap_or(false) {
+            init::run(&plan, prepared, control);
+        }
+        sys::leave(0);
+    };
+    let mapped = wire::send(control.as_fd(), &Word::Started { pid: pid.as_raw_nonzero().get() }, None)
+        .step("reporting the box")
+        .and_then(|()| map(&plan, pid))
+        .and_then(|()| rustix::io::write(&ready, b"G").step("starting the box"));
+    if let Err(failure) = mapped {
+        let _ = rustix::process::kill_process(pid, Signal::KILL);
+        return Err(failure);
+    }
+    Ok(())
+}
+
+fn map(plan: &Plan, pid: Pid) -> Result<(), Failure> {
+    let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let outside = if plan.privileged { (plan.box_id, plan.box_id) } else { own };
+    write_maps(pid, (INSIDE_ID, INSIDE_ID), outside, !plan.privileged).step("mapping the box's user")
+}
+
+fn no_namespaces(error: &io::Error) -> Failure {
+    Failure::Unsupported {
+        missing: format!(
+            "new user, mount, pid, ipc, uts, net and cgroup namespaces ({error}); allow them: sysctl user.max_user_namespaces above 0, \
+             kernel.unprivileged_userns_clone=1 on Debian, kernel.apparmor_restrict_unprivileged_userns=0 or a profile on Ubuntu"
+        ),
+    }
+}

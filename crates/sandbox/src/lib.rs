@@ -1,0 +1,30 @@
+//! The box: namespaces, Landlock, seccomp, limits; the only starter of processes on the host.
+//!
+//! [`NativeSandbox`] starts boxes from one thread of this process. For each it executes a launcher (the same program again, see
+//! [`launcher_main`]) with an empty environment and closed descriptors; the launcher makes the namespaces and the mounts, and the
+//! box's first process gives up every privilege before it starts the program.
+
+mod beneath;
+mod check;
+mod child;
+mod fence_landlock;
+mod fence_seccomp;
+mod home;
+mod idmap;
+mod init;
+mod launcher;
+mod limits;
+mod native;
+mod report;
+mod rootfs;
+mod scope_plan;
+mod sources;
+mod starter;
+mod sys;
+mod toolchain;
+mod wire;
+
+pub use launcher::launcher_main;
+pub use native::{BOX_HOST_ID, NativeSandbox, SandboxConfig};
+pub use starter::LAUNCHER_ARGUMENT;
+pub use toolchain::{TOOL_VARIABLES, ToolMount, ToolSearch, Toolchains, discover};

@@ -1,0 +1,117 @@
+//! A host for boxes: a launcher and directories that an ordinary user can read too.
+
+use aedile_core::sandbox::{BoxChild, BoxExit, BoxIo, BoxLimits, BoxNet, BoxSpec, Sandbox, WORKSPACE_INSIDE, WriteScope};
+use aedile_sandbox::{NativeSandbox, SandboxConfig, Toolchains};
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// Where the re-executed suite finds the launcher.
+pub(crate) const LAUNCHER_VARIABLE: &str = "AEDILE_TEST_LAUNCHER";
+
+pub(crate) struct Host {
+    pub(crate) sandbox: NativeSandbox,
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) tree: PathBuf,
+}
+
+/// What a box did.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) exit: BoxExit,
+    pub(crate) output: String,
+}
+
+#[expect(clippy::disallowed_methods, reason = "the re-executed suite is told where the launcher is")]
+pub(crate) fn launcher() -> PathBuf {
+    std::env::var_os(LAUNCHER_VARIABLE).map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_box-launcher")), PathBuf::from)
+}
+
+pub(crate) fn host() -> Host {
+    host_with(Toolchains::default())
+}
+
+pub(crate) fn host_with(toolchains: Toolchains) -> Host {
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let tree = dir.path().join("tree");
+    fs::create_dir(&tree).unwrap();
+    let config = SandboxConfig { launcher: launcher(), toolchains, runtime_dir: dir.path().to_owned() };
+    Host { sandbox: NativeSandbox::new(config).unwrap(), dir, tree }
+}
+
+impl Host {
+    /// A box that runs a shell script in the whole tree.
+    pub(crate) fn spec(&self, script: &str) -> BoxSpec {
+        BoxSpec {
+            label: "test".to_owned(),
+            command: ["sh", "-c", script].map(str::to_owned).to_vec(),
+            tree: Some(self.tree.clone()),
+            tree_inside: PathBuf::from(WORKSPACE_INSIDE),
+            write: WriteScope::All,
+            mounts: Vec::new(),
+            home: None,
+            env: Vec::new(),
+            net: BoxNet::None,
+            limits: BoxLimits::default(),
+            io: BoxIo::Captured,
+        }
+    }
+
+    pub(crate) fn run(&self, spec: BoxSpec) -> Done {
+        finish(self.sandbox.spawn(spec).unwrap())
+    }
+
+    pub(crate) fn script(&self, script: &str) -> Done {
+        self.run(self.spec(script))
+    }
+
+    pub(crate) fn scoped(&self, globs: &[&str], also: &[&str], script: &str) -> Done {
+        let owned = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
+        self.run(BoxSpec { write: WriteScope::Globs { globs: owned(globs), also: owned(also) }, ..self.spec(script) })
+    }
+
+    pub(crate) fn write(&self, path: &str, text: &str) -> PathBuf {
+        let path = self.tree.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+/// Reads everything and waits for the end.
+pub(crate) fn finish(mut child: Box<dyn BoxChild>) -> Done {
+    let mut output = String::new();
+    if let Some(stdout) = child.take_stdout() {
+        fs::File::from(stdout).read_to_string(&mut output).unwrap();
+    }
+    Done { exit: wait(child.as_mut()), output }
+}
+
+pub(crate) fn wait(child: &mut dyn BoxChild) -> BoxExit {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(child.wait()).unwrap()
+}
+
+impl Done {
+    /// The output of a box that must have succeeded.
+    pub(crate) fn ok(&self) -> &str {
+        assert!(self.exit.success(), "{self:?}");
+        self.output.trim_end()
+    }
+}
+
+pub(crate) fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Says that a test cannot run here, or fails where everything must.
+#[expect(clippy::disallowed_methods, reason = "the switch of the test suite")]
+pub(crate) fn skipped(test: &str, why: &str) {
+    assert!(std::env::var_os("AEDILE_REQUIRE_ALL").is_none(), "{test} cannot run here: {why}");
+    println!("SKIPPED {test}: {why}");
+}
+
+pub(crate) fn exists(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
+}
