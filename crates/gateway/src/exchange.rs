@@ -1,0 +1,159 @@
+//! One model request: reserved, sent, streamed through, metered, settled.
+//!
+//! It runs in a task of its own, so that a client that goes away in the middle cannot keep it from being settled.
+
+use std::io;
+use std::sync::Arc;
+
+use aedile_core::Redactor;
+use aedile_models::{Metered, ModelBody, UsageMeter};
+use bytes::Bytes;
+use hyper::header::HeaderMap;
+use hyper::{Response, StatusCode};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+
+use crate::answer;
+use crate::body::{DoorBody, full, streamed};
+use crate::door::Room;
+use crate::error::Refused;
+use crate::spending::{Ending, Held, NotReserved};
+use crate::upstream::{Answer, NoAnswer, Upstream, play};
+
+/// Pieces of an answer that wait for a slow client; the provider waits then.
+const PIECES_WAITING_MAX: usize = 8;
+/// Bytes of an error answer that are passed on.
+const ERROR_BYTES_MAX: usize = 64 * 1024;
+
+/// The head of an answer, on its way to the client.
+type Reply = oneshot::Sender<Response<DoorBody>>;
+
+/// A model request that may go out.
+pub(crate) struct Exchange {
+    pub(crate) room: Arc<Room>,
+    pub(crate) body: ModelBody,
+    pub(crate) headers: HeaderMap,
+    pub(crate) query: &'static str,
+    pub(crate) permit: OwnedSemaphorePermit,
+}
+
+impl Exchange {
+    /// Starts the exchange and waits for the head of its answer.
+    pub(crate) async fn start(self) -> Result<Response<DoorBody>, Refused> {
+        let (reply, head) = oneshot::channel();
+        let tasks = self.room.tasks.clone();
+        tasks.spawn(self.run(reply));
+        head.await.map_err(|_| Refused::upstream("the door was closed"))
+    }
+
+    async fn run(mut self, reply: Reply) {
+        let output = self.body.limit_output();
+        self.body.want_usage();
+        let input = self.body.facts().input_estimate;
+        let room = self.room.clone();
+        let held = match room.spending.reserve(&room.grant.who, &room.grant.model, &room.limits, input, output).await {
+            Ok(held) => held,
+            Err(not) => {
+                let refused = match not {
+                    NotReserved::Budget(message) => Refused::budget(message),
+                    NotReserved::Store(message) => Refused::store(format!("the request's cost cannot be recorded: {message}")),
+                };
+                return answer_with(reply, refused.into_response());
+            }
+        };
+        let _under_way = room.under_way();
+        let _permit = self.permit;
+        let ending = pass(&room, &self.body, std::mem::take(&mut self.headers), self.query, reply, held);
+        ending.await;
+    }
+}
+
+fn answer_with(reply: Reply, response: Response<DoorBody>) {
+    // The client has gone when nobody takes it.
+    let _ = reply.send(response);
+}
+
+async fn pass(room: &Arc<Room>, body: &ModelBody, headers: HeaderMap, query: &str, mut reply: Reply, held: Held) {
+    let send = async {
+        match &room.upstream {
+            Upstream::Provider(endpoint) => {
+                endpoint.send(endpoint.format.chat_method(), query, answer::outward(&headers), Some(body.to_bytes())).await
+            }
+            Upstream::Script(script) => play(script, body).await,
+        }
+    };
+    let sent = tokio::select! {
+        sent = send => sent,
+        () = reply.closed() => Err(NoAnswer::Lost("the client has gone".to_owned())),
+        () = room.closed.cancelled() => Err(NoAnswer::Lost("the door was closed".to_owned())),
+    };
+    let mut answer = match sent {
+        Ok(answer) => answer,
+        Err(no) => {
+            let (refused, ending) = match no {
+                NoAnswer::Unreached(message) => (Refused::upstream(message), Ending::Nothing),
+                NoAnswer::Lost(message) => (Refused::upstream(message), Ending::Unknown),
+                NoAnswer::Bad(message) => (Refused::bad_request(message), Ending::Nothing),
+            };
+            room.settle(held, ending).await;
+            return answer_with(reply, refused.into_response());
+        }
+    };
+    if answer.status != StatusCode::OK {
+        room.settle(held, Ending::Nothing).await;
+        return answer_with(reply, failed(&mut answer, room).await);
+    }
+    let (pieces, stream) = mpsc::channel(PIECES_WAITING_MAX);
+    let mut response = Response::new(streamed(stream));
+    *response.headers_mut() = answer::back(&answer.headers, room.vault.as_ref());
+    answer_with(reply, response);
+    let (metered, end) = relay(room, &mut answer, body, &pieces).await;
+    room.settle(held, Ending::Answered(metered)).await;
+    if let Err(why) = end {
+        let _ = pieces.send(Err(io::Error::other(why))).await;
+    }
+}
+
+/// Passes the pieces on as they come. An end before the provider's own is an error.
+async fn relay(room: &Room, answer: &mut Answer, body: &ModelBody, to: &mpsc::Sender<io::Result<Bytes>>) -> (Metered, Result<(), String>) {
+    let mut meter = UsageMeter::new(body.format());
+    let end = loop {
+        let piece = tokio::select! {
+            piece = answer.piece() => piece,
+            () = to.closed() => Err("the client has gone".to_owned()),
+            () = room.closed.cancelled() => Err("the door was closed".to_owned()),
+        };
+        match piece {
+            Ok(None) => break Ok(()),
+            Err(why) => break Err(why),
+            Ok(Some(bytes)) => {
+                room.flowed();
+                meter.feed(&bytes);
+                let sent = tokio::select! {
+                    sent = to.send(Ok(bytes)) => sent.is_ok(),
+                    () = room.closed.cancelled() => false,
+                };
+                if !sent {
+                    break Err("the client has gone or the door was closed".to_owned());
+                }
+            }
+        }
+    };
+    (meter.finish(), end)
+}
+
+/// An error of the provider, passed on as it is, without secrets. A redirect is not followed.
+pub(crate) async fn failed(answer: &mut Answer, room: &Room) -> Response<DoorBody> {
+    if answer.status.is_redirection() {
+        let message = "the provider answered with a redirect, which a door does not follow: correct the base URL in aedile.toml";
+        return Refused::upstream(message).into_response();
+    }
+    match answer.rest(ERROR_BYTES_MAX).await {
+        Err(why) => Refused::upstream(format!("the provider's answer was cut: {why}")).into_response(),
+        Ok(bytes) => {
+            let mut response = Response::new(full(room.vault.redact_bytes(&bytes).unwrap_or(bytes)));
+            *response.status_mut() = answer.status;
+            *response.headers_mut() = answer::back(&answer.headers, room.vault.as_ref());
+            response
+        }
+    }
+}

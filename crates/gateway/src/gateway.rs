@@ -1,0 +1,176 @@
+//! Opens doors.
+
+use std::collections::HashMap;
+use std::net::TcpListener as StdListener;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex};
+
+use aedile_core::egress::{Door, DoorActivity, DoorGrant, Egress, EgressError};
+use aedile_core::limits::DOOR_CONCURRENT_MAX;
+use aedile_core::store::Store;
+use aedile_core::{Clock, Entropy};
+use aedile_models::{ApiFormat, PriceTable, Script, client_for};
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::door::{OpenDoor, Room};
+use crate::ledger::Limits;
+use crate::spending::{SCRIPT, Spending};
+use crate::upstream::{Endpoint, Upstream};
+use crate::vault::Vault;
+
+/// A model provider that doors may lead to.
+#[derive(Clone, Debug)]
+pub struct Provider {
+    /// Its name, the first part of `provider/model`. `script` is built in and cannot be given.
+    pub name: String,
+    /// What it speaks.
+    pub format: ApiFormat,
+    /// Its base URL, with or without `/v1`.
+    pub base_url: String,
+    /// Its key.
+    pub key: ProviderKey,
+}
+
+/// The key of a provider.
+#[derive(Clone, Debug)]
+pub enum ProviderKey {
+    /// The secret of this name in the vault.
+    Secret(String),
+    /// It wants none (a local server).
+    None,
+    /// There is none although it wants one; doors to it are refused with this sentence, which says how to give one.
+    Missing(String),
+}
+
+/// Why there is no gateway.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GatewayError {
+    /// A provider's description cannot be used.
+    #[error("provider {name}: {problem}")]
+    Provider {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The HTTP client cannot be set up.
+    #[error("the HTTP client cannot be set up: {0}; check the system's root certificates")]
+    Client(String),
+}
+
+/// Opens doors, holds the providers, the vault and the budgets.
+pub struct Gateway {
+    providers: HashMap<String, Provider>,
+    client: reqwest::Client,
+    vault: Arc<Vault>,
+    spending: Arc<Spending>,
+    clock: Arc<dyn Clock>,
+    runtime: Handle,
+    tasks: TaskTracker,
+}
+
+impl Gateway {
+    /// Makes a gateway whose doors are served on the given runtime. When a provider's URL is `https`, the program must have
+    /// installed a rustls crypto provider before.
+    ///
+    /// # Errors
+    /// [`GatewayError`] names the provider whose URL or key cannot be used.
+    pub fn new(
+        providers: Vec<Provider>,
+        prices: PriceTable,
+        vault: Arc<Vault>,
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        runtime: Handle,
+    ) -> Result<Self, GatewayError> {
+        let mut known = HashMap::new();
+        for provider in providers {
+            let problem = if provider.name.is_empty() || provider.name.contains('/') || provider.name == SCRIPT {
+                Some("this name cannot be given to a provider".to_owned())
+            } else if !(provider.base_url.starts_with("https://") || provider.base_url.starts_with("http://")) {
+                Some("its base URL must begin with https:// or http://".to_owned())
+            } else if reqwest::Url::parse(&provider.base_url).is_err() {
+                Some("its base URL cannot be parsed".to_owned())
+            } else {
+                match &provider.key {
+                    ProviderKey::Secret(name) if vault.get(name).is_none() => Some(format!("the vault holds no secret {name}")),
+                    _ => None,
+                }
+            };
+            if let Some(problem) = problem {
+                return Err(GatewayError::Provider { name: provider.name, problem });
+            }
+            known.insert(provider.name.clone(), provider);
+        }
+        let client = client_for(known.values().map(|provider| provider.base_url.as_str()));
+        let client = client.map_err(|error| GatewayError::Client(error.to_string()))?;
+        let spending = Arc::new(Spending::new(store, prices, clock.clone(), entropy));
+        Ok(Self { providers: known, client, vault, spending, clock, runtime, tasks: TaskTracker::new() })
+    }
+
+    /// Waits until every request that is under way is settled. Close the doors first.
+    pub async fn settled(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.tasks.reopen();
+    }
+
+    fn upstream(&self, grant: &DoorGrant) -> Result<Upstream, String> {
+        let name = &grant.model.provider;
+        if name == SCRIPT {
+            let script =
+                grant.script.as_ref().ok_or_else(|| format!("the model {} needs a script: give the task a `script`", grant.model))?;
+            return Script::parse(script).map(Upstream::Script).map_err(|bad| bad.to_string());
+        }
+        let provider = self.providers.get(name).ok_or_else(|| {
+            let mut names: Vec<&str> = self.providers.keys().map(String::as_str).chain([SCRIPT]).collect();
+            names.sort_unstable();
+            format!(
+                "the provider {name} of the model {} is not known; known are {}; others are added as `[provider.NAME]` in aedile.toml",
+                grant.model,
+                names.join(", ")
+            )
+        })?;
+        let key = match &provider.key {
+            ProviderKey::Secret(secret) => self.vault.get(secret).cloned(),
+            ProviderKey::None => None,
+            ProviderKey::Missing(hint) => return Err(hint.clone()),
+        };
+        Ok(Upstream::Provider(Endpoint {
+            name: name.clone(),
+            format: provider.format,
+            base_url: provider.base_url.clone(),
+            key,
+            client: self.client.clone(),
+        }))
+    }
+}
+
+impl Egress for Gateway {
+    /// The first door of a run reads what the run has spent before; that blocks for the time of a few reads.
+    fn open_door(&self, listener: OwnedFd, grant: DoorGrant) -> Result<Box<dyn Door>, EgressError> {
+        let failed = |message: String| EgressError { agent: grant.who.agent.to_string(), message };
+        let upstream = self.upstream(&grant).map_err(failed)?;
+        self.spending.load(grant.who.run).map_err(|error| failed(format!("the spending of its run cannot be read: {error}")))?;
+        let room = Room {
+            limits: Limits { agent: grant.agent_budget, task: grant.task_budget, run: grant.run_budget },
+            grant: grant.clone(),
+            upstream,
+            vault: self.vault.clone(),
+            spending: self.spending.clone(),
+            requests: Arc::new(Semaphore::new(DOOR_CONCURRENT_MAX)),
+            tasks: self.tasks.clone(),
+            closed: CancellationToken::new(),
+            clock: self.clock.clone(),
+            activity: Mutex::new(DoorActivity::default()),
+        };
+        let _entered = self.runtime.enter();
+        let door =
+            OpenDoor::open(StdListener::from(listener), room).map_err(|error| failed(format!("its listener cannot be served: {error}")))?;
+        Ok(Box::new(door))
+    }
+}

@@ -1,0 +1,23 @@
+//! Doors: the only way out of a box.
+//!
+//! * [`Vault`] holds the values of secrets and takes them out of texts (`core::Redactor`).
+//! * [`Gateway`] opens doors (`core::egress::Egress`): it knows the listener's owner, lets a closed list of requests pass,
+//!   puts the real key in the place of the placeholder and streams the answers through.
+//! * [`Ledger`] is the arithmetic of budgets: what may be reserved, what was spent.
+
+mod answer;
+mod body;
+mod door;
+mod error;
+mod exchange;
+mod forms;
+mod gateway;
+pub mod ledger;
+mod routes;
+mod spending;
+mod upstream;
+mod vault;
+
+pub use gateway::{Gateway, GatewayError, Provider, ProviderKey};
+pub use ledger::Ledger;
+pub use vault::{BadSecret, Vault};

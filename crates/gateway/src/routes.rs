@@ -1,0 +1,177 @@
+//! The closed list of what a door does.
+
+use std::sync::Arc;
+
+use aedile_core::Redactor;
+use aedile_core::agent_api::{AgentReply, AgentRequest};
+use aedile_core::limits::{DOOR_BODY_BYTES_MAX, DOOR_CONCURRENT_MAX};
+use aedile_models::{ApiFormat, ModelBody};
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use serde_json::json;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::answer;
+use crate::body::{self, DoorBody, full};
+use crate::door::Room;
+use crate::error::Refused;
+use crate::exchange::{Exchange, failed};
+use crate::upstream::{Endpoint, NoAnswer, Upstream};
+
+/// The largest call of the agent's own API: a piece of mail with its frame.
+const CALL_BYTES_MAX: usize = 1024 * 1024;
+/// The largest answer to a request that is not a conversation.
+const SMALL_ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// What a request wants.
+enum Route {
+    Chat(ApiFormat),
+    CountTokens,
+    Models,
+    Call,
+}
+
+/// Answers one request.
+pub(crate) async fn answer(room: Arc<Room>, request: Request<Incoming>) -> Response<DoorBody> {
+    let refused = match route(&request) {
+        Err(refused) => refused,
+        Ok((route, query)) => match room.requests.clone().try_acquire_owned() {
+            Err(_) => Refused::busy(DOOR_CONCURRENT_MAX),
+            Ok(permit) => match take(room, route, query, request, permit).await {
+                Ok(response) => return response,
+                Err(refused) => refused,
+            },
+        },
+    };
+    refused.into_response()
+}
+
+/// Refuses every form that two readers could understand differently, and every path that is not in the list.
+fn route(request: &Request<Incoming>) -> Result<(Route, &'static str), Refused> {
+    let uri = request.uri();
+    if !matches!(*request.method(), Method::GET | Method::POST) {
+        return Err(Refused::method());
+    }
+    if uri.scheme().is_some() || uri.authority().is_some() {
+        return Err(Refused::bad_request("a door is no proxy: name only the path in the request line"));
+    }
+    let route = match (request.method() == Method::POST, uri.path()) {
+        (true, "/v1/messages") => Route::Chat(ApiFormat::Anthropic),
+        (true, "/v1/messages/count_tokens") => Route::CountTokens,
+        (true, "/v1/chat/completions") => Route::Chat(ApiFormat::OpenAi),
+        (false, "/v1/models") => Route::Models,
+        (true, "/aedile/v1/call") => Route::Call,
+        (_, path) => {
+            let path: String = path.chars().take(200).collect();
+            return Err(Refused::not_found(format!("this door has no {} {path}", request.method())));
+        }
+    };
+    let query = match uri.query() {
+        None | Some("") => "",
+        // The libraries of one vendor mark their use of unfinished features so.
+        Some("beta=true") => "?beta=true",
+        Some(_) => return Err(Refused::bad_request("a door takes no query in the request line")),
+    };
+    Ok((route, query))
+}
+
+async fn take(
+    room: Arc<Room>,
+    route: Route,
+    query: &'static str,
+    request: Request<Incoming>,
+    permit: OwnedSemaphorePermit,
+) -> Result<Response<DoorBody>, Refused> {
+    let (head, incoming) = request.into_parts();
+    match route {
+        Route::Chat(format) => {
+            room.speaks(format)?;
+            let body = model_body(&room, format, &body::read(&head.headers, incoming, DOOR_BODY_BYTES_MAX).await?)?;
+            Exchange { room, body, headers: head.headers, query, permit }.start().await
+        }
+        Route::CountTokens => {
+            room.speaks(ApiFormat::Anthropic)?;
+            let body = model_body(&room, ApiFormat::Anthropic, &body::read(&head.headers, incoming, DOOR_BODY_BYTES_MAX).await?)?;
+            match &room.upstream {
+                Upstream::Script(_) => Ok(json_answer(json!({"input_tokens": body.facts().input_estimate}).to_string())),
+                Upstream::Provider(endpoint) => {
+                    let headers = answer::outward(&head.headers);
+                    small(&room, endpoint.send("messages/count_tokens", query, headers, Some(body.to_bytes())), endpoint).await
+                }
+            }
+        }
+        Route::Models => {
+            room.speaks(ApiFormat::OpenAi)?;
+            body::read(&head.headers, incoming, 0).await?;
+            match &room.upstream {
+                Upstream::Script(_) => {
+                    let model = json!({"id": room.grant.model.model, "object": "model", "created": 0, "owned_by": "aedile"});
+                    Ok(json_answer(json!({"object": "list", "data": [model]}).to_string()))
+                }
+                Upstream::Provider(endpoint) => {
+                    small(&room, endpoint.send("models", "", answer::outward(&head.headers), None), endpoint).await
+                }
+            }
+        }
+        Route::Call => {
+            let body = body::read(&head.headers, incoming, CALL_BYTES_MAX).await?;
+            let request =
+                serde_json::from_slice(&body).map_err(|error| Refused::bad_request(format!("the call is not understood: {error}")))?;
+            call(room, request, permit).await
+        }
+    }
+}
+
+/// Parses a body and holds its model against the grant.
+fn model_body(room: &Room, format: ApiFormat, bytes: &[u8]) -> Result<ModelBody, Refused> {
+    let body = ModelBody::parse(format, bytes).map_err(|bad| Refused::bad_request(bad.to_string()))?;
+    let (asked, granted) = (&body.facts().model, &room.grant.model.model);
+    if asked == granted {
+        return Ok(body);
+    }
+    let asked: String = asked.chars().take(100).collect();
+    Err(Refused::forbidden(format!("this agent may use the model {granted:?}, not {asked:?}: set the model in the agent's settings")))
+}
+
+/// A small answer of the provider, passed on whole, without secrets.
+async fn small(
+    room: &Room,
+    sending: impl Future<Output = Result<crate::upstream::Answer, NoAnswer>>,
+    endpoint: &Endpoint,
+) -> Result<Response<DoorBody>, Refused> {
+    let mut answer = match sending.await {
+        Ok(answer) => answer,
+        Err(NoAnswer::Unreached(message) | NoAnswer::Lost(message) | NoAnswer::Bad(message)) => return Err(Refused::upstream(message)),
+    };
+    room.flowed();
+    if answer.status != StatusCode::OK {
+        return Ok(failed(&mut answer, room).await);
+    }
+    let cut = |why| Refused::upstream(format!("the answer of {} was cut: {why}", endpoint.name));
+    let bytes = answer.rest(SMALL_ANSWER_BYTES_MAX).await.map_err(cut)?;
+    let mut response = Response::new(full(room.vault.redact_bytes(&bytes).unwrap_or(bytes)));
+    *response.headers_mut() = answer::back(&answer.headers, room.vault.as_ref());
+    Ok(response)
+}
+
+/// Answers the agent's own API. The call is finished even when the client goes away.
+async fn call(room: Arc<Room>, request: AgentRequest, permit: OwnedSemaphorePermit) -> Result<Response<DoorBody>, Refused> {
+    let tasks = room.tasks.clone();
+    let work = tasks.spawn(async move {
+        let _permit = permit;
+        let reply: AgentReply = room.grant.api.call(&room.grant.who, request).await;
+        serde_json::to_string(&reply).map(|text| room.vault.redact_text(&text).unwrap_or(text))
+    });
+    match work.await {
+        Ok(Ok(text)) => Ok(json_answer(text)),
+        Ok(Err(error)) => Err(Refused::store(format!("the reply cannot be written: {error}"))),
+        Err(error) => Err(Refused::store(format!("the call failed: {error}"))),
+    }
+}
+
+fn json_answer(text: String) -> Response<DoorBody> {
+    let mut response = Response::new(full(text));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

@@ -1,0 +1,178 @@
+//! Budgets over the event log: every reservation is durable before its request leaves, every settlement after.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use aedile_core::agent_api::DoorIdentity;
+use aedile_core::event::Event;
+use aedile_core::model::ModelRef;
+use aedile_core::store::{Append, Store, StoreError, list};
+use aedile_core::view::{CostView, SpendView};
+use aedile_core::{Clock, Entropy, MicroUsd, RunId, SpendId, Usage};
+use aedile_models::{Metered, PriceTable};
+
+use crate::ledger::{Amount, Ledger, Limits};
+
+/// The provider whose answers are written beforehand; they cost nothing.
+pub(crate) const SCRIPT: &str = "script";
+
+/// Why nothing was reserved.
+#[derive(Debug)]
+pub(crate) enum NotReserved {
+    /// A budget does not allow the request.
+    Budget(String),
+    /// The store failed.
+    Store(String),
+}
+
+/// A reservation that must be settled. If the process ends before, the next one charges it whole.
+#[derive(Debug)]
+pub(crate) struct Held {
+    spend: SpendId,
+    run: RunId,
+    model: ModelRef,
+    amount: Amount,
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Ending {
+    /// The provider charged nothing: it was not reached or refused.
+    Nothing,
+    /// The answer has passed, or a part of it.
+    Answered(Metered),
+    /// It is not known what the provider did.
+    Unknown,
+}
+
+/// What was charged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Charged {
+    pub(crate) usage: Usage,
+    pub(crate) usd: MicroUsd,
+    pub(crate) estimated: bool,
+}
+
+#[derive(Default)]
+struct Books {
+    ledger: Ledger,
+    /// Runs whose earlier spending has been read from the store.
+    runs: HashSet<RunId>,
+}
+
+/// The ledger and what makes it durable.
+pub(crate) struct Spending {
+    books: Mutex<Books>,
+    store: Arc<dyn Store>,
+    prices: PriceTable,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+}
+
+impl Spending {
+    pub(crate) fn new(store: Arc<dyn Store>, prices: PriceTable, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
+        Self { books: Mutex::default(), store, prices, clock, entropy }
+    }
+
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads what a run has spent before this process. A reservation that nobody settled belongs to a process that died:
+    /// it is charged whole and marked estimated. Does nothing for a run that was read already. Blocking.
+    pub(crate) fn load(&self, run: RunId) -> Result<(), StoreError> {
+        let mut books = self.books();
+        if books.runs.contains(&run) {
+            return Ok(());
+        }
+        for left in list::<SpendView>(self.store.as_ref(), Some(run))? {
+            let event = Event::SpendSettled { spend: left.spend, usage: Usage::default(), usd: left.usd, estimated: true };
+            match self.store.append(Append::of(run, event)) {
+                // Somebody else has settled it in between; the costs below hold it.
+                Ok(_) | Err(StoreError::Illegal(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        for cost in list::<CostView>(self.store.as_ref(), Some(run))? {
+            let tokens = cost.usage.total().saturating_add(cost.estimated_tokens);
+            books.ledger.charge(run, cost.task, Amount { tokens, usd: cost.usd });
+        }
+        books.runs.insert(run);
+        Ok(())
+    }
+
+    /// Forgets the account of an incarnation that has ended.
+    pub(crate) fn forget(&self, who: &DoorIdentity) {
+        self.books().ledger.forget_agent(who.incarnation);
+    }
+
+    /// Reserves the most that a request can use, durably.
+    pub(crate) async fn reserve(
+        self: &Arc<Self>,
+        who: &DoorIdentity,
+        model: &ModelRef,
+        limits: &Limits,
+        input_tokens: u64,
+        output_tokens: u64,
+    ) -> Result<Held, NotReserved> {
+        let price = if model.provider == SCRIPT { Some(MicroUsd(0)) } else { self.prices.reserve(model, input_tokens, output_tokens) };
+        let usd = match (price, limits.money()) {
+            (Some(usd), _) => usd,
+            (None, None) => MicroUsd(0),
+            (None, Some(level)) => return Err(NotReserved::Budget(unknown_price(model, &level.to_string()))),
+        };
+        let amount = Amount { tokens: input_tokens.saturating_add(output_tokens), usd };
+        let spend = SpendId::new(self.clock.as_ref(), self.entropy.as_ref());
+        self.books().ledger.reserve(spend, who, limits, amount).map_err(|refusal| NotReserved::Budget(refusal.to_string()))?;
+        let event = Event::SpendReserved {
+            spend,
+            run: who.run,
+            task: who.task,
+            agent: who.agent.clone(),
+            model: model.clone(),
+            tokens: amount.tokens,
+            usd,
+        };
+        if let Err(message) = self.append(who.run, event).await {
+            self.books().ledger.settle(spend, Amount::default());
+            return Err(NotReserved::Store(message));
+        }
+        Ok(Held { spend, run: who.run, model: model.clone(), amount })
+    }
+
+    /// Settles a reservation, durably. A store that fails is reported in the log; the amount counts in this process all the same.
+    pub(crate) async fn settle(self: &Arc<Self>, held: Held, ending: Ending) -> Charged {
+        let charged = self.charge_for(&held, ending);
+        let tokens = if charged.estimated { held.amount.tokens.max(charged.usage.total()) } else { charged.usage.total() };
+        self.books().ledger.settle(held.spend, Amount { tokens, usd: charged.usd });
+        let event = Event::SpendSettled { spend: held.spend, usage: charged.usage, usd: charged.usd, estimated: charged.estimated };
+        if let Err(message) = self.append(held.run, event).await {
+            tracing::error!(spend = %held.spend, message, "a settlement was not stored; the reservation will be charged at the next start");
+        }
+        charged
+    }
+
+    fn charge_for(&self, held: &Held, ending: Ending) -> Charged {
+        let (usage, complete) = match ending {
+            Ending::Nothing => return Charged { usage: Usage::default(), usd: MicroUsd(0), estimated: false },
+            Ending::Answered(Metered { usage, complete }) => (usage.unwrap_or_default(), complete && usage.is_some()),
+            Ending::Unknown => (Usage::default(), false),
+        };
+        let free = held.model.provider == SCRIPT;
+        let cost = if free { MicroUsd(0) } else { self.prices.cost(&held.model, &usage).unwrap_or_default() };
+        let usd = if complete { cost } else { cost.max(held.amount.usd) };
+        Charged { usage, usd, estimated: !complete }
+    }
+
+    async fn append(self: &Arc<Self>, run: RunId, event: Event) -> Result<(), String> {
+        let this = self.clone();
+        let append = move || this.store.append(Append::of(run, event)).map(|_| ()).map_err(|error| error.to_string());
+        tokio::task::spawn_blocking(append).await.unwrap_or_else(|error| Err(error.to_string()))
+    }
+}
+
+fn unknown_price(model: &ModelRef, level: &str) -> String {
+    format!(
+        "the price of {model} is not known, so the money budget of this {level} cannot be kept: give it as `[prices.\"{model}\"]` in aedile.toml, or set the budget in tokens"
+    )
+}

@@ -1,0 +1,183 @@
+//! The values of secrets: held once, taken out of everything that is written down.
+
+use std::fmt;
+
+use aedile_core::{ExposeSecret, Redactor, SecretString};
+use aho_corasick::{AhoCorasick, MatchKind};
+
+use crate::forms::forms_of;
+
+/// Shorter values would be found in innocent text.
+const SECRET_BYTES_MIN: usize = 8;
+/// A longer value is a file rather than a key.
+const SECRET_BYTES_MAX: usize = 64 * 1024;
+
+/// A secret that the vault cannot keep.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the secret {name} {problem}")]
+pub struct BadSecret {
+    /// Its name.
+    pub name: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+/// Holds secrets by name. The only place that keeps their values.
+pub struct Vault {
+    secrets: Vec<(String, SecretString)>,
+    finder: Option<AhoCorasick>,
+    /// For each pattern of the finder the secret that it belongs to.
+    owners: Vec<usize>,
+}
+
+impl fmt::Debug for Vault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.secrets.iter().map(|(name, _)| name)).finish()
+    }
+}
+
+impl Vault {
+    /// Takes the secrets. White space around a value (the line end of a key file) is dropped.
+    ///
+    /// # Errors
+    /// [`BadSecret`] when a name has other characters than letters, digits, `_`, `-` and `.`, is given twice, or a value is shorter
+    /// than 8 or longer than 64 KiB.
+    pub fn new(secrets: impl IntoIterator<Item = (String, SecretString)>) -> Result<Self, BadSecret> {
+        let mut kept: Vec<(String, SecretString)> = Vec::new();
+        for (name, value) in secrets {
+            let value = SecretString::from(value.expose_secret().trim());
+            let length = value.expose_secret().len();
+            let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+            let problem = if name.is_empty() || name.len() > 100 || !name.chars().all(plain) {
+                "must be named with 1 to 100 letters, digits, `_`, `-` and `.`".to_owned()
+            } else if kept.iter().any(|(known, _)| *known == name) {
+                "is given twice".to_owned()
+            } else if !(SECRET_BYTES_MIN..=SECRET_BYTES_MAX).contains(&length) {
+                format!("has {length} bytes; a value has {SECRET_BYTES_MIN} to {SECRET_BYTES_MAX}")
+            } else {
+                kept.push((name, value));
+                continue;
+            };
+            return Err(BadSecret { name: name.chars().take(100).collect(), problem });
+        }
+        let (mut patterns, mut owners) = (Vec::new(), Vec::new());
+        for (owner, (_, value)) in kept.iter().enumerate() {
+            let forms = forms_of(value.expose_secret());
+            owners.extend(std::iter::repeat_n(owner, forms.len()));
+            patterns.extend(forms);
+        }
+        let build = || AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&patterns);
+        let finder = (!patterns.is_empty()).then(build).transpose();
+        let failed =
+            |error: aho_corasick::BuildError| BadSecret { name: "list".into(), problem: format!("cannot be searched for: {error}") };
+        Ok(Self { finder: finder.map_err(failed)?, secrets: kept, owners })
+    }
+
+    /// Returns the names, for reports.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.secrets.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// Returns a value, for injection.
+    pub(crate) fn get(&self, name: &str) -> Option<&SecretString> {
+        self.secrets.iter().find(|(known, _)| known == name).map(|(_, value)| value)
+    }
+
+    fn replacement(&self, pattern: usize) -> String {
+        format!("[secret {}]", self.secrets[self.owners[pattern]].0)
+    }
+}
+
+impl Redactor for Vault {
+    fn redact_text(&self, text: &str) -> Option<String> {
+        let redacted = self.redact_bytes(text.as_bytes())?;
+        // Every pattern is whole text, so what is left is too.
+        Some(String::from_utf8_lossy(&redacted).into_owned())
+    }
+
+    fn redact_bytes(&self, bytes: &[u8]) -> Option<Vec<u8>> {
+        let finder = self.finder.as_ref()?;
+        let mut out = Vec::new();
+        let mut done = 0;
+        for found in finder.find_iter(bytes) {
+            out.extend_from_slice(&bytes[done..found.start()]);
+            out.extend_from_slice(self.replacement(found.pattern().as_usize()).as_bytes());
+            done = found.end();
+        }
+        if done == 0 {
+            return None;
+        }
+        out.extend_from_slice(&bytes[done..]);
+        Some(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "sk-ant-\"q\"/+\u{e9}~0123456789abcdef";
+
+    fn vault() -> Vault {
+        Vault::new([
+            ("ANTHROPIC_API_KEY".to_owned(), SecretString::from(format!("  {KEY}\n"))),
+            ("OTHER".to_owned(), "hunter2-hunter2".into()),
+        ])
+        .unwrap()
+    }
+
+    #[test]
+    fn every_form_is_replaced_and_the_rest_stays() {
+        let vault = vault();
+        let json = serde_json::to_string(KEY).unwrap();
+        let upper_hex: String = KEY.bytes().map(|byte| format!("{byte:02X}")).collect();
+        for form in [KEY.to_owned(), json.trim_matches('"').to_owned(), upper_hex.to_lowercase(), upper_hex] {
+            assert_eq!(vault.redact_text(&format!("a {form} b hunter2-hunter2")).unwrap(), "a [secret ANTHROPIC_API_KEY] b [secret OTHER]");
+        }
+        assert_eq!(
+            vault.redact_text("https://x/?k=sk-ant-%22q%22%2F%2B%C3%A9~0123456789abcdef&b").unwrap(),
+            "https://x/?k=[secret ANTHROPIC_API_KEY]&b"
+        );
+        assert_eq!(vault.redact_text("hunter2 is not enough"), None);
+        assert_eq!(vault.redact_bytes(b"\xff\0hunter2-hunter2\xfe").unwrap(), b"\xff\0[secret OTHER]\xfe");
+    }
+
+    #[test]
+    fn base64_is_found_at_every_alignment() {
+        let vault = vault();
+        for before in ["", "u", "us", "use", "user:"] {
+            for after in ["", "x", "xy", "xyz"] {
+                for url_safe in [false, true] {
+                    let text = base64(format!("{before}{KEY}{after}").as_bytes(), url_safe);
+                    let clean = vault.redact_text(&text).unwrap_or_else(|| panic!("{before:?} {after:?} {url_safe}"));
+                    assert!(clean.contains("[secret ANTHROPIC_API_KEY]") && clean.len() < 40, "{clean}");
+                }
+            }
+        }
+    }
+
+    fn base64(bytes: &[u8], url_safe: bool) -> String {
+        let alphabet: &[u8] = if url_safe {
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+        } else {
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+        };
+        let mut text = String::new();
+        for chunk in bytes.chunks(3) {
+            let word = chunk.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+            for sextet in 0..=chunk.len() {
+                text.push(char::from(alphabet[(word >> (18 - 6 * sextet)) as usize & 63]));
+            }
+        }
+        text
+    }
+
+    #[test]
+    fn bad_secrets_are_refused_without_their_value() {
+        let refused = |name: &str, value: &str| Vault::new([(name.to_owned(), SecretString::from(value))]).unwrap_err().to_string();
+        assert_eq!(refused("K", "short"), "the secret K has 5 bytes; a value has 8 to 65536");
+        assert!(refused("a b", "0123456789").contains("must be named"));
+        assert!(!format!("{:?}", vault()).contains("sk-ant"));
+        assert_eq!(Vault::new([]).unwrap().redact_text("x"), None);
+    }
+}
