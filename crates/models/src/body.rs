@@ -171,22 +171,29 @@ impl Count {
             Value::Null | Value::Bool(_) | Value::Number(_) => self.ascii += 6,
             Value::String(text) => self.text(text),
             Value::Array(items) => items.iter().for_each(|item| self.value(item)),
-            Value::Object(fields) if is_image(fields) => self.images += 1,
             Value::Object(fields) => {
+                let image = image_data(fields);
+                self.images += u64::from(image.is_some());
                 for (key, value) in fields {
                     self.text(key);
-                    self.value(value);
+                    if image != Some(key.as_str()) {
+                        self.value(value);
+                    }
                 }
             }
         }
     }
 }
 
-/// An image in the body itself, in either format.
-fn is_image(fields: &Map<String, Value>) -> bool {
-    match fields.get("type").and_then(Value::as_str) {
-        Some("image") => fields.get("source").is_some_and(|source| source["type"] == "base64"),
-        Some("image_url") => fields.contains_key("image_url"),
-        _ => false,
+/// The field that holds the data of an image in the body itself, in either format. Only base64 is taken for data, so that text
+/// cannot be hidden in it.
+fn image_data(fields: &Map<String, Value>) -> Option<&'static str> {
+    let base64 = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'='));
+    let text = |name: &str| fields.get(name).and_then(Value::as_str);
+    let of_image = |kind: &str| kind.starts_with("image/");
+    if text("type") == Some("base64") && text("media_type").is_some_and(of_image) && text("data").is_some_and(base64) {
+        return Some("data");
     }
+    let (kind, data) = text("url")?.strip_prefix("data:")?.split_once(";base64,")?;
+    (of_image(kind) && kind.len() < 40 && base64(data)).then_some("url")
 }

@@ -99,7 +99,7 @@ impl ProviderError {
     fn into_failure(self, after: Option<Duration>) -> Failure {
         if self.kind == "budget_exceeded" && matches!(self.status, 402 | 429) {
             Failure::Final(ModelError::OverBudget { message: self.message })
-        } else if retry::status_is_retryable(self.status) {
+        } else if retry::status_is_retryable(self.status) && self.kind != "insufficient_quota" {
             Failure::Retry { reason: format!("{}: {}", self.status, self.message), after }
         } else {
             Failure::Final(ModelError::Refused { status: self.status, message: self.message })

@@ -24,7 +24,7 @@ pub use call::{Endpoint, client_for};
 pub use format::ApiFormat;
 pub use meter::{Metered, UsageMeter, provider_usage};
 pub use openai::OpenAiChat;
-pub use prices::{BadPrices, PriceRow, PriceTable};
+pub use prices::{BadPrices, LongPrices, PriceRow, PriceTable};
 pub use script::{BadScript, Script, ScriptModel};
 pub use script_wire::WireAnswer;
 pub use sse::{SseEvent, SseParser};

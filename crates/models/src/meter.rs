@@ -9,8 +9,8 @@ use crate::sse::SseParser;
 
 /// The usage that an object of the provider's states, as far as it states one.
 ///
-/// Anthropic puts it under `usage` or `message.usage`, OpenAI under `usage`; cached tokens that OpenAI counts within
-/// `prompt_tokens` are taken out of the full-price input.
+/// Anthropic puts it under `usage` or `message.usage`, OpenAI under `usage`; tokens read from or written to a cache, which
+/// OpenAI counts within `prompt_tokens`, are taken out of the full-price input.
 pub fn provider_usage(format: ApiFormat, value: &Value) -> Option<Usage> {
     let mut reader = UsageReader::new(format);
     reader.value(value);
@@ -64,11 +64,12 @@ impl UsageReader {
         let count = |pointer: &str| usage.pointer(pointer).and_then(Value::as_u64).unwrap_or(0);
         let prompt = count("/prompt_tokens");
         let cached = count("/prompt_tokens_details/cached_tokens").min(prompt);
+        let written = count("/prompt_tokens_details/cache_write_tokens").min(prompt - cached);
         self.usage = Usage {
-            input_tokens: prompt - cached,
+            input_tokens: prompt - cached - written,
             output_tokens: count("/completion_tokens"),
             cache_read_tokens: cached,
-            cache_write_tokens: 0,
+            cache_write_tokens: written,
         };
         self.seen = true;
         self.complete = true;
@@ -126,10 +127,10 @@ impl UsageMeter {
             Body::Stream(parser) => parser
                 .feed(bytes, |event| {
                     // Most events are pieces of text; only those that can hold a usage are parsed.
-                    if event.data.contains("\"usage\"") {
-                        if let Ok(value) = serde_json::from_str(&event.data) {
-                            reader.value(&value);
-                        }
+                    if event.data.contains("\"usage\"")
+                        && let Ok(value) = serde_json::from_str(&event.data)
+                    {
+                        reader.value(&value);
                     }
                 })
                 .is_err(),
@@ -142,10 +143,10 @@ impl UsageMeter {
 
     /// Returns what was used once the answer has ended or was given up.
     pub fn finish(mut self) -> Metered {
-        if let Body::Json(body) = &self.body {
-            if let Ok(value) = serde_json::from_slice(body) {
-                self.reader.value(&value);
-            }
+        if let Body::Json(body) = &self.body
+            && let Ok(value) = serde_json::from_slice(body)
+        {
+            self.reader.value(&value);
         }
         let complete = self.reader.complete && !matches!(self.body, Body::Lost);
         Metered { usage: self.reader.usage(), complete }

@@ -20,12 +20,31 @@ pub struct PriceRow {
     pub cache_read: f64,
     /// Input that was written into a cache.
     pub cache_write: f64,
+    /// Other prices for long requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub long: Option<LongPrices>,
     /// When the row was compared with its source, `YYYY-MM-DD`.
     #[serde(default)]
     pub date: String,
     /// Where the prices are from.
     #[serde(default)]
     pub source: String,
+}
+
+/// Prices of a whole request whose input, cached input included, is long.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LongPrices {
+    /// The most input tokens for which the ordinary prices hold.
+    pub above: u64,
+    /// Input at the full price.
+    pub input: f64,
+    /// Output.
+    pub output: f64,
+    /// Input that was read from a cache.
+    pub cache_read: f64,
+    /// Input that was written into a cache.
+    pub cache_write: f64,
 }
 
 /// A price table that cannot be used.
@@ -36,14 +55,29 @@ pub struct BadPrices(pub String);
 /// The largest price that is believed, in dollars per million tokens; a larger one is a mistake in the unit.
 const PRICE_MAX: f64 = 100_000.0;
 
-#[derive(Clone, Debug)]
-struct Rule {
-    row: PriceRow,
-    /// Millionths of a microdollar per token, which is the row's dollars per million tokens times one million.
+/// Prices in millionths of a microdollar per token, which is dollars per million tokens times one million.
+#[derive(Clone, Copy, Debug)]
+struct Rates {
     input: u64,
     output: u64,
     cache_read: u64,
     cache_write: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Rule {
+    row: PriceRow,
+    rates: Rates,
+    long: Option<(u64, Rates)>,
+}
+
+impl Rule {
+    fn rates_for(&self, input_tokens: u64) -> Rates {
+        match self.long {
+            Some((above, rates)) if input_tokens > above => rates,
+            _ => self.rates,
+        }
+    }
 }
 
 /// Prices of models. Among several matches of a model's name the exact one, then the longest wins; of equal ones the row that was added last.
@@ -90,22 +124,24 @@ impl PriceTable {
         self.rule(model).map(|rule| &rule.row)
     }
 
-    /// Returns what the usage costs, rounded up to a microdollar; `None` when the model's price is not known.
+    /// Returns what one request with this usage costs, rounded up to a microdollar; `None` when the model's price is not
+    /// known. Prices of long requests go by the request, so costs must be added up, never usages.
     pub fn cost(&self, model: &ModelRef, usage: &Usage) -> Option<MicroUsd> {
-        let rule = self.rule(model)?;
+        let input = usage.total().saturating_sub(usage.output_tokens);
+        let rates = self.rule(model)?.rates_for(input);
         Some(sum(&[
-            (usage.input_tokens, rule.input),
-            (usage.output_tokens, rule.output),
-            (usage.cache_read_tokens, rule.cache_read),
-            (usage.cache_write_tokens, rule.cache_write),
+            (usage.input_tokens, rates.input),
+            (usage.output_tokens, rates.output),
+            (usage.cache_read_tokens, rates.cache_read),
+            (usage.cache_write_tokens, rates.cache_write),
         ]))
     }
 
     /// Returns the most that a request can cost: all input at the dearest input price, all output; `None` when the price is not known.
     pub fn reserve(&self, model: &ModelRef, input_tokens: u64, output_tokens: u64) -> Option<MicroUsd> {
-        let rule = self.rule(model)?;
-        let dearest = rule.input.max(rule.cache_write).max(rule.cache_read);
-        Some(sum(&[(input_tokens, dearest), (output_tokens, rule.output)]))
+        let rates = self.rule(model)?.rates_for(input_tokens);
+        let dearest = rates.input.max(rates.cache_write).max(rates.cache_read);
+        Some(sum(&[(input_tokens, dearest), (output_tokens, rates.output)]))
     }
 
     fn rule(&self, model: &ModelRef) -> Option<&Rule> {
@@ -148,13 +184,25 @@ fn rule(row: PriceRow) -> Result<Rule, BadPrices> {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range was checked above")]
         Ok((price * 1e6).round() as u64)
     };
-    Ok(Rule {
+    let rates = Rates {
         input: unit("input", row.input)?,
         output: unit("output", row.output)?,
         cache_read: unit("cache_read", row.cache_read)?,
         cache_write: unit("cache_write", row.cache_write)?,
-        row,
-    })
+    };
+    let long = match &row.long {
+        None => None,
+        Some(long) => Some((
+            long.above,
+            Rates {
+                input: unit("long.input", long.input)?,
+                output: unit("long.output", long.output)?,
+                cache_read: unit("long.cache_read", long.cache_read)?,
+                cache_write: unit("long.cache_write", long.cache_write)?,
+            },
+        )),
+    };
+    Ok(Rule { rates, long, row })
 }
 
 /// Sums tokens times price exactly and rounds up once.

@@ -145,19 +145,19 @@ impl Writer {
         })
     }
 
-    fn openai_chunk(&self, choices: Value, usage: Value) -> Value {
+    fn openai_chunk(&self, choices: &Value, usage: &Value) -> Value {
         json!({"id": self.id, "object": "chat.completion.chunk", "created": 0, "model": self.model, "choices": choices, "usage": usage})
     }
 
     fn openai_chunks(&self) -> Vec<Value> {
         let delta =
-            |delta: Value, stop: Value| self.openai_chunk(json!([{"index": 0, "delta": delta, "finish_reason": stop}]), Value::Null);
+            |delta: Value, stop: Value| self.openai_chunk(&json!([{"index": 0, "delta": delta, "finish_reason": stop}]), &Value::Null);
         let mut chunks = vec![delta(json!({"role": "assistant", "content": ""}), Value::Null)];
         let mut calls = 0;
         for block in &self.response.message.content {
             match block {
                 Block::Text { text, .. } => {
-                    chunks.extend(pieces(text).into_iter().map(|piece| delta(json!({"content": piece}), Value::Null)))
+                    chunks.extend(pieces(text).into_iter().map(|piece| delta(json!({"content": piece}), Value::Null)));
                 }
                 Block::ToolUse { id, name, input, .. } => {
                     let start = json!({"index": calls, "id": id, "type": "function", "function": {"name": name, "arguments": ""}});
@@ -172,7 +172,7 @@ impl Writer {
             }
         }
         chunks.push(delta(json!({}), json!(self.openai_stop())));
-        chunks.push(self.openai_chunk(json!([]), self.openai_usage()));
+        chunks.push(self.openai_chunk(&json!([]), &self.openai_usage()));
         chunks
     }
 }

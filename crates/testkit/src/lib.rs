@@ -2,7 +2,7 @@
 //!
 //! Everything here fails by panicking, with a message that says what was expected.
 
-#![expect(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "test support fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "test support fails by panicking")]
 
 pub mod environment;
 mod http_body;

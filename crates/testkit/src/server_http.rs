@@ -42,7 +42,7 @@ pub(crate) fn serve(listener: std::net::TcpListener, state: &Arc<Mutex<State>>, 
 
 async fn answer(request: Request<Incoming>, state: Arc<Mutex<State>>) -> Result<Response<ChannelBody>, Infallible> {
     let (parts, body) = request.into_parts();
-    let bytes = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let bytes = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let headers = parts.headers.iter().map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
     let seen = SeenRequest {
         method: parts.method.to_string(),

@@ -1,0 +1,113 @@
+use aedile_core::limits::MODEL_OUTPUT_TOKENS_DEFAULT;
+use aedile_models::{ApiFormat, ModelBody};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+fn parse(format: ApiFormat, body: &Value) -> ModelBody {
+    ModelBody::parse(format, body.to_string().as_bytes()).unwrap()
+}
+
+#[test]
+fn facts_are_read_from_both_formats() {
+    let messages = json!([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]);
+    let body = parse(ApiFormat::Anthropic, &json!({"model": "m", "max_tokens": 9, "stream": true, "messages": messages}));
+    let facts = body.facts();
+    assert_eq!((facts.model.as_str(), facts.max_output_tokens, facts.stream, facts.assistant_messages), ("m", Some(9), true, 1));
+    let mut body =
+        parse(ApiFormat::OpenAi, &json!({"model": "m", "max_completion_tokens": 9, "max_tokens": 4, "n": 3, "messages": messages}));
+    assert_eq!((body.facts().max_output_tokens, body.facts().choices, body.facts().stream), (Some(9), 3, false));
+    assert_eq!(body.limit_output(), 27);
+}
+
+#[test]
+fn a_request_without_a_limit_gets_one() {
+    let cases = [
+        (ApiFormat::OpenAi, "gpt-5.4", "max_completion_tokens"),
+        (ApiFormat::OpenAi, "gpt-oss:20b", "max_tokens"),
+        (ApiFormat::OpenAi, "o3", "max_completion_tokens"),
+        (ApiFormat::OpenAi, "olmo", "max_tokens"),
+        (ApiFormat::Anthropic, "m", "max_tokens"),
+    ];
+    for (format, model, field) in cases {
+        let mut body = parse(format, &json!({"model": model, "messages": []}));
+        assert_eq!(body.limit_output(), u64::from(MODEL_OUTPUT_TOKENS_DEFAULT));
+        assert_eq!(body.fields()[field], json!(MODEL_OUTPUT_TOKENS_DEFAULT), "{model}");
+    }
+}
+
+#[test]
+fn what_is_changed_is_changed_and_nothing_else() {
+    let text = r#"{"z":1,"stream":true,"model":"old","stream_options":{"x":2},"messages":[],"a":[1.5,null]}"#;
+    let mut body = ModelBody::parse(ApiFormat::OpenAi, text.as_bytes()).unwrap();
+    body.set_model("new");
+    body.want_usage();
+    let expected = r#"{"z":1,"stream":true,"model":"new","stream_options":{"x":2,"include_usage":true},"messages":[],"a":[1.5,null]}"#;
+    assert_eq!(String::from_utf8(body.to_bytes()).unwrap(), expected);
+}
+
+#[test]
+fn usage_is_only_asked_of_openai_streams() {
+    for (format, stream) in [(ApiFormat::Anthropic, true), (ApiFormat::OpenAi, false)] {
+        let mut body = parse(format, &json!({"model": "m", "messages": [], "stream": stream}));
+        body.want_usage();
+        assert!(!body.fields().contains_key("stream_options"));
+    }
+}
+
+#[test]
+fn bodies_that_are_no_request_are_refused_with_the_field() {
+    let cases = [
+        ("[]", "object"),
+        ("{", "JSON"),
+        (r#"{"messages": []}"#, "model"),
+        (r#"{"model": "m"}"#, "messages"),
+        (r#"{"model": "m", "messages": [], "max_tokens": -1}"#, "max_tokens"),
+        (r#"{"model": "m", "messages": [], "stream": 1}"#, "stream"),
+    ];
+    for (text, word) in cases {
+        let error = ModelBody::parse(ApiFormat::Anthropic, text.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains(word), "{text}: {error}");
+    }
+}
+
+#[test]
+fn images_count_as_images_but_text_cannot_hide_in_one() {
+    let image = |data: &str| json!([{"role": "user", "content": [{"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": data}}]}]);
+    let estimate = |data: &str| parse(ApiFormat::Anthropic, &json!({"model": "m", "messages": image(data)})).facts().input_estimate;
+    let data = "iVBORw0KGgo=".repeat(100_000);
+    assert!((4_800..6_000).contains(&estimate(&data)));
+    assert!(estimate(&data.replace("iVBO", "no, ")) > 400_000);
+    let url = format!("data:image/png;base64,{data}");
+    let messages = json!([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]);
+    assert!((4_800..6_000).contains(&parse(ApiFormat::OpenAi, &json!({"model": "m", "messages": messages})).facts().input_estimate));
+}
+
+proptest! {
+    #[test]
+    fn the_estimate_grows_with_the_text(text in "\\PC{0,400}") {
+        let estimate = |text: &str| parse(ApiFormat::OpenAi, &json!({"model": "m", "messages": [{"role": "user", "content": text}]})).facts().input_estimate;
+        let (short, long) = (estimate(&text), estimate(&format!("{text}{text}")));
+        prop_assert!(long >= short);
+        prop_assert!(short * 5 >= text.len() as u64 * 2, "at least two tokens for five bytes");
+    }
+
+    #[test]
+    fn any_bytes_are_survived(bytes: Vec<u8>) {
+        let _ = ModelBody::parse(ApiFormat::OpenAi, &bytes);
+    }
+}
+
+#[test]
+fn addresses_are_made_from_any_base_url() {
+    let cases = [
+        (ApiFormat::Anthropic, "https://api.anthropic.com", "https://api.anthropic.com/v1/messages"),
+        (ApiFormat::Anthropic, "http://127.0.0.1:8080/v1/", "http://127.0.0.1:8080/v1/messages"),
+        (ApiFormat::Anthropic, "https://proxy.example/anthropic", "https://proxy.example/anthropic/v1/messages"),
+        (ApiFormat::OpenAi, "https://api.openai.com/v1", "https://api.openai.com/v1/chat/completions"),
+        (ApiFormat::OpenAi, "http://localhost:11434", "http://localhost:11434/v1/chat/completions"),
+        (ApiFormat::OpenAi, "https://openrouter.ai/api/v1/", "https://openrouter.ai/api/v1/chat/completions"),
+    ];
+    for (format, base, expected) in cases {
+        assert_eq!(format.url(base, format.chat_method()), expected);
+    }
+}

@@ -1,0 +1,12 @@
+//! Tests of the model formats through a real server, and properties of the parsers.
+#![expect(clippy::unwrap_used, clippy::panic, clippy::format_push_string, clippy::needless_pass_by_value, reason = "tests")]
+
+mod body;
+mod meter;
+mod prices;
+mod provider;
+mod retries;
+mod round_trip;
+mod script;
+mod sse;
+mod support;

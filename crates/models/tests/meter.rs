@@ -1,0 +1,64 @@
+use aedile_core::Usage;
+use aedile_models::{ApiFormat, Metered, ModelBody, Script, UsageMeter};
+use proptest::prelude::*;
+use serde_json::json;
+
+fn feed(format: ApiFormat, bytes: &[u8], piece: usize) -> Metered {
+    let mut meter = UsageMeter::new(format);
+    bytes.chunks(piece.max(1)).for_each(|piece| meter.feed(piece));
+    meter.finish()
+}
+
+fn answer(format: ApiFormat, stream: bool, text: &str) -> (Vec<u8>, Usage) {
+    let body = json!({"model": "m", "max_tokens": 100, "stream": stream, "messages": [{"role": "user", "content": "hi"}]});
+    let body = ModelBody::parse(format, body.to_string().as_bytes()).unwrap();
+    let answer = Script::parse(&json!([text])).unwrap().answer(&body).unwrap();
+    (answer.chunks.concat(), answer.usage)
+}
+
+proptest! {
+    #[test]
+    fn whole_answers_are_metered_however_they_are_split(text in "\\PC{1,80}", stream: bool, openai: bool, piece in 1..40_usize) {
+        let format = if openai { ApiFormat::OpenAi } else { ApiFormat::Anthropic };
+        let (bytes, usage) = answer(format, stream, &text);
+        prop_assert_eq!(feed(format, &bytes, piece), Metered { usage: Some(usage), complete: true });
+    }
+
+    #[test]
+    fn cut_answers_are_never_called_complete(cut in any::<prop::sample::Index>(), stream: bool, openai: bool) {
+        let format = if openai { ApiFormat::OpenAi } else { ApiFormat::Anthropic };
+        let (bytes, usage) = answer(format, stream, "some text that is long enough to be cut");
+        let cut = cut.index(bytes.len());
+        let metered = feed(format, &bytes[..cut], 16);
+        // What follows the final usage (`message_stop`, `[DONE]`) may be missing.
+        prop_assert!(!metered.complete || metered.usage == Some(usage), "{metered:?}");
+        prop_assert!(!metered.complete || stream);
+    }
+
+    #[test]
+    fn any_bytes_are_survived(bytes: Vec<u8>, openai: bool) {
+        let format = if openai { ApiFormat::OpenAi } else { ApiFormat::Anthropic };
+        prop_assert!(!feed(format, &bytes, 3).complete);
+    }
+}
+
+#[test]
+fn a_stream_without_usage_is_not_complete() {
+    let bytes = b"data: {\"choices\": [{\"delta\": {\"content\": \"hi\"}}]}\n\ndata: [DONE]\n\n";
+    assert_eq!(feed(ApiFormat::OpenAi, bytes, 5), Metered { usage: None, complete: false });
+}
+
+#[test]
+fn a_cut_anthropic_stream_shows_what_is_known() {
+    let bytes = b"event: message_start\ndata: {\"type\": \"message_start\", \"message\": {\"usage\": {\"input_tokens\": 7, \"output_tokens\": 1, \"cache_creation_input_tokens\": 3}}}\n\n";
+    let usage = Usage { input_tokens: 7, output_tokens: 1, cache_write_tokens: 3, ..Usage::default() };
+    assert_eq!(feed(ApiFormat::Anthropic, bytes, 9), Metered { usage: Some(usage), complete: false });
+}
+
+#[test]
+fn cached_tokens_of_openai_are_not_counted_twice() {
+    let body = json!({"choices": [], "usage": {"prompt_tokens": 100, "completion_tokens": 5,
+        "prompt_tokens_details": {"cached_tokens": 60, "cache_write_tokens": 30}}});
+    let usage = Usage { input_tokens: 10, output_tokens: 5, cache_read_tokens: 60, cache_write_tokens: 30 };
+    assert_eq!(feed(ApiFormat::OpenAi, body.to_string().as_bytes(), 8), Metered { usage: Some(usage), complete: true });
+}

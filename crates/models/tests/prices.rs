@@ -1,0 +1,103 @@
+use aedile_core::model::ModelRef;
+use aedile_core::{MicroUsd, Usage};
+use aedile_models::{PriceRow, PriceTable};
+use proptest::prelude::*;
+
+fn model(text: &str) -> ModelRef {
+    text.parse().unwrap()
+}
+
+fn row(provider: &str, name: &str, price: f64) -> PriceRow {
+    PriceRow {
+        provider: provider.to_owned(),
+        models: vec![name.to_owned()],
+        input: price,
+        output: price,
+        cache_read: price,
+        cache_write: price,
+        long: None,
+        date: String::new(),
+        source: String::new(),
+    }
+}
+
+#[test]
+fn the_built_in_table_is_whole() {
+    let table = PriceTable::builtin();
+    for name in [
+        "anthropic/claude-sonnet-4-5",
+        "anthropic/claude-sonnet-4-5-20250929",
+        "anthropic/claude-3-5-haiku-latest",
+        "anthropic/claude-opus-5-5",
+        "openai/gpt-6.2-sol",
+        "openai/gpt-4o-2024-08-06",
+        "script/anything",
+    ] {
+        let row = table.find(&model(name)).unwrap_or_else(|| panic!("{name} has no price"));
+        assert!(!row.source.is_empty() && row.date.len() == 10, "{name}");
+    }
+    for name in ["anthropic/claude-sonnet-4-9", "openai/gpt-5-ultra", "openai/qwen3", "ollama/llama3", "openai/claude-sonnet-4-5"] {
+        assert!(table.find(&model(name)).is_none(), "{name} has no known price");
+        assert_eq!(table.cost(&model(name), &Usage::default()), None);
+    }
+}
+
+#[test]
+fn costs_are_exact() {
+    let table = PriceTable::builtin();
+    let usage = Usage { input_tokens: 1_000_000, output_tokens: 100_000, cache_read_tokens: 2_000_000, cache_write_tokens: 400_000 };
+    // 3.00 + 1.50 + 0.60 + 1.50 dollars.
+    assert_eq!(table.cost(&model("anthropic/claude-sonnet-4-5"), &usage), Some(MicroUsd(6_600_000)));
+    assert_eq!(table.reserve(&model("anthropic/claude-sonnet-4-5"), 1000, 1000), Some(MicroUsd(3750 + 15_000)));
+    let one = Usage { cache_read_tokens: 1, ..Usage::default() };
+    assert_eq!(table.cost(&model("openai/gpt-5-nano"), &one), Some(MicroUsd(1)), "a part of a microdollar counts as one");
+    assert_eq!(table.cost(&model("script/x"), &usage), Some(MicroUsd(0)));
+}
+
+#[test]
+fn a_long_request_has_its_own_prices() {
+    let table = PriceTable::builtin();
+    let haiku = model("anthropic/claude-haiku-5-5");
+    let usage = |input, read| Usage { input_tokens: input, output_tokens: 1000, cache_read_tokens: read, cache_write_tokens: 0 };
+    assert_eq!(table.cost(&haiku, &usage(100_000, 0)), Some(MicroUsd(10_500)));
+    assert_eq!(table.cost(&haiku, &usage(100_000, 1)), Some(MicroUsd(52_501)), "cached input counts for the length");
+    assert_eq!(table.reserve(&haiku, 200_000, 0), Some(MicroUsd(125_000)));
+}
+
+#[test]
+fn the_configuration_wins() {
+    let table = PriceTable::builtin().with([row("openai", "*", 0.0), row("openai", "gpt-5", 7.0), row("openai", "qwen*", 2.0)]).unwrap();
+    let price = |name: &str| table.find(&model(name)).unwrap().input;
+    assert_eq!(price("openai/gpt-5"), 7.0, "a row of the configuration wins over the same name");
+    assert_eq!(price("openai/gpt-5-mini"), 0.25, "an exact name wins over a prefix");
+    assert_eq!(price("openai/qwen3-coder"), 2.0, "a longer prefix wins");
+    assert_eq!(price("openai/llama3"), 0.0);
+}
+
+#[test]
+fn wrong_rows_are_named() {
+    let error = |row| PriceTable::default().with([row]).unwrap_err().to_string();
+    assert!(error(row("openai", "m", -1.0)).contains("openai/m"));
+    assert!(error(row("openai", "m", f64::NAN)).contains("input"));
+    assert!(error(row("openai", "", 1.0)).contains("models"));
+    assert!(PriceTable::parse("[[price]]\nprovider = 1").is_err());
+}
+
+proptest! {
+    #[test]
+    fn a_cost_never_passes_its_reserve(input in 0..2_000_000_u64, output in 0..200_000_u64, read in 0..500_000_u64, write in 0..500_000_u64) {
+        let table = PriceTable::builtin();
+        let usage = Usage { input_tokens: input, output_tokens: output, cache_read_tokens: read, cache_write_tokens: write };
+        for name in ["anthropic/claude-sonnet-4-5", "anthropic/claude-haiku-5-5", "openai/gpt-6.2-sol", "openai/gpt-4o"] {
+            let reserve = table.reserve(&model(name), input + read + write, output).unwrap();
+            prop_assert!(table.cost(&model(name), &usage).unwrap() <= reserve, "{}", name);
+        }
+    }
+
+    #[test]
+    fn adding_up_loses_nothing(tokens in 0..u64::MAX / 8) {
+        let table = PriceTable::builtin();
+        let usage = Usage { input_tokens: tokens, output_tokens: tokens, cache_read_tokens: tokens, cache_write_tokens: tokens };
+        prop_assert!(table.cost(&model("anthropic/claude-opus-4-1"), &usage).is_some());
+    }
+}
