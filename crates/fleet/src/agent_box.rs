@@ -1,0 +1,192 @@
+//! An agent's box, its door and its session, made and ended together.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use aedile_core::agent_api::{AgentApi, DoorIdentity};
+use aedile_core::egress::{Door, DoorGrant};
+use aedile_core::money::Budget;
+use aedile_core::runtime::{AgentIo, AgentSession, LaunchRequest, Runtime};
+use aedile_core::sandbox::{
+    BoxChild, BoxIo, BoxLimits, BoxMount, BoxNet, BoxSpec, DOOR_PORT, PROGRAM_INSIDE, SandboxError, WORKSPACE_INSIDE, WriteScope,
+};
+use aedile_core::view::{RunView, TaskView};
+use aedile_core::{SessionId, crash};
+
+use crate::parts::Parts;
+use crate::transcript::Transcript;
+
+/// Why an agent could not be started.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    /// Trying again may help.
+    Broke(String),
+    /// Only a person can help: a setting is missing or the request is refused.
+    Person(String),
+}
+
+/// A box that is made, before anything speaks with it.
+pub(crate) struct MadeBox {
+    child: Box<dyn BoxChild>,
+    io: AgentIo,
+    door: Box<dyn Door>,
+    /// What the box may do, in words.
+    pub(crate) grants: Vec<String>,
+}
+
+/// An agent that answers, in its box.
+pub(crate) struct AgentBox {
+    child: Box<dyn BoxChild>,
+    /// The agent itself.
+    pub(crate) agent: Agent,
+}
+
+/// An agent that answers.
+pub(crate) struct Agent {
+    /// Its door.
+    pub(crate) door: Box<dyn Door>,
+    /// Its session.
+    pub(crate) session: Box<dyn AgentSession>,
+    /// What it says and does.
+    pub(crate) transcript: Transcript,
+    /// The host's process id of its box.
+    pub(crate) pid: u32,
+}
+
+fn request(task: &TaskView) -> LaunchRequest {
+    LaunchRequest { model: task.spec.model.clone(), door_url: format!("http://127.0.0.1:{DOOR_PORT}"), cwd: WORKSPACE_INSIDE.to_owned() }
+}
+
+/// Returns the runtime of the task.
+pub(crate) fn runtime<'a>(parts: &'a Parts, task: &TaskView) -> Result<&'a Arc<dyn Runtime>, Trouble> {
+    let name = &task.spec.runtime;
+    parts.runtime(name).ok_or_else(|| {
+        let known = parts.runtimes.iter().map(|runtime| format!("`{}`", runtime.name())).collect::<Vec<_>>().join(", ");
+        Trouble::Person(format!("there is no runtime `{name}`; known are {known}"))
+    })
+}
+
+fn spec(parts: &Parts, run: &RunView, task: &TaskView, who: &DoorIdentity, workspace: &Path) -> Result<BoxSpec, Trouble> {
+    let launch = runtime(parts, task)?.launch(&request(task));
+    let mut mounts = parts.workspaces.mounts().map_err(|error| Trouble::Broke(error.to_string()))?;
+    mounts.push(BoxMount { host: parts.host.program.clone(), inside: PROGRAM_INSIDE.into(), writable: false });
+    let also = std::iter::once(".git".to_owned()).chain(run.rules.build_dirs.iter().cloned()).collect();
+    Ok(BoxSpec {
+        label: Parts::label(who),
+        command: launch.command,
+        tree: Some(workspace.to_owned()),
+        tree_inside: WORKSPACE_INSIDE.into(),
+        write: WriteScope::Globs { globs: task.spec.scope.clone(), also },
+        mounts,
+        home: Some(parts.host.home(task.run, &task.spec.key)),
+        env: launch.env,
+        net: BoxNet::Door,
+        limits: BoxLimits::default(),
+        io: BoxIo::Piped,
+    })
+}
+
+fn grants(spec: &BoxSpec, task: &TaskView) -> Vec<String> {
+    let mut grants = vec![format!("model {}", task.spec.model), "network: only the door".to_owned()];
+    if let WriteScope::Globs { globs, also } = &spec.write {
+        grants.push(format!("write {}", globs.join(", ")));
+        grants.push(format!("write, never part of a change: {}", also.join(", ")));
+    }
+    let read_only = spec.mounts.iter().filter(|mount| !mount.writable).map(|mount| format!("read {}", mount.inside.display()));
+    grants.extend(read_only);
+    grants
+}
+
+/// Makes the box and opens its door.
+pub(crate) async fn make(
+    parts: &Parts,
+    run: &RunView,
+    task: &TaskView,
+    who: &DoorIdentity,
+    workspace: &Path,
+    api: Arc<dyn AgentApi>,
+) -> Result<MadeBox, Trouble> {
+    let spec = spec(parts, run, task, who, workspace)?;
+    let grants = grants(&spec, task);
+    let sandbox = Arc::clone(&parts.sandbox);
+    let spawned = tokio::task::spawn_blocking(move || {
+        if let Some(home) = &spec.home {
+            std::fs::create_dir_all(home).map_err(|source| SandboxError::Setup { step: format!("making {}", home.display()), source })?;
+        }
+        sandbox.spawn(spec)
+    });
+    let mut child = spawned.await.map_err(|error| Trouble::Broke(format!("making the box broke: {error}")))?.map_err(box_trouble)?;
+    crash::point("spawn");
+    let (Some(stdin), Some(stdout), Some(stderr), Some(listener)) =
+        (child.take_stdin(), child.take_stdout(), child.take_stderr(), child.take_door())
+    else {
+        return Err(Trouble::Broke("the box came without its pipes or its door".to_owned()));
+    };
+    let grant = DoorGrant {
+        who: who.clone(),
+        model: task.spec.model.clone(),
+        script: task.spec.script.clone(),
+        agent_budget: Budget::default(),
+        task_budget: Budget { usd: task.spec.budget_usd.or(run.rules.task_budget.usd), tokens: run.rules.task_budget.tokens },
+        run_budget: run.rules.run_budget,
+        api,
+    };
+    // A door that cannot be opened lacks a setting (a key, a provider, a price): trying again does not help.
+    let door = parts.egress.open_door(listener, grant).map_err(|error| Trouble::Person(error.to_string()))?;
+    Ok(MadeBox { child, io: AgentIo { stdin, stdout, stderr }, door, grants })
+}
+
+fn box_trouble(error: SandboxError) -> Trouble {
+    match error {
+        SandboxError::Setup { .. } => Trouble::Broke(error.to_string()),
+        SandboxError::Unsupported { .. } | SandboxError::Refused { .. } => Trouble::Person(error.to_string()),
+    }
+}
+
+impl MadeBox {
+    /// Process id and start time of the box.
+    pub(crate) fn process(&self) -> (u32, u64) {
+        self.child.process()
+    }
+
+    /// Joins the runtime in the box.
+    pub(crate) async fn attach(self, parts: &Parts, task: &TaskView, resume: Option<&SessionId>) -> Result<AgentBox, Trouble> {
+        let Self { mut child, io, door, .. } = self;
+        let (pid, _) = child.process();
+        let transcript = Transcript::default();
+        let request = request(task);
+        let attach = runtime(parts, task)?.attach(io, &request, resume, transcript.sink());
+        let joined = match tokio::time::timeout(parts.pace.attach, attach).await {
+            Ok(Ok(session)) => Ok(session),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!("the runtime `{}` did not answer within {} s", task.spec.runtime, parts.pace.attach.as_secs())),
+        };
+        match joined {
+            Ok(session) => Ok(AgentBox { child, agent: Agent { door, session, transcript, pid } }),
+            Err(why) => {
+                end(parts, child.as_mut()).await;
+                Err(Trouble::Broke(why))
+            }
+        }
+    }
+}
+
+impl AgentBox {
+    /// Ends the agent and everything in its box; when this returns, nothing of it writes any more.
+    pub(crate) async fn close(self, parts: &Parts) {
+        let Self { mut child, agent: Agent { door, session, .. } } = self;
+        drop(session);
+        end(parts, child.as_mut()).await;
+        drop(door);
+    }
+}
+
+async fn end(parts: &Parts, child: &mut dyn BoxChild) {
+    child.terminate();
+    if tokio::time::timeout(parts.pace.term_grace, child.wait()).await.is_err() {
+        child.kill();
+        if let Ok(Err(error)) = tokio::time::timeout(parts.pace.term_grace, child.wait()).await {
+            tracing::warn!(%error, "the end of a box could not be watched");
+        }
+    }
+}

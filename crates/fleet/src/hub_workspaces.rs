@@ -1,0 +1,111 @@
+//! Workspaces over the hub of one project.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use aedile_core::sandbox::{BoxMount, Sandbox};
+use aedile_core::view::{ChangeView, RunView, TaskView};
+use aedile_core::{Clock, CommitId, RunId};
+use aedile_git::{GitError, Hub, Identity, Project, Snapshotter, WorkspaceSpec, remove_tree};
+
+use crate::workspaces::{Snapshot, Workspace, WorkspaceError, Workspaces};
+
+/// Makes workspaces from the hub of a project, below the state directory: `workspaces/<run>/<task>/<attempt>`, with the directory of the
+/// snapshots beside the tree.
+pub struct HubWorkspaces {
+    /// The hub.
+    pub hub: Hub,
+    /// Its project.
+    pub project: Project,
+    /// Snapshots run in boxes.
+    pub sandbox: Arc<dyn Sandbox>,
+    /// The state directory.
+    pub state: PathBuf,
+    /// Wall time.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl From<GitError> for WorkspaceError {
+    fn from(error: GitError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// The tree and, beside it, our own directory for its snapshots.
+const TREE: &str = "tree";
+const SNAPSHOTS: &str = "snapshots";
+
+impl HubWorkspaces {
+    /// Returns where the workspaces of a run are.
+    pub fn of_run(&self, run: RunId) -> PathBuf {
+        self.state.join("workspaces").join(run.to_string())
+    }
+
+    fn of_task(&self, task: &TaskView) -> PathBuf {
+        self.of_run(task.run).join(task.spec.key.as_str())
+    }
+
+    /// The target as it is now, in the hub and safe from the project's `gc`.
+    fn target(&self, run: &RunView) -> Result<CommitId, GitError> {
+        let tip = self.project.resolve(run.landing_ref.as_str())?.unwrap_or_else(|| run.tip.clone());
+        self.hub.adopt(&self.project, run.run, &tip)?;
+        Ok(tip)
+    }
+}
+
+fn agent(task: &TaskView) -> Identity {
+    task.agent.as_ref().map_or_else(Identity::aedile, Identity::agent)
+}
+
+impl Workspaces for HubWorkspaces {
+    fn create(&self, run: &RunView, task: &TaskView, attempt: u32, returned: Option<&ChangeView>) -> Result<Workspace, WorkspaceError> {
+        let at = self.of_task(task).join(attempt.to_string());
+        remove_tree(&at)?;
+        let identity = agent(task);
+        let base = self.target(run)?;
+        let (commit, conflicts) = match returned {
+            Some(change) => {
+                let merged = self.hub.merge_back(&change.commit, &base, &identity, self.clock.now())?;
+                let paths = merged.paths.iter().map(|path| path.to_string_lossy().into_owned()).collect();
+                (merged.commit, paths)
+            }
+            None => (base.clone(), Vec::new()),
+        };
+        let (path, snapshots) = (at.join(TREE), at.join(SNAPSHOTS));
+        self.hub.create_workspace(&WorkspaceSpec {
+            dest: &path,
+            snapshots: &snapshots,
+            key: &task.spec.key,
+            commit: &commit,
+            identity: &identity,
+            overlay: &[],
+            build_dirs: &run.rules.build_dirs,
+        })?;
+        Ok(Workspace { path, base, conflicts })
+    }
+
+    fn has_commit(&self, change: &ChangeView) -> bool {
+        self.hub.resolve(change.commit.as_str()).is_ok_and(|found| found.is_some())
+    }
+
+    fn snapshot(&self, run: &RunView, task: &TaskView, path: &Path) -> Result<Snapshot, WorkspaceError> {
+        let mut snapshotter = Snapshotter::open(&self.hub, Arc::clone(&self.sandbox), path, &path.with_file_name(SNAPSHOTS))?;
+        let saved = snapshotter.snapshot(run.run, task.task, task.turn, self.clock.now())?;
+        let oversized = saved.left_out.iter().map(|left| format!("{}: {}", left.path.display(), left.why)).collect();
+        Ok(Snapshot { commit: saved.commit, oversized })
+    }
+
+    fn remove(&self, path: &Path) -> Result<(), WorkspaceError> {
+        // The tree's parent is the directory of its attempt.
+        Ok(remove_tree(path.parent().unwrap_or(path))?)
+    }
+
+    fn forget(&self, task: &TaskView) -> Result<(), WorkspaceError> {
+        Ok(remove_tree(&self.of_task(task))?)
+    }
+
+    fn mounts(&self) -> Result<Vec<BoxMount>, WorkspaceError> {
+        let mounts = self.hub.object_mounts()?;
+        Ok(mounts.into_iter().map(|mount| BoxMount { host: mount.host, inside: mount.inside, writable: false }).collect())
+    }
+}

@@ -1,0 +1,40 @@
+//! Scheduler, mail, supervision and budgets: from tasks to submitted changes.
+//!
+//! [`decide`](decide::decide) is pure: it looks at a [`RunPicture`](picture::RunPicture) and says what to do. The
+//! [`RunDriver`](driver::RunDriver) does it: one dispatcher, and one unit (a task of the async runtime) for each agent. Landing is
+//! somebody else's work; the two speak only through the store.
+
+pub mod blocked;
+pub mod command;
+pub mod decide;
+pub mod driver;
+pub mod hub_workspaces;
+pub mod mail;
+pub mod names;
+pub mod parts;
+pub mod picture;
+pub mod plan;
+pub mod steps;
+pub mod workspaces;
+
+mod agent_box;
+mod api;
+mod calls;
+mod prompts;
+mod recover;
+mod tidy;
+mod transcript;
+mod turns;
+mod unit;
+mod wakeups;
+
+pub use blocked::{WaitsFor, waits_for};
+pub use command::{CommandError, cancel_task, find_task, request_stop, retry_task};
+pub use decide::{Action, decide};
+pub use driver::{FleetError, RunDriver, RunReport, StopWish};
+pub use hub_workspaces::HubWorkspaces;
+pub use mail::{MailError, inbox, send_mail, take_mail};
+pub use parts::{HostFacts, Parts};
+pub use picture::{Pace, RunPicture};
+pub use plan::{PlanError, RunPlan, open_run};
+pub use workspaces::Workspaces;

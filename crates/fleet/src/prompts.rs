@@ -1,0 +1,143 @@
+//! What agents are told. Plain text: the same for every runtime.
+
+use aedile_core::AgentName;
+use aedile_core::agent_api::MailText;
+use aedile_core::event::ReturnReason;
+use aedile_core::sandbox::WORKSPACE_INSIDE;
+use aedile_core::view::{RunView, TaskView};
+
+use crate::decide::describe;
+
+/// Evidence beyond this is cut in the middle; head and tail stay.
+const EVIDENCE_BYTES_MAX: usize = 16 * 1024;
+
+/// The first prompt of a new session.
+pub(crate) fn task(run: &RunView, task: &TaskView, agent: &AgentName, begun: bool) -> String {
+    let spec = &task.spec;
+    let mut text =
+        format!("You are {agent}, {} of the task `{}`: {}\n\n{}\n\n", article(&spec.role), spec.key, spec.title, spec.prompt.trim_end());
+    text.push_str(&format_rules(run, task));
+    if begun {
+        text.push_str("\nAn earlier session has worked here: look at `git status` and `git log` before you begin, and go on from there.\n");
+    }
+    text
+}
+
+fn article(role: &str) -> String {
+    match role.starts_with(['a', 'e', 'i', 'o', 'u']) {
+        true => format!("an {role}"),
+        false => format!("a {role}"),
+    }
+}
+
+fn format_rules(run: &RunView, task: &TaskView) -> String {
+    let scope = task.spec.scope.iter().map(|glob| format!("`{glob}`")).collect::<Vec<_>>().join(", ");
+    let gates: Vec<String> =
+        run.rules.gates.iter().chain(&task.spec.gates).map(|gate| format!("- {}: `{}`", gate.name, gate.command)).collect();
+    let gates = match gates.is_empty() {
+        true => "No gate is configured: check your work yourself.\n".to_owned(),
+        false => format!("It lands only when these commands succeed on it, merged with `{}`:\n{}\n", run.target, gates.join("\n")),
+    };
+    format!(
+        "Your workspace is {WORKSPACE_INSIDE}, a git repository of your own. You may change only: {scope}. Everything else is read-only for you \
+         and is left out of your change.\n{gates}\
+         When the work is complete and checked, submit it: with your tool `submit` if you have one, otherwise with the command \
+         `aedile submit -m \"what you did\"`. It commits what is in your scope. Then end your turn.\n\
+         `aedile task info` shows this task and who works beside you; `aedile mail send` and `aedile mail read` reach them and the person.\n"
+    )
+}
+
+/// The prompt for a change that came back.
+pub(crate) fn returned(run: &RunView, task: &TaskView, reason: &ReturnReason, evidence: Option<&str>) -> String {
+    let mut text = format!("Your change for `{}` did not land: {}.\n", task.spec.key, describe(reason));
+    let next = match reason {
+        ReturnReason::Conflict { .. } => {
+            "Your workspace is new: it holds your commits merged with the present target. Files with conflicts carry markers \
+             (`<<<<<<<`, `|||||||`, `=======`, `>>>>>>>`). Settle each so that both intentions hold, remove the markers, check, and submit again."
+        }
+        ReturnReason::Gate { .. } => {
+            "Your workspace is new: it holds your commits merged with the present target, which is what the gate saw. \
+             Find the cause, repair it within your scope, check, and submit again."
+        }
+        ReturnReason::Scope { .. } | ReturnReason::Protected { .. } => {
+            "Undo the changes to these paths, keep the rest, and submit again. If the task cannot be done without them, say so by \
+             `aedile mail send person` and end your turn."
+        }
+        ReturnReason::Import { .. } => {
+            "Repair that (your branch must hold plain commits on top of the commit that the workspace began with) and submit again."
+        }
+        ReturnReason::Empty => {
+            "If the work is still to be done, do it and submit. If nothing is to be done, tell the person by `aedile mail send person`."
+        }
+    };
+    text.push_str(next);
+    text.push('\n');
+    if !task.conflicts.is_empty() {
+        text.push_str("Files with markers: ");
+        text.push_str(&task.conflicts.join(", "));
+        text.push('\n');
+    }
+    if let Some(evidence) = evidence.filter(|evidence| !evidence.trim().is_empty()) {
+        text.push_str("\nThe evidence:\n");
+        text.push_str(&cut(evidence.trim_end(), EVIDENCE_BYTES_MAX));
+        text.push('\n');
+    }
+    text.push('\n');
+    text.push_str(&format_rules(run, task));
+    text
+}
+
+/// The prompt for a session that goes on after its worker was stopped or died.
+pub(crate) fn go_on(task: &TaskView) -> String {
+    format!(
+        "You were interrupted and go on now. Your workspace is as you left it; commands that ran then have ended. \
+         Continue with the task `{}`, submit when it is complete, and end your turn.\n",
+        task.spec.key
+    )
+}
+
+/// The prompt after a person asked for another try.
+pub(crate) fn retried(task: &TaskView) -> String {
+    format!(
+        "A person wants the task `{}` to be tried again. Look at what is there, finish it, check it, submit it, and end your turn.\n",
+        task.spec.key
+    )
+}
+
+/// The one reminder after a turn without a submission.
+pub(crate) fn reminder(task: &TaskView, detail: Option<&str>) -> String {
+    let detail = detail.map(|detail| format!(" ({detail})")).unwrap_or_default();
+    format!(
+        "Your turn has ended{detail}, but the task `{}` is not submitted. If it is complete, submit it now: with your tool `submit`, or with \
+         `aedile submit -m \"what you did\"`. If it is not, finish it first. If you cannot, tell the person why by `aedile mail send person`.\n",
+        task.spec.key
+    )
+}
+
+/// Mail, delivered between turns.
+pub(crate) fn mail(mail: &[MailText]) -> String {
+    let mut text = match mail.len() {
+        1 => "You have mail.\n".to_owned(),
+        many => format!("You have {many} pieces of mail.\n"),
+    };
+    for piece in mail {
+        text.push_str(&format!("\nFrom {}: {}\n", piece.from, piece.subject));
+        for line in piece.body.lines() {
+            text.push_str("> ");
+            text.push_str(line);
+            text.push('\n');
+        }
+    }
+    text.push_str("\nTake it into account, go on with your task, submit it when it is complete, and end your turn.\n");
+    text
+}
+
+/// Keeps head and tail of a text.
+pub(crate) fn cut(text: &str, max: usize) -> String {
+    if text.len() <= max {
+        return text.to_owned();
+    }
+    let head = (0..=max / 2).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    let tail = (text.len() - max / 2..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
+    format!("{}\n[... {} bytes left out ...]\n{}", &text[..head], tail - head, &text[tail..])
+}

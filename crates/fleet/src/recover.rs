@@ -1,0 +1,37 @@
+//! What a worker finds when it takes a run over. There is no other recovery: everything else goes on from the views as they are.
+
+use aedile_core::Usage;
+use aedile_core::event::Event;
+use aedile_core::machine::{AgentState, RunState};
+use aedile_core::store::{Append, Fence, StoreError, list};
+use aedile_core::view::{AgentView, RunView, SpendView, TaskView};
+
+use crate::mail::append_all;
+use crate::parts::Parts;
+
+/// Takes the run over: orphans are killed, their agents ended, amounts that dead doors held back charged. Blocking.
+pub(crate) fn take_over(parts: &Parts, run: &RunView, fence: &Fence) -> Result<(), StoreError> {
+    let store = parts.store.as_ref();
+    let mut events = Vec::new();
+    for agent in list::<AgentView>(store, Some(run.run))? {
+        if agent.state == AgentState::Ended {
+            continue;
+        }
+        if let Some((pid, start)) = agent.process {
+            (parts.host.kill_orphan)(pid, start);
+        }
+        let why = "its worker ended".to_owned();
+        events.push(Event::AgentEnded { task: agent.task, agent: agent.agent, incarnation: agent.incarnation, why, failed: false });
+    }
+    // Every door of an earlier worker is closed: what it held back and never settled counts as spent.
+    for held in list::<SpendView>(store, Some(run.run))? {
+        events.push(Event::SpendSettled { spend: held.spend, usage: Usage::default(), usd: held.usd, estimated: true });
+    }
+    append_all(store, run.run, events, fence)?;
+    let begun = list::<TaskView>(store, Some(run.run))?.iter().any(|task| task.fence > 0);
+    if begun || run.state != RunState::Running {
+        let resumed = Event::RunResumed { run: run.run, worker: parts.host.holder.clone() };
+        store.append(Append::of(run.run, resumed).fenced(fence))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,67 @@
+//! The end of a task: what is left of it is saved, then removed. Repeating it is harmless.
+
+use aedile_core::crash;
+use aedile_core::event::Event;
+use aedile_core::store::{Append, Fence, Store, StoreError};
+use aedile_core::view::{MailView, RunView, TaskView};
+use aedile_core::{MailId, RunId};
+
+use crate::mail::{self, PERSON};
+use crate::parts::Parts;
+
+/// Why a task could not be tidied; the workspace is still there.
+#[derive(Debug)]
+pub(crate) enum TidyError {
+    Store(StoreError),
+    Other(String),
+}
+
+impl From<StoreError> for TidyError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// Saves (unless it is `saved` as it is) and removes workspace and home of a closed task, and sends mail that nobody will read back. Blocking.
+pub(crate) fn tidy(parts: &Parts, run: &RunView, task: &TaskView, fence: &Fence, saved: bool) -> Result<(), TidyError> {
+    let other = |error: &dyn std::fmt::Display| TidyError::Other(error.to_string());
+    return_mail(parts, task, fence)?;
+    if let Some(path) = task.workspace.as_ref().filter(|path| !saved && path.exists()) {
+        let saved = parts.workspaces.snapshot(run, task, path).map_err(|error| other(&error))?;
+        if task.snapshot.as_ref() != Some(&saved.commit) {
+            let event = Event::SnapshotTaken { task: task.task, turn: task.turn, commit: saved.commit, oversized: saved.oversized };
+            parts.store.append(Append::of(task.run, event).fenced(fence))?;
+        }
+    }
+    crash::point("task-close");
+    parts.workspaces.forget(task).map_err(|error| other(&error))?;
+    aedile_git::remove_tree(&parts.host.home(task.run, &task.spec.key)).map_err(|error| other(&error))
+}
+
+/// Nothing is lost in silence: mail to an agent that will not read any more goes back to its sender, or to the person.
+fn return_mail(parts: &Parts, task: &TaskView, fence: &Fence) -> Result<(), StoreError> {
+    let Some(agent) = &task.agent else { return Ok(()) };
+    let store = parts.store.as_ref();
+    for mail in mail::inbox(store, task.run, agent.as_str())? {
+        let id = MailId::new(parts.clock.as_ref(), parts.entropy.as_ref());
+        let key = format!("mail-back/{}", mail.mail);
+        store.append(send_back(store, task.run, id, &task.spec.key.to_string(), mail)?.fenced(fence).once(key))?;
+    }
+    Ok(())
+}
+
+fn send_back(store: &dyn Store, run: RunId, id: MailId, key: &str, mail: MailView) -> Result<Append, StoreError> {
+    let subject: String = format!("not read: {}", mail.subject).chars().take(mail::SUBJECT_BYTES_MAX / 4).collect();
+    let body = format!("The task `{key}` of {} is closed, and your mail was not read.\n", mail.to);
+    // A sender that has finished too does not read this: the person does.
+    let append = match mail::compose(store, run, id, (&mail.to, &mail.from), (&subject, &body)) {
+        Ok(append) => append,
+        Err(mail::MailError::Store(error)) => return Err(error),
+        Err(_) => {
+            let body = format!("{body}It was from {}:\n\n{}", mail.from, mail.body);
+            let body = body.chars().take(aedile_core::limits::MAIL_BYTES_MAX / 4).collect();
+            Append::of(run, Event::MailSent { mail: id, run, from: mail.to.clone(), to: PERSON.to_owned(), subject, body })
+        }
+    };
+    Ok(append.and(Event::MailAcked { mail: mail.mail }))
+}

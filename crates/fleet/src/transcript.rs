@@ -1,0 +1,73 @@
+//! What an agent said and did in a turn, kept as evidence.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aedile_core::runtime::{SessionEvent, SessionSink, TurnEnd};
+use serde::Serialize;
+
+/// The most bytes that one turn's transcript keeps; what comes later is only counted.
+const TRANSCRIPT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+#[derive(Default)]
+struct Pages {
+    events: Vec<SessionEvent>,
+    bytes: usize,
+    left_out: u64,
+    seen: u64,
+}
+
+/// Collects the events of a session, turn by turn. Clones share one collection.
+#[derive(Clone, Default)]
+pub(crate) struct Transcript(Arc<Mutex<Pages>>);
+
+#[derive(Serialize)]
+struct Written<'a> {
+    prompt: &'a str,
+    events: &'a [SessionEvent],
+    left_out: u64,
+    stop: aedile_core::runtime::TurnStop,
+    detail: Option<&'a str>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    stderr: &'a str,
+}
+
+impl Transcript {
+    /// Returns the sink that a runtime writes to.
+    pub(crate) fn sink(&self) -> SessionSink {
+        let pages = Arc::clone(&self.0);
+        Arc::new(move |event| add(&mut pages.lock().unwrap_or_else(PoisonError::into_inner), event))
+    }
+
+    /// How many events came in so far.
+    pub(crate) fn seen(&self) -> u64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).seen
+    }
+
+    /// Takes the events of the turn that has ended, as JSON.
+    pub(crate) fn take(&self, prompt: &str, end: &TurnEnd, stderr: &str) -> Vec<u8> {
+        let mut pages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (events, left_out) = (std::mem::take(&mut pages.events), std::mem::take(&mut pages.left_out));
+        pages.bytes = 0;
+        drop(pages);
+        let written = Written { prompt, events: &events, left_out, stop: end.stop, detail: end.detail.as_deref(), stderr };
+        serde_json::to_vec(&written).unwrap_or_default()
+    }
+}
+
+fn add(pages: &mut Pages, event: SessionEvent) {
+    pages.seen += 1;
+    let size = match &event {
+        SessionEvent::Text { text } => text.len(),
+        SessionEvent::ToolStarted { id, title } => id.len() + title.len() + 32,
+        SessionEvent::ToolEnded { id, output, .. } => id.len() + output.len() + 32,
+    };
+    if pages.bytes + size > TRANSCRIPT_BYTES_MAX {
+        pages.left_out += 1;
+        return;
+    }
+    pages.bytes += size;
+    match (pages.events.last_mut(), event) {
+        (Some(SessionEvent::Text { text }), SessionEvent::Text { text: more }) => text.push_str(&more),
+        (_, event) => pages.events.push(event),
+    }
+}

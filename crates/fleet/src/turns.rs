@@ -1,0 +1,204 @@
+//! The turns of one life: prompt, watch, save, deliver mail, remind.
+
+use std::time::Duration;
+
+use aedile_core::agent_api::MailText;
+use aedile_core::event::Event;
+use aedile_core::runtime::{TurnEnd, TurnStop};
+use aedile_core::store::Append;
+use aedile_core::{MailId, crash};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::agent_box::Agent;
+use crate::decide::Ending;
+use crate::mail;
+use crate::prompts;
+use crate::steps::LifeEnd;
+use crate::unit::{Ended, Unit, blocking};
+
+/// A box that used this many clock ticks more than before has done something.
+const CPU_TICKS_ALIVE: u64 = 10;
+
+/// When an agent last showed that it is alive.
+struct Pulse {
+    flow: (Option<aedile_core::Timestamp>, u64),
+    ticks: u64,
+    events: u64,
+    last: Instant,
+}
+
+impl Pulse {
+    fn new() -> Self {
+        Self { flow: (None, 0), ticks: 0, events: 0, last: Instant::now() }
+    }
+
+    /// Looks at process, door and session; returns how long nothing has moved.
+    fn look(&mut self, unit: &Unit, agent: &Agent) -> Duration {
+        let activity = agent.door.activity();
+        let flow = (activity.last_flow, activity.usage.total());
+        let ticks = (unit.parts.host.cpu_ticks)(agent.pid).unwrap_or(0);
+        let events = agent.transcript.seen();
+        if flow != self.flow || events != self.events || ticks >= self.ticks.saturating_add(CPU_TICKS_ALIVE) {
+            (self.flow, self.events, self.last) = (flow, events, Instant::now());
+            self.ticks = ticks;
+        }
+        self.last.elapsed()
+    }
+}
+
+/// How a turn came to its end, seen from here.
+enum Cut {
+    /// By itself.
+    No,
+    /// We ended it since we were told to.
+    Told(String),
+    /// We ended it since it had submitted long before.
+    Submitted,
+    /// We ended it since it was silent or took too long.
+    Stuck(String),
+}
+
+impl Unit {
+    /// Takes turns until there is a reason to end.
+    pub(crate) async fn turns(&mut self, agent: &Agent, first: String) -> Result<LifeEnd, Ended> {
+        let mut prompt = first;
+        let mut delivered: Vec<MailId> = Vec::new();
+        let mut reminded = false;
+        if let Some(letters) = self.take_letters().await? {
+            delivered = letters.iter().map(|letter| letter.id).collect();
+            prompt = format!("{prompt}\n{}", prompts::mail(&letters));
+        }
+        loop {
+            if let Some((_, why)) = self.end_told() {
+                return Ok(LifeEnd::Told(why));
+            }
+            let (end, cut) = self.turn(agent, &prompt, std::mem::take(&mut delivered)).await?;
+            if let Some(life) = self.after_turn(&end, cut) {
+                return Ok(life);
+            }
+            self.snapshot().await?;
+            if let Some((_, why)) = self.end_told() {
+                return Ok(LifeEnd::Told(why));
+            }
+            prompt = match self.take_letters().await? {
+                Some(letters) => {
+                    delivered = letters.iter().map(|letter| letter.id).collect();
+                    prompts::mail(&letters)
+                }
+                None if reminded => return Ok(LifeEnd::WithoutSubmit),
+                None => {
+                    reminded = true;
+                    prompts::reminder(&self.task, end.detail.as_deref())
+                }
+            };
+        }
+    }
+
+    /// Decides after a turn whether the life ends.
+    fn after_turn(&self, end: &TurnEnd, cut: Cut) -> Option<LifeEnd> {
+        match cut {
+            Cut::Told(why) => return Some(LifeEnd::Told(why)),
+            Cut::Stuck(why) => return Some(LifeEnd::Failed(why)),
+            Cut::Submitted | Cut::No => {}
+        }
+        if self.submitted.is_some() {
+            return Some(LifeEnd::Submitted);
+        }
+        match end.stop {
+            TurnStop::Failed => Some(LifeEnd::Failed(end.detail.clone().unwrap_or_else(|| "its turn failed".to_owned()))),
+            TurnStop::EndTurn | TurnStop::Limit | TurnStop::MaxTokens | TurnStop::Refusal | TurnStop::Cancelled => {
+                self.end_told().map(|(_, why)| LifeEnd::Told(why))
+            }
+        }
+    }
+
+    /// One turn, written down with its transcript; mail that it carried is acknowledged with its end.
+    async fn turn(&mut self, agent: &Agent, prompt: &str, delivered: Vec<MailId>) -> Result<(TurnEnd, Cut), Ended> {
+        self.task.turn += 1;
+        let (task, incarnation, turn, run) = (self.task.task, self.who.incarnation, self.task.turn, self.task.run);
+        self.append(Append::of(run, Event::TurnStarted { task, incarnation, turn }).fenced(&self.fence)).await?;
+        let (end, cut) = self.watch(agent, prompt).await?;
+        let stderr = if end.stop == TurnStop::Failed { agent.session.stderr_tail() } else { String::new() };
+        let transcript = agent.transcript.take(prompt, &end, &stderr);
+        let store = std::sync::Arc::clone(&self.parts.store);
+        let transcript = blocking(move || store.put_blob(&transcript)).await?;
+        let detail = match &cut {
+            Cut::Stuck(why) | Cut::Told(why) => Some(why.clone()),
+            Cut::Submitted | Cut::No => end.detail.clone(),
+        };
+        let ended = Event::TurnEnded { task, incarnation, turn, stop: end.stop, detail, transcript: Some(transcript) };
+        let mut append = Append::of(run, ended);
+        // A turn that broke may not have taken its mail in: it is delivered again.
+        if end.stop != TurnStop::Failed && matches!(cut, Cut::No | Cut::Submitted) {
+            append = delivered.into_iter().fold(append, |append, mail| append.and(Event::MailAcked { mail }));
+        }
+        self.append(append.fenced(&self.fence)).await?;
+        crash::point("turn");
+        Ok((end, cut))
+    }
+
+    /// Waits for the end of the turn while answering the agent's calls and watching that it lives.
+    async fn watch(&mut self, agent: &Agent, prompt: &str) -> Result<(TurnEnd, Cut), Ended> {
+        let mut pulse = Pulse::new();
+        let begun = Instant::now();
+        let mut submitted_at = None;
+        let mut look = tokio::time::interval(self.parts.pace.look_every);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut told = self.told.clone();
+        let turn = agent.session.prompt(prompt);
+        tokio::pin!(turn);
+        let cut = loop {
+            tokio::select! {
+                end = &mut turn => return Ok((end, Cut::No)),
+                Some(call) = self.calls.recv() => {
+                    let answer = self.answer(call.request).await?;
+                    // The door may have given up waiting.
+                    let _ = call.answer.send(answer);
+                    if self.submitted.is_some() {
+                        submitted_at.get_or_insert_with(Instant::now);
+                    }
+                }
+                changed = told.changed() => match (changed, self.end_told()) {
+                    (_, Some((Ending::Now, why))) => break Cut::Told(why),
+                    (Err(_), _) => break Cut::Told("its worker is ending".to_owned()),
+                    (Ok(()), _) => {}
+                },
+                _ = look.tick() => {
+                    let pace = self.parts.pace;
+                    let silent = pulse.look(self, agent);
+                    if submitted_at.is_some_and(|at| at.elapsed() > pace.submit_grace) {
+                        break Cut::Submitted;
+                    }
+                    if silent > pace.silent {
+                        break Cut::Stuck(format!("it was silent for {} s: no process time, no model answer", silent.as_secs()));
+                    }
+                    if begun.elapsed() > pace.turn_timeout {
+                        break Cut::Stuck(format!("its turn took longer than {} s", pace.turn_timeout.as_secs()));
+                    }
+                }
+            }
+        };
+        agent.session.interrupt().await;
+        let end = tokio::time::timeout(self.parts.pace.term_grace, &mut turn).await;
+        let no_answer = || TurnEnd { stop: TurnStop::Cancelled, detail: Some("it did not answer the interruption".to_owned()) };
+        Ok((end.unwrap_or_else(|_| no_answer()), cut))
+    }
+
+    /// Claims the agent's unread mail, what an earlier life or a broken reader did not confirm included.
+    async fn take_letters(&mut self) -> Result<Option<Vec<MailText>>, Ended> {
+        let (store, fence, who) = (std::sync::Arc::clone(&self.parts.store), self.fence.clone(), self.who.clone());
+        let letters = blocking(move || {
+            let unread = mail::inbox(store.as_ref(), who.run, who.agent.as_str())?;
+            let by = who.incarnation.to_string();
+            let claims = unread.iter().map(|mail| Event::MailClaimed { mail: mail.mail, by: by.clone() }).collect();
+            mail::append_all(store.as_ref(), who.run, claims, &fence)?;
+            Ok(unread)
+        })
+        .await?;
+        if letters.is_empty() {
+            return Ok(None);
+        }
+        crash::point("mail");
+        Ok(Some(letters.into_iter().map(mail::text).collect()))
+    }
+}
