@@ -189,15 +189,11 @@ impl Project {
 
     /// Copies what the new commit adds into the project. Two processes joined by a pipe; nothing refers to the objects yet.
     fn copy_objects(&self, hub: &Hub, landing: &Landing) -> Result<(), GitError> {
-        let mut wanted = format!("{}\n", landing.new);
-        match &landing.old {
-            Some(old) => wanted.push_str(&format!("^{old}\n")),
-            None => {
-                for (_, kept) in hub.refs("refs/aedile/keep/")? {
-                    wanted.push_str(&format!("^{kept}\n"));
-                }
-            }
-        }
+        let known: Vec<CommitId> = match &landing.old {
+            Some(old) => vec![old.clone()],
+            None => hub.refs("refs/aedile/keep/")?.into_iter().map(|(_, commit)| commit).collect(),
+        };
+        let wanted = known.iter().fold(landing.new.to_string(), |list, commit| list + "\n^" + commit.as_str()) + "\n";
         let mut packing = hub.call("pack-objects").reading().args(["--revs", "--thin", "--stdout", "-q", "--delta-base-offset"]).start()?;
         let (Some(mut stdin), Some(mut stdout)) = (packing.child.stdin.take(), packing.child.stdout.take()) else {
             return Err(GitError::Unreadable { command: "pack-objects".to_owned(), what: "it has no pipes".to_owned() });
@@ -229,7 +225,7 @@ impl Project {
     pub fn sync(&self, target: &RefName) -> Result<String, GitError> {
         let short = target.as_str().trim_start_matches("refs/heads/");
         let refused = |words: String| GitError::SyncRefused { words };
-        let here = self.call_as_person("symbolic-ref").args(["--quiet", "HEAD"]).accept(1).text()?;
+        let here = self.person_call("symbolic-ref").args(["--quiet", "HEAD"]).accept(1).text()?;
         if here != target.as_str() {
             return Err(refused(format!("{short} is not checked out in {}; go to the worktree that has it", self.root().display())));
         }
@@ -237,7 +233,7 @@ impl Project {
         if self.resolve(&landing)?.is_none() {
             return Err(refused(format!("nothing has landed for {short} yet ({landing} does not exist)")));
         }
-        match self.call_as_person("merge").args(["--ff-only", "--no-autostash", "--no-stat", &landing]).output() {
+        match self.person_call("merge").args(["--ff-only", "--no-autostash", "--no-stat", &landing]).output() {
             Ok(answer) => Ok(answer.text()),
             Err(GitError::Failed { stderr, .. }) => Err(refused(stderr)),
             Err(error) => Err(error),

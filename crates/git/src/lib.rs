@@ -16,6 +16,7 @@ mod error;
 mod hub;
 mod ignored;
 mod import;
+mod init;
 mod land;
 mod locks;
 mod merge;

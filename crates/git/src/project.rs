@@ -64,7 +64,7 @@ impl Project {
     /// # Errors
     /// [`GitError::NotARepository`], [`GitError::NotAWorkTree`], [`GitError::NotTrusted`], [`GitError::NoCommit`], or git's own error.
     pub fn discover(git: &Git, path: &Path, person: &PersonEnv) -> Result<Self, GitError> {
-        let ask = |subcommand: &str| git.call(path, subcommand).as_person(&person.0).setting("core.fsmonitor", "false").reading();
+        let ask = |subcommand: &str| git.call(path, subcommand).speaking_as(&person.0).setting("core.fsmonitor", "false").reading();
         let answer = ask("rev-parse")
             .args(["--path-format=absolute", "--show-object-format", "--git-common-dir", "--show-toplevel"])
             .output()
@@ -144,8 +144,8 @@ impl Project {
     }
 
     /// A call in the worktree as the person.
-    pub(crate) fn call_as_person(&self, subcommand: &str) -> Call {
-        self.git.call(&self.root, subcommand).as_person(&self.person.0)
+    pub(crate) fn person_call(&self, subcommand: &str) -> Call {
+        self.git.call(&self.root, subcommand).speaking_as(&self.person.0)
     }
 
     /// Returns the commit that a revision (`refs/heads/main`, an id) stands for, `None` when there is no such thing.
@@ -176,7 +176,7 @@ impl Project {
     /// [`GitError`] when git fails.
     pub fn dirty(&self) -> Result<Dirty, GitError> {
         let answer = self
-            .call_as_person("status")
+            .person_call("status")
             .setting("core.fsmonitor", "false")
             .reading()
             .args(["--porcelain=v2", "-z", "--no-renames", "--untracked-files=normal", "--ignore-submodules=dirty"])

@@ -15,17 +15,15 @@ use crate::version::GitVersion;
 
 /// Answers larger than this are an error.
 const OUTPUT_BYTES_MAX: usize = 512 * 1024 * 1024;
-/// How long git itself waits for a lock of a ref, in milliseconds.
-const LOCK_WAIT_MS: &str = "10000";
+/// How long git itself waits for a lock of a ref that another program holds; at most half of the call's own limit.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
 
 /// Settings of every call on the host. They win over those of the repository.
-const SETTINGS: [(&str, &str); 11] = [
+const SETTINGS: [(&str, &str); 9] = [
     ("core.hooksPath", "/dev/null"),
     ("core.fsmonitor", "false"),
     ("core.attributesFile", "/dev/null"),
     ("core.excludesFile", "/dev/null"),
-    ("core.filesRefLockTimeout", LOCK_WAIT_MS),
-    ("core.packedRefsTimeout", LOCK_WAIT_MS),
     // A commit that is recorded as landed, imported or saved must survive a power cut.
     ("core.fsync", "committed"),
     ("protocol.allow", "never"),
@@ -84,7 +82,8 @@ impl Git {
 
     /// A call in the given absolute directory. The repository is found by git from there.
     pub(crate) fn call(&self, dir: &Path, subcommand: &str) -> Call {
-        Call {
+        let patience = LOCK_WAIT.min(self.limit / 2).as_millis().to_string();
+        let call = Call {
             program: self.program.clone(),
             dir: dir.to_owned(),
             args: vec![subcommand.into()],
@@ -94,7 +93,8 @@ impl Git {
             input: Input::Nothing,
             accepted: 0,
             limits: Limits { time: self.limit, stdout: OUTPUT_BYTES_MAX, own_group: true },
-        }
+        };
+        call.setting("core.filesRefLockTimeout", &patience).setting("core.packedRefsTimeout", &patience)
     }
 
     /// A call on exactly this git directory: nothing is searched for, no other repository can be meant.
@@ -169,7 +169,7 @@ impl Call {
 
     /// Speaks with the person's own environment and configuration, for what is theirs to decide. `settings` of ours are kept
     /// only where they start nothing.
-    pub(crate) fn as_person(mut self, env: &[(OsString, OsString)]) -> Self {
+    pub(crate) fn speaking_as(mut self, env: &[(OsString, OsString)]) -> Self {
         self.isolated = false;
         self.settings.retain(|(key, _)| {
             matches!(key.as_str(), "core.filesRefLockTimeout" | "core.packedRefsTimeout" | "gc.auto" | "maintenance.auto")

@@ -233,10 +233,10 @@ fn message(listing: &Listing, turn: u32) -> String {
     let mut text = format!("Snapshot after turn {turn}\n\n");
     let name = |path: &Path| format!("{:?}", path.to_string_lossy().chars().take(SHOWN_MAX).collect::<String>());
     for (path, why) in listing.left_out.iter().take(NAMED_MAX) {
-        text.push_str(&format!("Left out: {} {why}\n", name(path)));
+        text += &format!("Left out: {} {why}\n", name(path));
     }
     for (path, size) in listing.oversized.iter().take(NAMED_MAX) {
-        text.push_str(&format!("Too large: {} has {size} bytes\n", name(path)));
+        text += &format!("Too large: {} has {size} bytes\n", name(path));
     }
     if !listing.oversized.is_empty() {
         text.push_str("\nTheir hashes in the same order:\n");

@@ -1,0 +1,14 @@
+//! The rules of DESIGN sections 6 and 8 for git, against real repositories and real boxes.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
+mod boxes;
+mod checkouts;
+mod export;
+mod hostile;
+mod imports;
+mod landings;
+mod merges;
+mod projects;
+mod snapshots;
+mod support;
