@@ -1,0 +1,66 @@
+//! Condensing a conversation that fills the window. The played model checks that every request is valid.
+
+use aedile_core::model::ModelError;
+use aedile_core::runtime::TurnStop;
+use serde_json::json;
+
+use crate::support::{Bench, Turn, all_text};
+
+/// Reads a file again and again; each result is large and different.
+fn reads(count: usize) -> Vec<Turn> {
+    (0..count).map(|n| Turn::Calls(vec![("bash", json!({"command": format!("echo {n}; yes 'some words' | head -c 6000")}))])).collect()
+}
+
+fn bench(mut turns: Vec<Turn>, window: u64) -> Bench {
+    turns.push(Turn::Say("done"));
+    let mut bench = Bench::new(turns);
+    bench.config.context_tokens = window;
+    bench.config.max_output_tokens = 1000;
+    bench
+}
+
+#[tokio::test]
+async fn old_output_is_left_out_first() {
+    let bench = bench(reads(20), 32_000);
+    bench.put("AGENTS.md", "Rule one.");
+    assert_eq!(bench.prompt("The task is 4711.").await.stop, TurnStop::EndTurn);
+    let last = bench.model.request(bench.model.count() - 1);
+    let text = all_text(&last);
+    assert!(text.contains("bytes of old output are left out") && text.contains("The task is 4711."));
+    assert!(last.system.contains("Rule one."));
+    assert!(text.len() < 32_000 * 3, "{}", text.len());
+}
+
+#[tokio::test]
+async fn old_steps_become_a_summary_and_prompts_and_todo_stay() {
+    let mut turns = vec![Turn::Calls(vec![("todo", json!({"items": [{"text": "the plan", "status": "doing"}]}))])];
+    turns
+        .extend((0..60).map(|n| Turn::Calls(vec![("write", json!({"path": "a.txt", "content": format!("{n} {}", "word ".repeat(600))}))])));
+    let mut bench = bench(turns, 24_000);
+    let session = bench.session();
+    assert_eq!(session.prompt("The task is 4711.", &bench.sink()).await.stop, TurnStop::EndTurn);
+    let last = bench.model.request(bench.model.count() - 1);
+    let text = all_text(&last);
+    assert!(text.contains("SUMMARY") && text.contains("The task is 4711.") && text.contains("[>] the plan"), "{text}");
+    assert!(text.len() < 24_000 * 3, "{}", text.len());
+    let id = session.id().clone();
+    drop(session);
+    bench.next_life(vec![Turn::Say("resumed")]);
+    assert_eq!(bench.open(&id).await.prompt("go on", &bench.sink()).await.stop, TurnStop::EndTurn);
+    let resumed = all_text(&bench.model.request(0));
+    assert!(resumed.contains("SUMMARY") && resumed.len() < text.len() + 2000, "a condensed session stays condensed");
+}
+
+#[tokio::test]
+async fn a_provider_that_finds_the_request_too_long_gets_a_shorter_one_once() {
+    let refusal = || Turn::Fail(ModelError::Refused { status: 400, message: "prompt is too long: 9 tokens > 8 maximum".to_owned() });
+    let mut turns = reads(10);
+    turns.push(refusal());
+    let bench = bench(turns, 1_000_000);
+    assert_eq!(bench.prompt("go").await.stop, TurnStop::EndTurn);
+    let count = bench.model.count();
+    let (long, short) = (all_text(&bench.model.request(count - 2)).len(), all_text(&bench.model.request(count - 1)).len());
+    assert!(short * 2 < long, "{short} {long}");
+    let twice = Bench::new(vec![refusal(), refusal()]);
+    assert_eq!(twice.prompt("go").await.stop, TurnStop::Failed);
+}

@@ -1,0 +1,9 @@
+//! Behaviour of the agent with real tools, real files and a model that plays written answers.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod context;
+mod interrupts;
+mod limits;
+mod sessions;
+mod support;
+mod turns;

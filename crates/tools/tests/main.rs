@@ -1,0 +1,9 @@
+//! Behaviour of the tools on real files, real processes and real git.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod door;
+mod files;
+mod search;
+mod shell;
+mod submit;
+mod support;
