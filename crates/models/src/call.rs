@@ -142,7 +142,9 @@ impl Call<'_> {
         make: impl Fn() -> R + Send + Sync,
         sink: &mut dyn DeltaSink,
     ) -> Result<ModelResponse, ModelError> {
-        for tries in 1.. {
+        let mut tries = 0;
+        loop {
+            tries += 1;
             let (reason, after) = match self.attempt(make(), sink).await {
                 Ok(response) => return Ok(response),
                 Err(Failure::Final(error)) => return Err(error),
@@ -160,7 +162,6 @@ impl Call<'_> {
             sink.delta(ModelDelta::Retrying { attempt: tries + 1, after, reason });
             tokio::time::sleep(after).await;
         }
-        unreachable_tries()
     }
 
     async fn attempt<R: AnswerReader>(&self, reader: R, sink: &mut dyn DeltaSink) -> Result<ModelResponse, Failure> {
@@ -200,11 +201,6 @@ impl Call<'_> {
         });
         error.into_failure(after)
     }
-}
-
-/// The loop over tries always returns from within; the count cannot run out before `MODEL_TRIES_MAX`.
-fn unreachable_tries() -> Result<ModelResponse, ModelError> {
-    Err(ModelError::Exhausted { tries: MODEL_TRIES_MAX, last: String::new() })
 }
 
 async fn read_stream<R: AnswerReader>(
