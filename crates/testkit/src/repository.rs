@@ -12,7 +12,6 @@ const FIRST_DATE: i64 = 1_767_225_600;
 /// A repository. One that was made with [`TempRepo::new`] is removed at drop.
 pub struct TempRepo {
     path: PathBuf,
-    home: TempDir,
     next_date: AtomicI64,
     _holder: Option<TempDir>,
 }
@@ -36,9 +35,8 @@ impl TempRepo {
 
     /// Opens the repository (or worktree, or bare repository) at the path.
     pub fn open(path: &Path) -> Self {
-        let home = tempfile::Builder::new().prefix("aedile-git-home-").tempdir().unwrap();
         let path = path.canonicalize().unwrap();
-        Self { path, home, next_date: AtomicI64::new(FIRST_DATE), _holder: None }
+        Self { path, next_date: AtomicI64::new(FIRST_DATE), _holder: None }
     }
 
     /// Returns the root of the working tree.
@@ -135,7 +133,7 @@ impl TempRepo {
         let date = format!("{} +0000", self.next_date.fetch_add(60, Ordering::SeqCst));
         let mut command = Command::new("git");
         command.args(args).current_dir(&self.path).env_clear().stdin(std::process::Stdio::null());
-        command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", self.home.path()).env("LANG", "C");
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", "/nonexistent").env("LANG", "C");
         command.env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_TERMINAL_PROMPT", "0");
         for who in ["AUTHOR", "COMMITTER"] {
             command.env(format!("GIT_{who}_NAME"), "Pat Person").env(format!("GIT_{who}_EMAIL"), "pat@example.org");
