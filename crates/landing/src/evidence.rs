@@ -1,0 +1,187 @@
+//! What an agent reads when its change comes back. Complete text: whoever starts its next turn only passes it on.
+
+use aedile_core::event::ReturnReason;
+use aedile_core::task::GateSpec;
+use aedile_core::tool::cut_middle;
+use aedile_core::{CommitId, TreeId};
+
+use crate::gate::{GateRun, exit_text};
+
+/// How much of a gate's output the text holds.
+const OUTPUT_BYTES_MAX: usize = 16 * 1024;
+/// How much of what git said the text holds.
+const MESSAGE_BYTES_MAX: usize = 4 * 1024;
+
+/// A red gate.
+pub(crate) fn red_gate(gate: &GateSpec, run: &GateRun, tree: &TreeId, onto: &CommitId) -> String {
+    let output = plain(&run.output);
+    let output = if output.trim().is_empty() { "(it wrote nothing)".to_owned() } else { cut_middle(output.trim_end(), OUTPUT_BYTES_MAX) };
+    format!(
+        "Your change did not land: the gate `{name}` was red.\n\
+         It ran on your change merged with the target's commit {onto} (merged tree {tree}), in a clean checkout without network.\n\n\
+         gate:    {name}\n\
+         command: {command}\n\
+         result:  {exit}, after {took:.1} s\n\n\
+         What to do: the cause may lie in your change alone or in what others landed meanwhile; your workspace holds both now. \
+         Run the command, mend the cause within your scope, and submit again.\n\n\
+         Output of the gate:\n{output}\n",
+        name = gate.name,
+        command = gate.command,
+        exit = exit_text(run.exit, gate),
+        took = run.took.as_secs_f64(),
+    )
+}
+
+/// A merge conflict.
+pub(crate) fn conflict(paths: &[String], onto: &CommitId, details: &str) -> String {
+    let details = plain(details.as_bytes());
+    let details = cut_middle(details.trim(), MESSAGE_BYTES_MAX);
+    let said = if details.is_empty() { String::new() } else { format!("\nWhat git said:\n{details}\n") };
+    format!(
+        "Your change did not land: it conflicts with what others landed on the target (commit {onto}).\n\n\
+         Files in conflict:\n{list}\n\
+         What to do: your workspace is now the merge of your change with the target. Files in conflict carry markers \
+         (`<<<<<<<`, `|||||||`, `=======`, `>>>>>>>`) with your side, the common ancestor and the target's side. \
+         Keep what both sides meant, remove every marker, test, and submit again.\n{said}",
+        list = list(paths),
+    )
+}
+
+/// Conflict markers that were submitted.
+pub(crate) fn markers(paths: &[String]) -> String {
+    format!(
+        "Your change did not land: files that were in conflict still carry conflict markers.\n\n\
+         Files:\n{list}\n\
+         What to do: for each place keep what both sides meant, remove the lines that begin with `<<<<<<<`, `|||||||`, `=======` and `>>>>>>>`, \
+         test, and submit again.\n",
+        list = list(paths),
+    )
+}
+
+/// Paths that the task may not change.
+pub(crate) fn scope(violations: &[String], scope: &[String]) -> String {
+    format!(
+        "Your change did not land: it touches what this task may not change.\n\n\
+         Paths and rules:\n{list}\n\
+         The task's scope is: {scope}\n\
+         What to do: take these paths out of your change (restore them as they are on the target, remove what is new), and submit again. \
+         If the task cannot be done within its scope, send mail to `person` and say which path is needed and why.\n",
+        list = list(violations),
+        scope = scope.join(", "),
+    )
+}
+
+/// Protected paths.
+pub(crate) fn protected(paths: &[String]) -> String {
+    format!(
+        "Your change did not land: it changes protected paths, and that needs a person's word: `--allow-protected`.\n\n\
+         Protected paths:\n{list}\n\
+         What to do: leave these paths as they are on the target and submit again. If the task needs them, a person must start or resume the run \
+         with `--allow-protected`.\n",
+        list = list(paths),
+    )
+}
+
+/// A commit that could not be imported.
+pub(crate) fn import(message: &str) -> String {
+    format!(
+        "Your change did not land: its commit could not be taken out of the workspace.\n\n\
+         {message}\n\n\
+         What to do: make sure that the branch that `submit` froze holds whole commits that descend from where the workspace began, and submit again.\n",
+        message = cut_middle(plain(message.as_bytes()).trim(), MESSAGE_BYTES_MAX),
+    )
+}
+
+/// Nothing to land.
+pub(crate) fn empty(onto: &CommitId) -> String {
+    format!(
+        "Your change did not land: merged with the target (commit {onto}) it changes nothing.\n\
+         Either nothing was committed, or everything in it is on the target already.\n\
+         What to do: if work is missing, do it and submit again; if the target has all that the task asks for, send mail to `person` and say so.\n"
+    )
+}
+
+/// Says in one sentence why a change went back: for lists and for the log of a run.
+pub fn reason_line(reason: &ReturnReason) -> String {
+    let first = |all: &[String]| match all {
+        [] => String::new(),
+        [one] => one.clone(),
+        [one, rest @ ..] => format!("{one} and {} more", rest.len()),
+    };
+    match reason {
+        ReturnReason::Conflict { paths } => format!("it conflicts with the target in {}", first(paths)),
+        ReturnReason::Gate { gate } => format!("the gate {gate} was red on the merged tree"),
+        ReturnReason::Scope { violations } => format!("it touches what it may not: {}", first(violations)),
+        ReturnReason::Protected { paths } => format!("it changes protected paths ({}), which needs --allow-protected", first(paths)),
+        ReturnReason::Import { message } => format!("it could not be imported: {message}"),
+        ReturnReason::Empty => "it changes nothing against the target".to_owned(),
+    }
+}
+
+fn list(lines: &[String]) -> String {
+    lines.iter().map(|line| format!("  {line}\n")).collect()
+}
+
+/// Returns the text of bytes that a program wrote for a terminal: no escape sequences, no control characters but line breaks and tabs.
+fn plain(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\u{1b}' => skip_escape(&mut chars),
+            '\r' if chars.peek() != Some(&'\n') => out.push('\n'),
+            '\n' | '\t' => out.push(c),
+            c if c.is_control() => {}
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+fn skip_escape(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) {
+    match chars.next() {
+        // CSI: parameters, then one final byte.
+        Some('[') => while chars.next_if(|c| !('@'..='~').contains(c) && !c.is_control()).is_some() {},
+        // OSC: up to BEL or ESC \.
+        Some(']') => while chars.next_if(|c| !matches!(c, '\u{7}' | '\u{1b}' | '\n')).is_some() {},
+        _ => return,
+    }
+    let _ = chars.next_if(|c| *c != '\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aedile_core::sandbox::BoxExit;
+    use std::time::Duration;
+
+    #[test]
+    fn terminal_output_becomes_plain_text() {
+        assert_eq!(plain(b"\x1b[1;31merror\x1b[0m: x\r\n\x1b]0;title\x07ok\x00\x08\tend\r50%\r100%"), "error: x\nok\tend\n50%\n100%");
+        assert_eq!(plain(b"\x1b[31"), "");
+        assert_eq!(plain(b"\xff\xfea"), "\u{fffd}\u{fffd}a");
+    }
+
+    #[test]
+    fn a_red_gate_names_gate_command_result_and_output() {
+        let gate = GateSpec { name: "test".into(), command: "make test".into(), timeout_s: Some(7) };
+        let tree = TreeId::new("a".repeat(40)).unwrap();
+        let onto = CommitId::new("b".repeat(40)).unwrap();
+        let run = |exit, output: &[u8]| GateRun { exit, took: Duration::from_millis(1234), output: output.to_vec() };
+        let text = red_gate(&gate, &run(BoxExit::Code(2), b"boom\n"), &tree, &onto);
+        for part in ["`test` was red", "make test", "exit code 2, after 1.2 s", "\nboom\n", onto.as_str(), tree.as_str()] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        let text = red_gate(&gate, &run(BoxExit::TimedOut, b" \n"), &tree, &onto);
+        assert!(text.contains("limit of 7 s") && text.contains("(it wrote nothing)"), "{text}");
+        assert!(red_gate(&gate, &run(BoxExit::Signal(9), &[b'x'; 1 << 20]), &tree, &onto).len() < 20_000);
+    }
+
+    #[test]
+    fn every_reason_has_a_line() {
+        let paths = vec!["a".to_owned(), "b".to_owned(), "c".to_owned()];
+        assert_eq!(reason_line(&ReturnReason::Conflict { paths: paths.clone() }), "it conflicts with the target in a and 2 more");
+        assert!(reason_line(&ReturnReason::Protected { paths }).contains("--allow-protected"));
+    }
+}

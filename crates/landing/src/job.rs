@@ -1,0 +1,331 @@
+//! One change on its way: what takes it from each state to the next. Every step may be repeated after a crash.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use aedile_core::crash;
+use aedile_core::event::{Event, ReturnReason, TaskOutcome, TierOutcome};
+use aedile_core::machine::{ChangeState, TaskState};
+use aedile_core::store::{Append, Fence};
+use aedile_core::task::GateSpec;
+use aedile_core::view::{ChangeView, GatedTree, Intent, RunView, TaskView};
+use aedile_core::{BlobId, ChangeId, CommitId, TreeId};
+use tokio::sync::watch;
+
+use crate::filter::{Filter, Touched};
+use crate::queue::{LandingDeps, view, wants};
+use crate::repo::{Fate, Merged, Repo};
+use crate::room::{Imprint, Room};
+use crate::{LandingError, evidence, gate};
+
+/// The tier that merges what git can merge without a conflict.
+const CLEAN: &str = "clean";
+
+/// Returns where the clean rooms of a target are.
+pub(crate) fn rooms_of(rooms: &Path, run: &RunView) -> PathBuf {
+    let slug = BlobId::of(run.landing_ref.as_str().as_bytes());
+    rooms.join(format!("{}-{}", run.project, &slug.as_str()[..12]))
+}
+
+/// A change with its task and run as they are now, and the claim under which it is processed.
+#[derive(Clone)]
+pub(crate) struct Job {
+    deps: Arc<LandingDeps>,
+    fence: Fence,
+    change: ChangeView,
+    task: TaskView,
+    run: RunView,
+}
+
+/// What the merge with the target gave.
+enum Candidate {
+    /// The change went back.
+    Returned,
+    /// This tree, which is the change merged with that commit, waits for its gates.
+    Tree(TreeId, CommitId),
+}
+
+impl Job {
+    pub(crate) fn load(deps: &Arc<LandingDeps>, fence: &Fence, change: ChangeId) -> Result<Self, LandingError> {
+        let store = &*deps.store;
+        let change: ChangeView = view(store, "change", &change.to_string())?;
+        let task = view(store, "task", &change.task.to_string())?;
+        let run = view(store, "run", &change.run.to_string())?;
+        Ok(Self { deps: Arc::clone(deps), fence: fence.clone(), change, task, run })
+    }
+
+    pub(crate) fn state(&self) -> ChangeState {
+        self.change.state
+    }
+
+    pub(crate) fn landed(&self) -> Option<&CommitId> {
+        self.change.landed.as_ref()
+    }
+
+    pub(crate) fn is_wanted(&self) -> bool {
+        wants(&self.task, self.change.change)
+    }
+
+    /// Takes the change one state further.
+    pub(crate) async fn advance(self, shutdown: &watch::Receiver<bool>) -> Result<(), LandingError> {
+        match (self.change.state, self.change.gated.clone(), self.change.intent.clone()) {
+            (ChangeState::Submitted, ..) => self.blocking(|job| job.import()).await,
+            (ChangeState::Gated, Some(gated), _) => {
+                if !self.blocking(move |job| job.intend(&gated)).await? {
+                    // The target has moved since the gates ran.
+                    self.merge_and_gate(shutdown).await?;
+                }
+                Ok(())
+            }
+            (ChangeState::Imported | ChangeState::Gated, ..) => self.merge_and_gate(shutdown).await,
+            (ChangeState::Intended, _, Some(intent)) => self.blocking(move |job| job.land(&intent)).await,
+            (ChangeState::Intended, ..) => Err(LandingError::Unknown { noun: "intent of change", id: self.change.change.to_string() }),
+            (ChangeState::Landed | ChangeState::Returned, ..) => Ok(()),
+        }
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T, LandingError> + Send + 'static,
+    ) -> Result<T, LandingError> {
+        let job = self.clone();
+        tokio::task::spawn_blocking(move || work(&job)).await.map_err(LandingError::thread)?
+    }
+
+    fn repo(&self) -> Repo<'_> {
+        Repo::of(&self.deps, &self.run)
+    }
+
+    fn append(&self, append: Append) -> Result<(), LandingError> {
+        self.deps.store.append(append.fenced(&self.fence))?;
+        Ok(())
+    }
+
+    fn of(&self, event: Event) -> Append {
+        Append::of(self.run.run, event)
+    }
+
+    /// Submitted: the commit is taken out of the workspace and checked.
+    fn import(&self) -> Result<(), LandingError> {
+        if let Err(message) = self.repo().import(&self.change, &self.task.spec)? {
+            let text = evidence::import(&message);
+            return self.give_back(None, ReturnReason::Import { message }, &text);
+        }
+        crash::point("import");
+        let touched = self.repo().touched(&self.change.base, &self.change.commit)?;
+        if self.refused(None, &touched)? {
+            return Ok(());
+        }
+        let paths = u32::try_from(touched.len()).unwrap_or(u32::MAX);
+        self.append(self.of(Event::ChangeImported { change: self.change.change, paths }))
+    }
+
+    /// Sends the change back when the filter says so, after the events so far.
+    fn refused(&self, so_far: Option<Append>, touched: &[Touched]) -> Result<bool, LandingError> {
+        let verdict = Filter::new(&self.task.spec.scope, &self.run.rules)?.check(touched);
+        if !verdict.violations.is_empty() {
+            let text = evidence::scope(&verdict.violations, &self.task.spec.scope);
+            self.give_back(so_far, ReturnReason::Scope { violations: verdict.violations }, &text)?;
+        } else if !verdict.protected.is_empty() {
+            let text = evidence::protected(&verdict.protected);
+            self.give_back(so_far, ReturnReason::Protected { paths: verdict.protected }, &text)?;
+        } else {
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    fn give_back(&self, so_far: Option<Append>, reason: ReturnReason, text: &str) -> Result<(), LandingError> {
+        let evidence = Some(self.deps.store.put_blob(text.as_bytes())?);
+        let event = Event::ChangeReturned { change: self.change.change, reason, evidence };
+        let append = match so_far {
+            Some(append) => append.and(event),
+            None => self.of(event),
+        };
+        self.append(append.once(format!("returned/{}", self.change.change)))
+    }
+
+    /// Imported, or gated on a target that has moved: merge, then gates.
+    async fn merge_and_gate(&self, shutdown: &watch::Receiver<bool>) -> Result<(), LandingError> {
+        match self.blocking(|job| job.merge()).await? {
+            Candidate::Returned => Ok(()),
+            Candidate::Tree(tree, onto) => self.gates(tree, onto, shutdown).await,
+        }
+    }
+
+    /// The clean tier on the target as it is now. What would land is checked once more as a whole: a commit may have any parents.
+    fn merge(&self) -> Result<Candidate, LandingError> {
+        let repo = self.repo();
+        let onto = repo.point()?.base;
+        let change = self.change.change;
+        let tried = |outcome| Event::TierTried { change, tier: CLEAN.to_owned(), onto: onto.clone(), outcome };
+        let tree = match repo.merge(&onto, &self.change.commit)? {
+            Merged::Tree(tree) => tree,
+            Merged::Conflict { paths, messages } => {
+                let so_far = self.of(tried(TierOutcome::Conflict { paths: paths.clone() }));
+                let text = evidence::conflict(&paths, &onto, &messages);
+                self.give_back(Some(so_far), ReturnReason::Conflict { paths }, &text)?;
+                return Ok(Candidate::Returned);
+            }
+        };
+        let so_far = self.of(tried(TierOutcome::Merged { tree: tree.clone() }));
+        let touched = repo.touched(&onto, &as_commit(&tree)?)?;
+        if touched.is_empty() {
+            self.give_back(Some(so_far), ReturnReason::Empty, &evidence::empty(&onto))?;
+            return Ok(Candidate::Returned);
+        }
+        if self.refused(Some(so_far.clone()), &touched)? {
+            return Ok(Candidate::Returned);
+        }
+        let marked = repo.with_markers(&self.change.commit, &self.task.conflicts)?;
+        if !marked.is_empty() {
+            let text = evidence::markers(&marked);
+            self.give_back(Some(so_far), ReturnReason::Conflict { paths: marked }, &text)?;
+            return Ok(Candidate::Returned);
+        }
+        self.append(so_far)?;
+        Ok(Candidate::Tree(tree, onto))
+    }
+
+    /// Runs the project's gates, then the task's own, on exactly this tree.
+    async fn gates(&self, tree: TreeId, onto: CommitId, shutdown: &watch::Receiver<bool>) -> Result<(), LandingError> {
+        let gates: Vec<GateSpec> = self.run.rules.gates.iter().chain(&self.task.spec.gates).cloned().collect();
+        let mut gate_box = self.deps.gate_box.clone();
+        if !gates.is_empty() {
+            gate_box.mounts.extend(self.blocking(|job| job.repo().mounts()).await?);
+        }
+        let mut place: Option<(Arc<Room>, Arc<Imprint>)> = None;
+        for (number, spec) in gates.iter().enumerate() {
+            let (room, imprint) = match place.take() {
+                // A gate that edited the tree does not choose what the next one sees.
+                Some((room, imprint))
+                    if self
+                        .blocking({
+                            let imprint = Arc::clone(&imprint);
+                            move |_| Ok(imprint.holds())
+                        })
+                        .await? =>
+                {
+                    (room, imprint)
+                }
+                _ => {
+                    let (wanted, at) = (tree.clone(), onto.clone());
+                    let (room, imprint) = self.blocking(move |job| job.room(&wanted, &at, number)).await?;
+                    (Arc::new(room), Arc::new(imprint))
+                }
+            };
+            let (in_tree, mut stop) = (room.tree(), shutdown.clone());
+            let done = tokio::select! {
+                biased;
+                done = gate::run(&self.deps.sandbox, &gate_box, spec, &in_tree) => done?,
+                _ = stop.wait_for(|stop| *stop) => return Err(LandingError::Stopped),
+            };
+            crash::point("gate");
+            let (of, on, at) = (spec.clone(), tree.clone(), onto.clone());
+            if !self.blocking(move |job| job.gate_ended(&of, &done, &on, &at)).await? {
+                return Ok(());
+            }
+            place = Some((room, imprint));
+        }
+        let gates = gates.into_iter().map(|gate| gate.name).collect();
+        self.blocking(move |job| job.append(job.of(Event::Gated { change: job.change.change, tree, onto, gates }))).await
+    }
+
+    fn room(&self, tree: &TreeId, onto: &CommitId, number: usize) -> Result<(Room, Imprint), LandingError> {
+        let name = format!("{}-{number}", self.change.change.short());
+        let room = Room::make(&rooms_of(&self.deps.rooms, &self.run), self.fence.number, &name)?;
+        self.repo().export(tree, onto, &room.tree())?;
+        let imprint = Imprint::of(&room.tree())?;
+        Ok((room, imprint))
+    }
+
+    /// Records how a gate ended; `false` when it was red and the change went back.
+    fn gate_ended(&self, gate: &GateSpec, done: &gate::GateRun, tree: &TreeId, onto: &CommitId) -> Result<bool, LandingError> {
+        let output = self.deps.store.put_blob(&done.output)?;
+        let millis = u64::try_from(done.took.as_millis()).unwrap_or(u64::MAX);
+        let (change, name, on) = (self.change.change, gate.name.clone(), tree.clone());
+        if done.exit.success() {
+            self.append(self.of(Event::GatePassed { change, gate: name, tree: on, millis, output }))?;
+            return Ok(true);
+        }
+        let exit = gate::exit_text(done.exit, gate);
+        let failed = self.of(Event::GateFailed { change, gate: name.clone(), tree: on, millis, exit, output });
+        self.give_back(Some(failed), ReturnReason::Gate { gate: name }, &evidence::red_gate(gate, done, tree, onto))?;
+        Ok(false)
+    }
+
+    /// Gated: the commit is made, the intent written, and the ref moved. `false` when the target is no longer where the gates ran.
+    fn intend(&self, gated: &GatedTree) -> Result<bool, LandingError> {
+        let repo = self.repo();
+        let point = repo.point()?;
+        if point.base != gated.onto {
+            return Ok(false);
+        }
+        let new = repo.commit(&self.change, &self.task.spec, &gated.tree, &gated.onto)?;
+        let intent = Intent { landing_ref: point.reference.clone(), old: gated.onto.clone(), new };
+        self.append(self.of(Event::LandIntended {
+            change: self.change.change,
+            landing_ref: intent.landing_ref.clone(),
+            old: intent.old.clone(),
+            new: intent.new.clone(),
+            tree: gated.tree.clone(),
+        }))?;
+        crash::point("before-ref-move");
+        let fate = repo.land(&intent, point, &self.change)?;
+        self.outcome(&intent, fate)?;
+        Ok(true)
+    }
+
+    /// Intended in an earlier life, or by a step that failed: what became of it is found out, and done if it still can be.
+    fn land(&self, intent: &Intent) -> Result<(), LandingError> {
+        let repo = self.repo();
+        let fate = if self.is_wanted() {
+            repo.land_again(intent, &self.change)?
+        } else if repo.is_landed(intent)? {
+            Fate::Landed
+        } else {
+            Fate::Not { why: "its task no longer wants it".to_owned() }
+        };
+        self.outcome(intent, fate)
+    }
+
+    fn outcome(&self, intent: &Intent, fate: Fate) -> Result<(), LandingError> {
+        match fate {
+            Fate::Landed => {
+                crash::point("after-ref-move");
+                self.landed_now(intent)
+            }
+            Fate::Not { why } => self.append(self.of(Event::LandAbandoned { change: self.change.change, why })),
+        }
+    }
+
+    /// The landing cannot go on for a reason that is not the change's own: its task waits for a person.
+    pub(crate) fn give_up(&self, why: String) -> Result<(), LandingError> {
+        let waits = Event::TaskWaits { task: self.task.task, why: why.clone() };
+        let append = match &self.change.intent {
+            Some(intent) if self.repo().is_landed(intent)? => return self.landed_now(intent),
+            Some(_) => self.of(Event::LandAbandoned { change: self.change.change, why }).and(waits),
+            None => self.of(waits),
+        };
+        self.append(append)
+    }
+
+    fn landed_now(&self, intent: &Intent) -> Result<(), LandingError> {
+        let landed = Event::Landed {
+            change: self.change.change,
+            landing_ref: intent.landing_ref.clone(),
+            old: intent.old.clone(),
+            new: intent.new.clone(),
+        };
+        let mut append = self.of(landed);
+        if self.task.state == TaskState::Submitted {
+            append = append.and(Event::TaskClosed { task: self.task.task, outcome: TaskOutcome::Landed { commit: intent.new.clone() } });
+        }
+        self.append(append.once(format!("landed/{}", self.change.change)))
+    }
+}
+
+/// git takes a tree wherever a diff asks for a commit.
+fn as_commit(tree: &TreeId) -> Result<CommitId, LandingError> {
+    CommitId::new(tree.as_str()).map_err(|_| LandingError::Unknown { noun: "tree", id: tree.to_string() })
+}

@@ -1,0 +1,26 @@
+//! Queue, tiers and gates: how changes reach the target.
+//!
+//! The queue is driven by the log alone. Whoever runs agents appends `ChangeSubmitted`; everything after it is appended here:
+//! `ChangeImported`, `TierTried`, `GatePassed` or `GateFailed`, `Gated`, `LandIntended`, `Landed` with `TaskClosed`, or `ChangeReturned`
+//! with evidence that is complete text for the agent. Each state of a change has one function that takes it to the next and can be
+//! repeated after a crash, so there is no recovery apart from going on.
+//!
+//! What lands is one commit per change whose parent is the target's old commit and whose tree is exactly the one that the gates saw.
+
+mod error;
+mod evidence;
+mod filter;
+mod gate;
+mod hold;
+mod job;
+mod message;
+mod queue;
+mod repo;
+mod room;
+
+pub use error::LandingError;
+pub use evidence::reason_line;
+pub use filter::{Filter, Touched, Verdict};
+pub use gate::GateBox;
+pub use message::commit_message;
+pub use queue::{LandingDeps, LandingQueue, Step};

@@ -1,0 +1,265 @@
+//! The queue: takes changes in the order of their submission, one at a time for each target.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aedile_core::machine::{ChangeState, TaskState};
+use aedile_core::sandbox::Sandbox;
+use aedile_core::store::{Store, StoreError, list, load};
+use aedile_core::view::{ChangeView, RunView, TaskView};
+use aedile_core::{ChangeId, Clock, CommitId, RunId};
+use aedile_git::{Hub, Project};
+use tokio::sync::watch;
+
+use crate::gate::GateBox;
+use crate::hold::Hold;
+use crate::job::Job;
+use crate::{LandingError, room};
+
+/// How long an idle queue waits before it looks at its stop signal again.
+const IDLE_WAIT: Duration = Duration::from_secs(1);
+/// How long a queue waits while another worker holds the target.
+const CLAIMED_WAIT: Duration = Duration::from_millis(500);
+/// How often a change is tried again after a failure that is not its own; the wait doubles from `RETRY_WAIT`.
+const TRIES_MAX: u32 = 3;
+const RETRY_WAIT: Duration = Duration::from_millis(500);
+/// How often one step may find that the views have changed under it.
+const SURPRISES_MAX: u32 = 3;
+/// Advances of one change in a row; three suffice unless the target moves under it.
+const ADVANCES_MAX: u32 = 60;
+
+/// What the queue works with.
+#[derive(Clone)]
+pub struct LandingDeps {
+    /// The state; the queue speaks with the rest of the program only through it.
+    pub store: Arc<dyn Store>,
+    /// Where gates and imports run.
+    pub sandbox: Arc<dyn Sandbox>,
+    /// Our bare repository of the project.
+    pub hub: Hub,
+    /// The person's repository.
+    pub project: Project,
+    /// Dates of commits.
+    pub clock: Arc<dyn Clock>,
+    /// Where clean rooms are made: a directory of ours in the state directory, on a file system with room for the project and its builds.
+    pub rooms: PathBuf,
+    /// What every gate's box has besides the merged tree.
+    pub gate_box: GateBox,
+    /// Who claims the target: unique for each life of a worker.
+    pub holder: String,
+    /// Holders of claims that are proved dead.
+    pub dead: Vec<String>,
+}
+
+/// What became of one change.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// It is on the target as this commit.
+    Landed {
+        /// The change.
+        change: ChangeId,
+        /// The commit.
+        commit: CommitId,
+    },
+    /// It went back to its agent.
+    Returned {
+        /// The change.
+        change: ChangeId,
+    },
+    /// Its task no longer wants it: a person cancelled the task, or it waits for one.
+    Dropped {
+        /// The change.
+        change: ChangeId,
+    },
+}
+
+/// Lands the changes of runs on one project's target.
+#[derive(Clone)]
+pub struct LandingQueue {
+    deps: Arc<LandingDeps>,
+}
+
+impl LandingQueue {
+    /// Makes a queue. Nothing happens until [`run`](Self::run) or [`step`](Self::step).
+    pub fn new(deps: LandingDeps) -> Self {
+        Self { deps: Arc::new(deps) }
+    }
+
+    /// Lands the run's changes until `shutdown` becomes true (or its sender is dropped). Recovery needs no call of its own: a change
+    /// whose landing was cut off is simply the oldest one that is not finished.
+    ///
+    /// # Errors
+    /// [`LandingError::Store`] when the store fails or another worker took over. Other failures are tried again; a change that cannot go on
+    /// for a reason that is not its own makes its task wait for a person, with the reason.
+    pub async fn run(&self, run: RunId, mut shutdown: watch::Receiver<bool>) -> Result<(), LandingError> {
+        while !*shutdown.borrow() {
+            // Asked before looking, so that a change submitted in between ends the wait.
+            let seen = self.blocking(|deps| Ok(deps.store.last()?)).await?;
+            let pause = match self.next(run).await? {
+                None => Err(seen),
+                Some(_) => match self.turn(run, &shutdown).await {
+                    Ok(true) => continue,
+                    Ok(false) => Ok(CLAIMED_WAIT),
+                    Err(LandingError::Stopped) => return Ok(()),
+                    Err(error) => return Err(error),
+                },
+            };
+            tokio::select! {
+                _ = shutdown.wait_for(|stop| *stop) => return Ok(()),
+                done = async { match pause {
+                    Ok(wait) => { tokio::time::sleep(wait).await; Ok(()) }
+                    Err(seen) => self.blocking(move |deps| Ok(deps.store.wait_for_change(seen, IDLE_WAIT).map(drop)?)).await,
+                } } => done?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Processes the run's oldest pending change to its end and returns what became of it; `None` when there is none, or
+    /// while another worker lands on this target.
+    ///
+    /// # Errors
+    /// [`LandingError`]; the change then stands where the log says, and the next step goes on from there.
+    pub async fn step(&self, run: RunId) -> Result<Option<Step>, LandingError> {
+        let (_never, shutdown) = watch::channel(false);
+        let Some(change) = self.next(run).await? else { return Ok(None) };
+        let Some(hold) = self.hold(run).await? else { return Ok(None) };
+        let step = self.process(&hold, change, &shutdown).await;
+        hold.release().await?;
+        step.map(Some)
+    }
+
+    /// Takes the change one state further: submitted, imported, gated, intended, landed (or returned). Returns the state that it has then.
+    /// For measurements and simulations; [`run`](Self::run) and [`step`](Self::step) do nothing else.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    pub async fn advance(&self, change: ChangeId) -> Result<ChangeState, LandingError> {
+        let (_never, shutdown) = watch::channel(false);
+        let found = self.blocking(move |deps| view::<ChangeView>(&*deps.store, "change", &change.to_string())).await?;
+        let Some(hold) = self.hold(found.run).await? else { return Ok(found.state) };
+        let fence = hold.fence().clone();
+        let job = self.blocking(move |deps| Job::load(deps, &fence, change)).await;
+        let done = match job {
+            Ok(job) => job.advance(&shutdown).await,
+            Err(error) => Err(error),
+        };
+        hold.release().await?;
+        done?;
+        Ok(self.blocking(move |deps| view::<ChangeView>(&*deps.store, "change", &change.to_string())).await?.state)
+    }
+
+    /// Holds the target while there is something to land. `false` when another worker holds it.
+    async fn turn(&self, run: RunId, shutdown: &watch::Receiver<bool>) -> Result<bool, LandingError> {
+        let Some(hold) = self.hold(run).await? else { return Ok(false) };
+        let mut done = Ok(());
+        while let Some(change) = self.next(run).await?
+            && done.is_ok()
+        {
+            done = if *shutdown.borrow() { Err(LandingError::Stopped) } else { self.patiently(&hold, change, shutdown).await };
+        }
+        hold.release().await?;
+        done.map(|()| true)
+    }
+
+    /// Processes one change; failures that are not its own are tried again, then its task waits for a person.
+    async fn patiently(&self, hold: &Hold, change: ChangeId, shutdown: &watch::Receiver<bool>) -> Result<(), LandingError> {
+        let mut wait = RETRY_WAIT;
+        for tried in 1.. {
+            let error = match self.process(hold, change, shutdown).await {
+                Ok(step) => {
+                    tracing::debug!(?step, "a change has left the queue");
+                    return Ok(());
+                }
+                Err(error) if !error.concerns_one_change() => return Err(error),
+                Err(error) => error,
+            };
+            tracing::warn!(%change, %error, tried, "a change could not go on");
+            if tried >= TRIES_MAX {
+                return self.give_up(hold, change, &error).await;
+            }
+            let mut stop = shutdown.clone();
+            if tokio::time::timeout(wait, stop.wait_for(|stop| *stop)).await.is_ok() {
+                return Err(LandingError::Stopped);
+            }
+            wait *= 2;
+        }
+        Ok(())
+    }
+
+    async fn give_up(&self, hold: &Hold, change: ChangeId, error: &LandingError) -> Result<(), LandingError> {
+        let fence = hold.fence().clone();
+        let why = format!("the landing cannot go on: {error}");
+        self.blocking(move |deps| Job::load(deps, &fence, change)?.give_up(why)).await
+    }
+
+    async fn process(&self, hold: &Hold, change: ChangeId, shutdown: &watch::Receiver<bool>) -> Result<Step, LandingError> {
+        let mut surprises = 0;
+        for _ in 0..ADVANCES_MAX {
+            let fence = hold.fence().clone();
+            let job = self.blocking(move |deps| Job::load(deps, &fence, change)).await?;
+            match (job.state(), job.landed()) {
+                (ChangeState::Landed, Some(commit)) => return Ok(Step::Landed { change, commit: commit.clone() }),
+                (ChangeState::Returned, _) => return Ok(Step::Returned { change }),
+                (state, _) if state != ChangeState::Intended && !job.is_wanted() => return Ok(Step::Dropped { change }),
+                _ => {}
+            }
+            if *shutdown.borrow() {
+                return Err(LandingError::Stopped);
+            }
+            match job.advance(shutdown).await {
+                // Somebody cancelled or changed something in between: look again.
+                Err(LandingError::Store(StoreError::Illegal(why))) if surprises < SURPRISES_MAX => {
+                    tracing::debug!(%why, "the state changed meanwhile");
+                    surprises += 1;
+                }
+                done => done?,
+            }
+        }
+        Err(LandingError::Restless { tries: ADVANCES_MAX })
+    }
+
+    /// Returns the oldest change of the run that is not finished and whose task wants it.
+    async fn next(&self, run: RunId) -> Result<Option<ChangeId>, LandingError> {
+        self.blocking(move |deps| {
+            let tasks = list::<TaskView>(&*deps.store, Some(run))?;
+            let changes = list::<ChangeView>(&*deps.store, Some(run))?;
+            let pending = |change: &&ChangeView| match change.state {
+                ChangeState::Landed | ChangeState::Returned => false,
+                ChangeState::Intended => true,
+                ChangeState::Submitted | ChangeState::Imported | ChangeState::Gated => tasks.iter().any(|task| wants(task, change.change)),
+            };
+            Ok(changes.iter().find(pending).map(|change| change.change))
+        })
+        .await
+    }
+
+    async fn hold(&self, run: RunId) -> Result<Option<Hold>, LandingError> {
+        let run = self.blocking(move |deps| view::<RunView>(&*deps.store, "run", &run.to_string())).await?;
+        let held = Hold::take(&self.deps.store, &run, &self.deps.holder, &self.deps.dead).await?;
+        if let Some(hold) = &held {
+            let (rooms, number) = (crate::job::rooms_of(&self.deps.rooms, &run), hold.fence().number);
+            self.blocking(move |_| room::sweep(&rooms, number)).await?;
+        }
+        Ok(held)
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Arc<LandingDeps>) -> Result<T, LandingError> + Send + 'static,
+    ) -> Result<T, LandingError> {
+        let deps = Arc::clone(&self.deps);
+        tokio::task::spawn_blocking(move || work(&deps)).await.map_err(LandingError::thread)?
+    }
+}
+
+/// Whether the task still waits for this change to land.
+pub(crate) fn wants(task: &TaskView, change: ChangeId) -> bool {
+    task.change == Some(change) && task.state == TaskState::Submitted && !task.cancel_requested
+}
+
+/// Reads a view that must be there.
+pub(crate) fn view<T: aedile_core::view::View>(store: &dyn Store, noun: &'static str, id: &str) -> Result<T, LandingError> {
+    load(store, id)?.ok_or_else(|| LandingError::Unknown { noun, id: id.to_owned() })
+}

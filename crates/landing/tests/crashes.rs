@@ -1,0 +1,101 @@
+//! The process dies at each crash point of the landing; the next one ends in the same state.
+
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use aedile_core::machine::{ChangeState, TaskState};
+use aedile_core::store::list;
+use aedile_core::view::{ChangeView, TaskView};
+use aedile_landing::{LandingDeps, LandingQueue, Step};
+
+use crate::support::{World, gated};
+
+static DIE_AT: OnceLock<String> = OnceLock::new();
+
+fn die(point: &'static str) {
+    if DIE_AT.get().is_some_and(|at| at == point) {
+        std::process::abort();
+    }
+}
+
+/// The process that dies. It is this test program again, told by its environment where the world is; alone it does nothing.
+#[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::disallowed_methods, reason = "the parent test speaks through the environment")]
+async fn life() {
+    let (Some(dir), Some(point)) = (std::env::var_os("LANDING_WORLD"), std::env::var_os("LANDING_DIE_AT")) else { return };
+    DIE_AT.set(point.into_string().unwrap()).unwrap();
+    aedile_core::crash::install(die);
+    let world = World::open(&PathBuf::from(dir));
+    LandingQueue::new(world.deps("first")).step(world.run).await.unwrap();
+}
+
+#[expect(clippy::disallowed_methods, reason = "a second process is what dies")]
+fn live_until(world: &World, point: &str) {
+    let mut life = std::process::Command::new(std::env::current_exe().unwrap());
+    life.args(["--exact", "crashes::life", "--nocapture"]).env("LANDING_WORLD", &world.dir).env("LANDING_DIE_AT", point);
+    let ended = life.output().unwrap();
+    use std::os::unix::process::ExitStatusExt as _;
+    assert_eq!(ended.status.signal(), Some(6), "it did not die at {point}: {}", String::from_utf8_lossy(&ended.stderr));
+}
+
+async fn dies_at(point: &str, state: ChangeState) {
+    let world = World::new(gated(&[("check", "sh check.sh")]));
+    let before = world.main();
+    let change = world.submitted("auth", &["src/**"], &[("src/new.txt", "x\n")]);
+    live_until(&world, point);
+    let world = Reopened::of(world);
+    assert_eq!(world.change(change).state, state);
+    // Its claim is still there, and its holder is known to be dead.
+    assert_eq!(LandingQueue::new(world.deps("second")).step(world.run).await.unwrap(), None);
+    let queue = LandingQueue::new(LandingDeps { dead: vec!["first".to_owned()], ..world.deps("second") });
+    let step = queue.step(world.run).await.unwrap().unwrap();
+    assert!(matches!(step, Step::Landed { .. }), "{step:?}");
+    assert_eq!(world.repo.rev("main^"), before, "landed once");
+    assert_eq!((world.count("landed"), world.count("task_closed"), world.count("change_imported")), (1, 1, 1));
+    let tasks = list::<TaskView>(&*world.store, Some(world.run)).unwrap();
+    let changes = list::<ChangeView>(&*world.store, Some(world.run)).unwrap();
+    assert!(tasks.iter().all(|task| task.state == TaskState::Landed) && changes.iter().all(|change| change.state == ChangeState::Landed));
+    assert_eq!(changes[0].landed.as_ref().unwrap().as_str(), world.main());
+    let rooms: Vec<_> = std::fs::read_dir(world.dir.join("state/rooms")).into_iter().flatten().map(|dir| dir.unwrap().path()).collect();
+    assert!(rooms.iter().all(|dir| std::fs::read_dir(dir).unwrap().count() == 0), "no room is left");
+    world.repo.git(&["fsck", "--strict"]);
+}
+
+/// What the next life opens; the first one keeps the directory alive.
+struct Reopened {
+    world: World,
+    _first: World,
+}
+
+impl Reopened {
+    fn of(first: World) -> Self {
+        Self { world: World::open(&first.dir), _first: first }
+    }
+}
+
+impl std::ops::Deref for Reopened {
+    type Target = World;
+    fn deref(&self) -> &World {
+        &self.world
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn death_at_the_import() {
+    dies_at("import", ChangeState::Submitted).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn death_at_a_gate() {
+    dies_at("gate", ChangeState::Imported).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn death_before_the_ref_moves() {
+    dies_at("before-ref-move", ChangeState::Intended).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn death_after_the_ref_has_moved() {
+    dies_at("after-ref-move", ChangeState::Intended).await;
+}

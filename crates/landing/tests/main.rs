@@ -1,0 +1,10 @@
+//! The queue with real git, real boxes and a real store.
+#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests")]
+
+mod cost;
+mod crashes;
+mod gates;
+mod lands;
+mod races;
+mod returns;
+mod support;
