@@ -230,18 +230,11 @@ impl Snapshotter {
 
 /// The message of a snapshot: what it has only by name. The hashes follow in the script.
 fn message(listing: &Listing, turn: u32) -> String {
-    let mut text = format!("Snapshot after turn {turn}\n\n");
     let name = |path: &Path| format!("{:?}", path.to_string_lossy().chars().take(SHOWN_MAX).collect::<String>());
-    for (path, why) in listing.left_out.iter().take(NAMED_MAX) {
-        text += &format!("Left out: {} {why}\n", name(path));
-    }
-    for (path, size) in listing.oversized.iter().take(NAMED_MAX) {
-        text += &format!("Too large: {} has {size} bytes\n", name(path));
-    }
-    if !listing.oversized.is_empty() {
-        text.push_str("\nTheir hashes in the same order:\n");
-    }
-    text
+    let left_out = listing.left_out.iter().take(NAMED_MAX).map(|(path, why)| format!("Left out: {} {why}\n", name(path)));
+    let oversized = listing.oversized.iter().take(NAMED_MAX).map(|(path, size)| format!("Too large: {} has {size} bytes\n", name(path)));
+    let hashes = if listing.oversized.is_empty() { "" } else { "\nTheir hashes in the same order:\n" };
+    [format!("Snapshot after turn {turn}\n\n")].into_iter().chain(left_out).chain(oversized).chain([hashes.to_owned()]).collect()
 }
 
 /// A path as `--stdin-paths` wants it when it may hold any byte.

@@ -1,61 +1,36 @@
-//! Boxes for these tests: a mount namespace that shows exactly what was asked for, and one whose program writes what the test wants.
+//! Boxes for these tests: the real one, one whose program writes what the test wants, and one that cannot be made.
 
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use aedile_core::sandbox::{BoxChild, BoxExit, BoxSpec, Sandbox, SandboxError, SandboxReport};
+use aedile_sandbox::{NativeSandbox, SandboxConfig, Toolchains};
 use async_trait::async_trait;
 
+/// Where the suite that runs as another user finds the launcher.
+pub(crate) const LAUNCHER_VARIABLE: &str = "AEDILE_TEST_LAUNCHER";
+
+/// The sandbox of the product, with the launcher that is built beside this test program.
 pub(crate) fn sandbox() -> Arc<dyn Sandbox> {
-    Arc::new(Mounts)
+    static ONE: LazyLock<Arc<NativeSandbox>> = LazyLock::new(|| {
+        let launcher = launcher();
+        assert!(launcher.exists(), "{} is not built; run the tests with cargo", launcher.display());
+        let config = SandboxConfig { launcher, toolchains: Toolchains::default(), runtime_dir: std::env::temp_dir() };
+        Arc::new(NativeSandbox::new(config).unwrap())
+    });
+    ONE.clone()
 }
 
-struct Mounts;
-
-const ENTER: &str = r#"
-set -e
-root=$1; shift
-mount -t tmpfs box "$root"
-for d in usr bin lib lib64 dev; do
-  test -e /$d || continue
-  mkdir -p "$root/$d"; mount --rbind /$d "$root/$d"
-done
-mkdir -p "$root/tmp"
-while test "$1" != --; do
-  mkdir -p "$root$2"; mount --bind "$1" "$root$2"
-  test "$3" = rw || mount -o remount,bind,ro "$root$2"
-  shift 3
-done
-shift
-cwd=$1; shift
-exec chroot "$root" sh -c 'cd "$1"; shift; exec "$@"' sh "$cwd" "$@"
-"#;
-
-impl Sandbox for Mounts {
-    #[expect(clippy::disallowed_methods, reason = "a test's stand-in for the box")]
-    fn spawn(&self, spec: BoxSpec) -> Result<Box<dyn BoxChild>, SandboxError> {
-        let root = tempfile::tempdir().unwrap();
-        let mut command = Command::new("unshare");
-        command.args(["-m", "sh", "-c", ENTER, "sh"]).arg(root.path());
-        if let Some(tree) = &spec.tree {
-            command.arg(tree).arg(&spec.tree_inside).arg("ro");
-        }
-        for mount in &spec.mounts {
-            command.arg(&mount.host).arg(&mount.inside).arg(if mount.writable { "rw" } else { "ro" });
-        }
-        command.arg("--").arg(&spec.tree_inside).args(&spec.command).env_clear().envs(spec.env);
-        command.env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin");
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        Ok(Box::new(Plain { child: command.spawn().unwrap(), _root: Some(root) }))
-    }
-
-    fn report(&self) -> SandboxReport {
-        SandboxReport { level: "a mount namespace".to_owned(), mechanisms: Vec::new(), host_uid: 0 }
-    }
+/// Where the launcher is: told by the suite that started this one as another user, or beside this program.
+#[expect(clippy::disallowed_methods, reason = "the re-executed suite is told where the launcher is")]
+pub(crate) fn launcher() -> PathBuf {
+    let beside = || std::env::current_exe().unwrap().parent().unwrap().with_file_name("examples").join("git-box-launcher");
+    std::env::var_os(LAUNCHER_VARIABLE).map_or_else(beside, PathBuf::from)
 }
 
 /// A box whose program ignores what it is told and writes these bytes: what a hostile git could send.

@@ -9,6 +9,7 @@ mod hostile;
 mod imports;
 mod landings;
 mod merges;
+mod ordinary;
 mod projects;
 mod snapshots;
 mod support;
