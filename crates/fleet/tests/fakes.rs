@@ -1,0 +1,380 @@
+//! A world of fakes round a real driver: boxes, doors, workspaces and agents that do what a test says and break where it says.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::future::Future;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use aedile_core::agent_api::{AgentApi, AgentReply, AgentRequest, DoorIdentity};
+use aedile_core::egress::{Door, DoorActivity, DoorGrant, Egress, EgressError};
+use aedile_core::runtime::{AgentIo, AgentSession, Launch, LaunchRequest, Runtime, RuntimeError, SessionSink, TurnEnd, TurnStop};
+use aedile_core::sandbox::{BoxChild, BoxExit, BoxMount, BoxSpec, Sandbox, SandboxError, SandboxReport};
+use aedile_core::store::Store;
+use aedile_core::view::{ChangeView, RunView, TaskView};
+use aedile_core::{RunId, SessionId};
+use aedile_fleet::workspaces::{Snapshot, Workspace, WorkspaceError};
+use aedile_fleet::{FleetError, HostFacts, Pace, Parts, RunDriver, RunReport, StopWish, Workspaces};
+use aedile_testkit::{OsEntropy, SystemClock};
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use crate::support::{self, Landing};
+
+type Play = Box<dyn Fn(Turn) -> Pin<Box<dyn Future<Output = TurnEnd> + Send>> + Send + Sync>;
+
+/// What happens in a test's world, and what a test lets go wrong.
+pub struct World {
+    pub dir: tempfile::TempDir,
+    play: Play,
+    doors: Mutex<BTreeMap<String, (DoorIdentity, Arc<dyn AgentApi>)>>,
+    prompts: Mutex<Vec<(String, String)>>,
+    /// Boxes that were made.
+    pub specs: Mutex<Vec<BoxSpec>>,
+    /// Boxes that are there now, and the most there ever were.
+    pub boxes: AtomicU32,
+    pub boxes_most: AtomicU32,
+    made: AtomicU32,
+    /// Sessions that were resumed.
+    pub resumed: AtomicU32,
+    /// Work of the host's processes, as a test says.
+    pub ticks: AtomicU64,
+    pub orphans: Mutex<Vec<(u32, u64)>>,
+    /// What fails.
+    pub no_box: Mutex<Vec<SandboxError>>,
+    pub no_door: AtomicBool,
+    pub no_resume: AtomicBool,
+    pub no_snapshot: AtomicU32,
+    /// What was done to workspaces.
+    pub workspaces: Mutex<Vec<String>>,
+    snapshots: AtomicU64,
+}
+
+/// One turn that an agent takes.
+pub struct Turn {
+    pub world: Arc<World>,
+    pub key: String,
+    /// The number of this prompt for this task, from 1.
+    pub number: usize,
+    pub prompt: String,
+    interrupted: watch::Receiver<bool>,
+}
+
+impl Turn {
+    pub async fn call(&self, request: AgentRequest) -> AgentReply {
+        let (who, api) = self.world.doors.lock().unwrap().get(&self.key).map(|(who, api)| (who.clone(), Arc::clone(api))).unwrap();
+        api.call(&who, request).await
+    }
+
+    pub async fn submit(&self) -> AgentReply {
+        let commit = support::commit(5000 + self.number as u64);
+        self.call(AgentRequest::Submit { commit, summary: "done".to_owned(), left_out: Vec::new() }).await
+    }
+
+    pub async fn send(&self, to: &str, subject: &str) -> AgentReply {
+        self.call(AgentRequest::MailSend { to: to.to_owned(), subject: subject.to_owned(), body: "the text".to_owned() }).await
+    }
+
+    /// Works until somebody interrupts it.
+    pub async fn for_ever(mut self) -> TurnEnd {
+        let _ = self.interrupted.wait_for(|interrupted| *interrupted).await;
+        TurnEnd { stop: TurnStop::Cancelled, detail: None }
+    }
+}
+
+pub fn end_turn() -> TurnEnd {
+    TurnEnd { stop: TurnStop::EndTurn, detail: None }
+}
+
+pub fn failed(why: &str) -> TurnEnd {
+    TurnEnd { stop: TurnStop::Failed, detail: Some(why.to_owned()) }
+}
+
+impl World {
+    pub fn new<F: Future<Output = TurnEnd> + Send + 'static>(play: impl Fn(Turn) -> F + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self {
+            dir: tempfile::tempdir().unwrap(),
+            play: Box::new(move |turn| Box::pin(play(turn))),
+            doors: Mutex::default(),
+            prompts: Mutex::default(),
+            specs: Mutex::default(),
+            boxes: AtomicU32::new(0),
+            boxes_most: AtomicU32::new(0),
+            made: AtomicU32::new(0),
+            resumed: AtomicU32::new(0),
+            ticks: AtomicU64::new(0),
+            orphans: Mutex::default(),
+            no_box: Mutex::default(),
+            no_door: AtomicBool::new(false),
+            no_resume: AtomicBool::new(false),
+            no_snapshot: AtomicU32::new(0),
+            workspaces: Mutex::default(),
+            snapshots: AtomicU64::new(100_000),
+        })
+    }
+
+    pub fn prompts(&self, key: &str) -> Vec<String> {
+        self.prompts.lock().unwrap().iter().filter(|(of, _)| of == key).map(|(_, prompt)| prompt.clone()).collect()
+    }
+
+    pub fn parts(self: &Arc<Self>, store: &Arc<dyn Store>, holder: &str) -> Parts {
+        let (looks, kills) = (Arc::clone(self), Arc::clone(self));
+        Parts {
+            store: Arc::clone(store),
+            sandbox: Arc::new(FakeSandbox(Arc::clone(self))),
+            egress: Arc::new(FakeEgress(Arc::clone(self))),
+            runtimes: vec![Arc::new(FakeRuntime(Arc::clone(self)))],
+            workspaces: Arc::new(FakeWorkspaces(Arc::clone(self))),
+            clock: Arc::new(SystemClock),
+            entropy: Arc::new(OsEntropy),
+            host: HostFacts {
+                program: "/usr/bin/true".into(),
+                state: self.dir.path().to_owned(),
+                holder: holder.to_owned(),
+                dead: vec!["dead".to_owned()],
+                cpu_ticks: Arc::new(move |_| Some(looks.ticks.load(Ordering::SeqCst))),
+                kill_orphan: Arc::new(move |pid, start| kills.orphans.lock().unwrap().push((pid, start))),
+            },
+            pace: Pace {
+                restart_backoff: Duration::from_millis(1),
+                term_grace: Duration::from_millis(200),
+                look_every: Duration::from_millis(10),
+                ..Pace::default()
+            },
+        }
+    }
+
+    /// Drives the run while a landing of events works beside it.
+    pub async fn drive(self: &Arc<Self>, store: &Arc<dyn Store>, run: RunId, landing: Landing) -> Result<RunReport, FleetError> {
+        self.drive_with(store, run, landing, self.parts(store, "worker"), StopWish::No).await
+    }
+
+    pub async fn drive_with(
+        self: &Arc<Self>,
+        store: &Arc<dyn Store>,
+        run: RunId,
+        mut landing: Landing,
+        parts: Parts,
+        wish: StopWish,
+    ) -> Result<RunReport, FleetError> {
+        let (_stop, stops) = watch::channel(wish);
+        let driver = RunDriver::new(parts).run(run, stops);
+        let lands = async {
+            loop {
+                landing.work(store.as_ref(), run);
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        let limit = tokio::time::sleep(Duration::from_secs(30));
+        tokio::select! {
+            report = driver => report,
+            () = lands => unreachable!(),
+            () = limit => panic!("the run did not end: {:?}", support::names(store.as_ref())),
+        }
+    }
+}
+
+struct FakeSandbox(Arc<World>);
+
+impl Sandbox for FakeSandbox {
+    fn spawn(&self, spec: BoxSpec) -> Result<Box<dyn BoxChild>, SandboxError> {
+        if let Some(error) = self.0.no_box.lock().unwrap().pop() {
+            return Err(error);
+        }
+        let key = spec.home.as_ref().unwrap().file_name().unwrap().to_string_lossy().into_owned();
+        assert!(spec.home.as_ref().unwrap().is_dir() && spec.tree.as_ref().unwrap().is_dir());
+        // The fake runtime reads from the agent's stdout which task this is.
+        let (stdout, mut write) = std::io::pipe().unwrap();
+        write.write_all(key.as_bytes()).unwrap();
+        let null = || OwnedFd::from(File::open("/dev/null").unwrap());
+        self.0.specs.lock().unwrap().push(spec);
+        let now = self.0.boxes.fetch_add(1, Ordering::SeqCst) + 1;
+        self.0.boxes_most.fetch_max(now, Ordering::SeqCst);
+        let pid = 1000 + self.0.made.fetch_add(1, Ordering::SeqCst);
+        let (ended, _) = watch::channel(false);
+        Ok(Box::new(FakeChild { world: Arc::clone(&self.0), pid, stdin: Some(null()), stdout: Some(stdout.into()), door: Some(null()), ended }))
+    }
+
+    fn report(&self) -> SandboxReport {
+        SandboxReport { level: "none".to_owned(), mechanisms: Vec::new(), host_uid: 0 }
+    }
+}
+
+struct FakeChild {
+    world: Arc<World>,
+    pid: u32,
+    stdin: Option<OwnedFd>,
+    stdout: Option<OwnedFd>,
+    door: Option<OwnedFd>,
+    ended: watch::Sender<bool>,
+}
+
+#[async_trait]
+impl BoxChild for FakeChild {
+    fn process(&self) -> (u32, u64) {
+        (self.pid, 77)
+    }
+    fn take_stdin(&mut self) -> Option<OwnedFd> {
+        self.stdin.take()
+    }
+    fn take_stdout(&mut self) -> Option<OwnedFd> {
+        self.stdout.take()
+    }
+    fn take_stderr(&mut self) -> Option<OwnedFd> {
+        Some(File::open("/dev/null").unwrap().into())
+    }
+    fn take_door(&mut self) -> Option<OwnedFd> {
+        self.door.take()
+    }
+    async fn wait(&mut self) -> Result<BoxExit, SandboxError> {
+        let _ = self.ended.subscribe().wait_for(|ended| *ended).await;
+        Ok(BoxExit::Code(0))
+    }
+    fn kill(&self) {
+        self.ended.send_replace(true);
+    }
+    fn terminate(&self) {
+        self.ended.send_replace(true);
+    }
+}
+
+impl Drop for FakeChild {
+    fn drop(&mut self) {
+        self.world.boxes.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+struct FakeEgress(Arc<World>);
+struct FakeDoor(Arc<World>, String);
+
+impl Egress for FakeEgress {
+    fn open_door(&self, _listener: OwnedFd, grant: DoorGrant) -> Result<Box<dyn Door>, EgressError> {
+        if self.0.no_door.load(Ordering::SeqCst) {
+            return Err(EgressError { agent: grant.who.agent.to_string(), message: "OPENAI_API_KEY is not set".to_owned() });
+        }
+        let key = grant.who.key.to_string();
+        self.0.doors.lock().unwrap().insert(key.clone(), (grant.who, grant.api));
+        Ok(Box::new(FakeDoor(Arc::clone(&self.0), key)))
+    }
+}
+
+impl Door for FakeDoor {
+    fn activity(&self) -> DoorActivity {
+        DoorActivity::default()
+    }
+}
+
+impl Drop for FakeDoor {
+    fn drop(&mut self) {
+        self.0.doors.lock().unwrap().remove(&self.1);
+    }
+}
+
+struct FakeRuntime(Arc<World>);
+
+#[async_trait]
+impl Runtime for FakeRuntime {
+    fn name(&self) -> &'static str {
+        "fake"
+    }
+    fn launch(&self, _request: &LaunchRequest) -> Launch {
+        Launch { command: vec!["agent".to_owned()], env: vec![("KEY".to_owned(), "placeholder".to_owned())] }
+    }
+    async fn attach(
+        &self,
+        io: AgentIo,
+        _request: &LaunchRequest,
+        resume: Option<&SessionId>,
+        _sink: SessionSink,
+    ) -> Result<Box<dyn AgentSession>, RuntimeError> {
+        let mut key = String::new();
+        File::from(io.stdout).read_to_string(&mut key).unwrap();
+        if resume.is_some() {
+            if self.0.no_resume.load(Ordering::SeqCst) {
+                return Err(RuntimeError { runtime: "fake".to_owned(), message: "there is no such session".to_owned() });
+            }
+            self.0.resumed.fetch_add(1, Ordering::SeqCst);
+        }
+        let id = resume.cloned().unwrap_or_else(|| SessionId::new(format!("session-{key}")).unwrap());
+        let (interrupt, _) = watch::channel(false);
+        Ok(Box::new(FakeSession { world: Arc::clone(&self.0), key, id, interrupt }))
+    }
+}
+
+struct FakeSession {
+    world: Arc<World>,
+    key: String,
+    id: SessionId,
+    interrupt: watch::Sender<bool>,
+}
+
+#[async_trait]
+impl AgentSession for FakeSession {
+    fn id(&self) -> SessionId {
+        self.id.clone()
+    }
+    async fn prompt(&self, text: &str) -> TurnEnd {
+        let number = {
+            let mut prompts = self.world.prompts.lock().unwrap();
+            prompts.push((self.key.clone(), text.to_owned()));
+            prompts.iter().filter(|(key, _)| *key == self.key).count()
+        };
+        let (world, interrupted) = (Arc::clone(&self.world), self.interrupt.subscribe());
+        let turn = Turn { world, key: self.key.clone(), number, prompt: text.to_owned(), interrupted };
+        (self.world.play)(turn).await
+    }
+    async fn interrupt(&self) {
+        self.interrupt.send_replace(true);
+    }
+    fn stderr_tail(&self) -> String {
+        "its last words".to_owned()
+    }
+}
+
+struct FakeWorkspaces(Arc<World>);
+
+impl FakeWorkspaces {
+    fn note(&self, what: String) {
+        self.0.workspaces.lock().unwrap().push(what);
+    }
+    fn of_task(&self, task: &TaskView) -> PathBuf {
+        self.0.dir.path().join("workspaces").join(task.spec.key.as_str())
+    }
+}
+
+impl Workspaces for FakeWorkspaces {
+    fn create(&self, run: &RunView, task: &TaskView, attempt: u32, returned: Option<&ChangeView>) -> Result<Workspace, WorkspaceError> {
+        let path = self.of_task(task).join(attempt.to_string());
+        std::fs::create_dir_all(&path).unwrap();
+        self.note(format!("create {} {attempt}", task.spec.key));
+        let conflicts = returned.map(|_| vec!["src/a.rs".to_owned()]).unwrap_or_default();
+        Ok(Workspace { path, base: run.tip.clone(), conflicts })
+    }
+    fn has_commit(&self, _change: &ChangeView) -> bool {
+        true
+    }
+    fn snapshot(&self, _run: &RunView, task: &TaskView, path: &Path) -> Result<Snapshot, WorkspaceError> {
+        assert!(path.is_dir());
+        if self.0.no_snapshot.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
+            return Err(WorkspaceError("the disk is full".to_owned()));
+        }
+        self.note(format!("snapshot {}", task.spec.key));
+        Ok(Snapshot { commit: support::commit(self.0.snapshots.fetch_add(1, Ordering::SeqCst)), oversized: Vec::new() })
+    }
+    fn remove(&self, path: &Path) -> Result<(), WorkspaceError> {
+        self.note(format!("remove {}", path.file_name().unwrap().to_string_lossy()));
+        std::fs::remove_dir_all(path).map_err(|error| WorkspaceError(error.to_string()))
+    }
+    fn forget(&self, task: &TaskView) -> Result<(), WorkspaceError> {
+        self.note(format!("forget {}", task.spec.key));
+        aedile_git::remove_tree(&self.of_task(task)).map_err(|error| WorkspaceError(error.to_string()))
+    }
+    fn mounts(&self) -> Result<Vec<BoxMount>, WorkspaceError> {
+        Ok(Vec::new())
+    }
+}

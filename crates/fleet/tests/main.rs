@@ -1,0 +1,14 @@
+//! Tests of the fleet.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
+mod cancels;
+mod decides;
+mod drives;
+mod fakes;
+mod mails;
+mod plans;
+mod resumes;
+mod returns;
+mod simulation;
+mod support;
+mod supervision;
