@@ -1,8 +1,8 @@
 //! Bodies of requests and answers.
 
 use std::io;
+use std::time::Duration;
 
-use aedile_core::limits::DOOR_READ_TIMEOUT;
 use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -27,8 +27,8 @@ pub(crate) fn streamed(mut pieces: mpsc::Receiver<io::Result<Bytes>>) -> DoorBod
     StreamBody::new(frames).boxed_unsync()
 }
 
-/// Reads a request's body. Each piece must come within `DOOR_READ_TIMEOUT`.
-pub(crate) async fn read(headers: &HeaderMap, mut body: Incoming, max: usize) -> Result<Vec<u8>, Refused> {
+/// Reads a request's body. Each piece must come within `wait`.
+pub(crate) async fn read(headers: &HeaderMap, mut body: Incoming, max: usize, wait: Duration) -> Result<Vec<u8>, Refused> {
     // hyper lets Transfer-Encoding win where both are given; nobody needs either of the two forms here.
     if headers.contains_key(TRANSFER_ENCODING) {
         return Err(Refused::length_required());
@@ -42,7 +42,7 @@ pub(crate) async fn read(headers: &HeaderMap, mut body: Incoming, max: usize) ->
     }
     let mut bytes = Vec::new();
     loop {
-        let frame = tokio::time::timeout(DOOR_READ_TIMEOUT, body.frame()).await.map_err(|_| Refused::too_slow())?;
+        let frame = tokio::time::timeout(wait, body.frame()).await.map_err(|_| Refused::too_slow())?;
         match frame {
             None => return Ok(bytes),
             Some(Err(_)) => return Err(Refused::bad_request("the body was cut")),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use aedile_core::Clock;
 use aedile_core::egress::{Door, DoorActivity, DoorGrant};
-use aedile_core::limits::{DOOR_CONNECTIONS_MAX, DOOR_HEADER_BYTES_MAX, DOOR_READ_TIMEOUT};
+use aedile_core::limits::{DOOR_CONNECTIONS_MAX, DOOR_HEADER_BYTES_MAX};
 use aedile_models::ApiFormat;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -36,6 +36,8 @@ pub(crate) struct Room {
     pub(crate) upstream: Upstream,
     pub(crate) vault: Arc<Vault>,
     pub(crate) spending: Arc<Spending>,
+    /// How long a request's head, and each further piece of its body, is waited for.
+    pub(crate) read_timeout: Duration,
     /// Requests that may be under way.
     pub(crate) requests: Arc<Semaphore>,
     /// Work that goes on when its client has gone.
@@ -158,8 +160,9 @@ async fn serve(stream: TcpStream, room: Arc<Room>) {
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(DOOR_READ_TIMEOUT)
+        .header_read_timeout(room.read_timeout)
         .max_headers(HEADER_LINES_MAX)
+        .max_header_size(DOOR_HEADER_BYTES_MAX)
         .max_buf_size(DOOR_HEADER_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service);
     tokio::select! {

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::net::TcpListener as StdListener;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use aedile_core::egress::{Door, DoorActivity, DoorGrant, Egress, EgressError};
-use aedile_core::limits::DOOR_CONCURRENT_MAX;
+use aedile_core::limits::{DOOR_CONCURRENT_MAX, DOOR_READ_TIMEOUT};
 use aedile_core::store::Store;
 use aedile_core::{Clock, Entropy};
 use aedile_models::{ApiFormat, PriceTable, Script, client_for};
@@ -70,11 +71,12 @@ pub struct Gateway {
     clock: Arc<dyn Clock>,
     runtime: Handle,
     tasks: TaskTracker,
+    read_timeout: Duration,
 }
 
 impl Gateway {
-    /// Makes a gateway whose doors are served on the given runtime. When a provider's URL is `https`, the program must have
-    /// installed a rustls crypto provider before.
+    /// Makes a gateway whose doors are served on the given runtime. The program must have installed a rustls
+    /// crypto provider before, whatever the URLs are.
     ///
     /// # Errors
     /// [`GatewayError`] names the provider whose URL or key cannot be used.
@@ -109,7 +111,13 @@ impl Gateway {
         let client = client_for(known.values().map(|provider| provider.base_url.as_str()));
         let client = client.map_err(|error| GatewayError::Client(error.to_string()))?;
         let spending = Arc::new(Spending::new(store, prices, clock.clone(), entropy));
-        Ok(Self { providers: known, client, vault, spending, clock, runtime, tasks: TaskTracker::new() })
+        Ok(Self { providers: known, client, vault, spending, clock, runtime, tasks: TaskTracker::new(), read_timeout: DOOR_READ_TIMEOUT })
+    }
+
+    /// Waits this long for a request's head and for each further piece of its body, instead of `DOOR_READ_TIMEOUT`.
+    #[must_use]
+    pub fn with_read_timeout(self, read_timeout: Duration) -> Self {
+        Self { read_timeout, ..self }
     }
 
     /// Waits until every request that is under way is settled. Close the doors first.
@@ -162,6 +170,7 @@ impl Egress for Gateway {
             upstream,
             vault: self.vault.clone(),
             spending: self.spending.clone(),
+            read_timeout: self.read_timeout,
             requests: Arc::new(Semaphore::new(DOOR_CONCURRENT_MAX)),
             tasks: self.tasks.clone(),
             closed: CancellationToken::new(),

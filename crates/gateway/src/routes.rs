@@ -87,12 +87,16 @@ async fn take(
     match route {
         Route::Chat(format) => {
             room.speaks(format)?;
-            let body = model_body(&room, format, &body::read(&head.headers, incoming, DOOR_BODY_BYTES_MAX).await?)?;
+            let body = model_body(&room, format, &body::read(&head.headers, incoming, DOOR_BODY_BYTES_MAX, room.read_timeout).await?)?;
             Exchange { room, body, headers: head.headers, query, permit }.start().await
         }
         Route::CountTokens => {
             room.speaks(ApiFormat::Anthropic)?;
-            let body = model_body(&room, ApiFormat::Anthropic, &body::read(&head.headers, incoming, DOOR_BODY_BYTES_MAX).await?)?;
+            let body = model_body(
+                &room,
+                ApiFormat::Anthropic,
+                &body::read(&head.headers, incoming, DOOR_BODY_BYTES_MAX, room.read_timeout).await?,
+            )?;
             match &room.upstream {
                 Upstream::Script(_) => Ok(json_answer(json!({"input_tokens": body.facts().input_estimate}).to_string())),
                 Upstream::Provider(endpoint) => {
@@ -103,7 +107,7 @@ async fn take(
         }
         Route::Models => {
             room.speaks(ApiFormat::OpenAi)?;
-            body::read(&head.headers, incoming, 0).await?;
+            body::read(&head.headers, incoming, 0, room.read_timeout).await?;
             match &room.upstream {
                 Upstream::Script(_) => {
                     let model = json!({"id": room.grant.model.model, "object": "model", "created": 0, "owned_by": "aedile"});
@@ -115,7 +119,7 @@ async fn take(
             }
         }
         Route::Call => {
-            let body = body::read(&head.headers, incoming, CALL_BYTES_MAX).await?;
+            let body = body::read(&head.headers, incoming, CALL_BYTES_MAX, room.read_timeout).await?;
             let request =
                 serde_json::from_slice(&body).map_err(|error| Refused::bad_request(format!("the call is not understood: {error}")))?;
             call(room, request, permit).await

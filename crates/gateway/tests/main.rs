@@ -1,1 +1,9 @@
-//! x
+//! Doors through real sockets.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod books;
+mod budgets;
+mod forms;
+mod models;
+mod support;

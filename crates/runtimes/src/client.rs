@@ -174,7 +174,7 @@ impl Reader {
                 let (sink, quiet) = (&self.sink, self.loading.is_some());
                 let read = self.updates.read(&line, &mut |event| {
                     if !quiet {
-                        sink(event)
+                        sink(event);
                     }
                 });
                 read.or_else(|problem| self.is_garbage(&problem))

@@ -44,7 +44,7 @@ async fn played() -> Played {
     Played { session: session.unwrap(), agent, stderr: ends.stderr, events }
 }
 
-fn update(update: Value) -> Value {
+fn update(update: &Value) -> Value {
     json!({"jsonrpc": "2.0", "method": "session/update", "params": {"sessionId": "s-1", "update": update}})
 }
 
@@ -119,7 +119,7 @@ async fn some_garbage_is_tolerated_and_much_is_not() {
             played.agent.say(line).await;
         }
         played.agent.say(format!("{}{}", "[".repeat(100_000), "]".repeat(100_000))).await;
-        played.agent.say(update(json!({"sessionUpdate": "agent_message_chunk", "content": {"type": "text", "text": "still here"}}))).await;
+        played.agent.say(update(&json!({"sessionUpdate": "agent_message_chunk", "content": {"type": "text", "text": "still here"}}))).await;
         played.agent.answer(&prompt, json!({"stopReason": "end_turn"})).await;
         let (_, _) = played.agent.expect("session/prompt").await;
         for _ in 0..=PROTOCOL_GARBAGE_LINES_MAX {
@@ -163,9 +163,9 @@ async fn what_a_loaded_session_repeats_is_not_news() {
         handshake(&mut agent).await;
         let (request, params) = agent.expect("session/load").await;
         assert_eq!(params, json!({"sessionId": "old", "cwd": "/workspace", "mcpServers": []}));
-        agent.say(update(json!({"sessionUpdate": "agent_message_chunk", "content": {"type": "text", "text": "said before"}}))).await;
+        agent.say(update(&json!({"sessionUpdate": "agent_message_chunk", "content": {"type": "text", "text": "said before"}}))).await;
         agent.answer(&request, Value::Null).await;
-        agent.say(update(json!({"sessionUpdate": "agent_message_chunk", "content": {"type": "text", "text": "new"}}))).await;
+        agent.say(update(&json!({"sessionUpdate": "agent_message_chunk", "content": {"type": "text", "text": "new"}}))).await;
     };
     let (runtime, launch) = (AcpRuntime::aedile(), request());
     let (session, ()) = soon(async { tokio::join!(runtime.attach(io, &launch, Some(&id), sink), open) }).await;

@@ -1,0 +1,202 @@
+//! A gateway with one door, clients in front of it and providers behind it.
+
+use std::net::TcpListener as StdListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aedile_core::agent_api::{AgentApi, AgentReply, AgentRequest, DoorIdentity};
+use aedile_core::clock::{SeededEntropy, SteppingClock};
+use aedile_core::egress::{Door, DoorGrant, Egress, EgressError};
+use aedile_core::money::Budget;
+use aedile_core::store::{Store, list};
+use aedile_core::view::CostView;
+use aedile_core::{AgentName, Clock, Entropy, IncarnationId, MicroUsd, RunId, SecretString, TaskId, TaskKey};
+use aedile_gateway::{Gateway, Provider, ProviderKey, Vault};
+use aedile_models::{ApiFormat, PriceTable, client_for};
+use aedile_store::MemoryStore;
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+pub(crate) const KEY: &str = "sk-real-0123456789abcdef";
+pub(crate) const CLAUDE: &str = "anthropic/claude-test";
+pub(crate) const GPT: &str = "openai/gpt-test";
+
+/// Waits with a limit.
+pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(20), future).await.expect("nothing happened in time")
+}
+
+/// Waits for a condition with a limit.
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    aedile_testkit::wait_for_async(what, Duration::from_secs(20), || {
+        let found = holds().then_some(());
+        async move { found }
+    })
+    .await;
+}
+
+/// Says back what it was asked, with the key in it.
+pub(crate) struct Echo;
+
+#[async_trait]
+impl AgentApi for Echo {
+    async fn call(&self, who: &DoorIdentity, request: AgentRequest) -> AgentReply {
+        AgentReply::Done { message: format!("{} {request:?} {KEY}", who.agent) }
+    }
+}
+
+pub(crate) struct Rig {
+    pub(crate) gateway: Gateway,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) who: DoorIdentity,
+    clock: Arc<SteppingClock>,
+    entropy: Arc<SeededEntropy>,
+}
+
+pub(crate) fn prices() -> PriceTable {
+    let row = |provider: &str, model: &str| {
+        format!(
+            "[[price]]\nprovider = {provider:?}\nmodels = [{model:?}]\ninput = 1.0\noutput = 10.0\ncache_read = 0.5\ncache_write = 2.0\n"
+        )
+    };
+    PriceTable::parse(&(row("anthropic", "claude-test") + &row("openai", "gpt-test"))).unwrap()
+}
+
+impl Rig {
+    /// Both providers are at `url`.
+    pub(crate) fn new(url: &str) -> Self {
+        let store = Arc::new(MemoryStore::new(Arc::new(SteppingClock::default())));
+        Self::over(url, store)
+    }
+
+    pub(crate) fn over(url: &str, store: Arc<dyn Store>) -> Self {
+        // Fails when another test of this process has done it.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let (clock, entropy) = (Arc::new(SteppingClock::default()), Arc::new(SeededEntropy::new(7)));
+        let vault = Arc::new(Vault::new([("KEY".to_owned(), SecretString::from(KEY))]).unwrap());
+        let provider =
+            |name: &str, format| Provider { name: name.into(), format, base_url: url.into(), key: ProviderKey::Secret("KEY".into()) };
+        let mut wants_key = provider("wants-key", ApiFormat::OpenAi);
+        wants_key.key = ProviderKey::Missing("set WANTS_KEY".into());
+        let providers = vec![provider("anthropic", ApiFormat::Anthropic), provider("openai", ApiFormat::OpenAi), wants_key];
+        let runtime = tokio::runtime::Handle::current();
+        let gateway = Gateway::new(providers, prices(), vault, store.clone(), clock.clone(), entropy.clone(), runtime).unwrap();
+        let ids = (clock.as_ref() as &dyn Clock, entropy.as_ref() as &dyn Entropy);
+        let who = DoorIdentity {
+            run: RunId::new(ids.0, ids.1),
+            task: TaskId::new(ids.0, ids.1),
+            key: TaskKey::new("one").unwrap(),
+            agent: AgentName::new("ada").unwrap(),
+            incarnation: IncarnationId::new(ids.0, ids.1),
+        };
+        Self { gateway, store, who, clock, entropy }
+    }
+
+    /// Another agent of the same run.
+    pub(crate) fn another(&self) -> DoorIdentity {
+        let task = TaskId::new(self.clock.as_ref(), self.entropy.as_ref());
+        let incarnation = IncarnationId::new(self.clock.as_ref(), self.entropy.as_ref());
+        DoorIdentity { task, incarnation, agent: AgentName::new("bob").unwrap(), ..self.who.clone() }
+    }
+
+    pub(crate) fn grant(&self, model: &str) -> DoorGrant {
+        DoorGrant {
+            who: self.who.clone(),
+            model: model.parse().unwrap(),
+            script: None,
+            agent_budget: Budget::default(),
+            task_budget: Budget::default(),
+            run_budget: Budget::default(),
+            api: Arc::new(Echo),
+        }
+    }
+
+    /// Opens a door and returns it with its base URL.
+    pub(crate) fn try_open(&self, grant: DoorGrant) -> Result<(Box<dyn Door>, String), EgressError> {
+        let listener = StdListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        Ok((self.gateway.open_door(listener.into(), grant)?, url))
+    }
+
+    pub(crate) fn open(&self, grant: DoorGrant) -> (Box<dyn Door>, String) {
+        self.try_open(grant).unwrap()
+    }
+
+    pub(crate) fn costs(&self) -> Vec<CostView> {
+        list(self.store.as_ref(), Some(self.who.run)).unwrap()
+    }
+}
+
+pub(crate) fn usd(micros: u64) -> Budget {
+    Budget { tokens: None, usd: Some(MicroUsd(micros)) }
+}
+
+pub(crate) fn ask(model: &str, stream: bool) -> Value {
+    json!({"model": model, "max_tokens": 1000, "stream": stream, "messages": [{"role": "user", "content": "hello"}]})
+}
+
+/// Posts and returns status, headers and body.
+pub(crate) async fn post(url: &str, path: &str, body: &Value) -> (u16, reqwest::header::HeaderMap, String) {
+    let client = client_for(["http://"]).unwrap();
+    let request =
+        client.post(format!("{url}{path}")).header("x-api-key", "aedile-placeholder").header("authorization", "Bearer aedile-placeholder");
+    let request = request.header("content-type", "application/json").header("anthropic-version", "2023-06-01").header("cookie", "a=b");
+    let response = soon(request.body(body.to_string()).send()).await.unwrap();
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    (status, headers, soon(response.text()).await.unwrap())
+}
+
+/// Sends bytes as they are and returns all that comes back until the connection is closed.
+pub(crate) async fn raw(url: &str, request: &str) -> String {
+    let mut stream = TcpStream::connect(url.strip_prefix("http://").unwrap()).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    // A reset after the answer is an end as well.
+    let _ = soon(stream.read_to_end(&mut answer)).await;
+    String::from_utf8(answer).unwrap()
+}
+
+/// A provider that is played by hand.
+pub(crate) struct ByHand {
+    listener: TcpListener,
+    pub(crate) url: String,
+}
+
+impl ByHand {
+    pub(crate) async fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        Self { listener, url }
+    }
+
+    /// Takes a request whole: its head, its body and the connection.
+    pub(crate) async fn take(&self) -> (String, Value, TcpStream) {
+        let (mut stream, _) = soon(self.listener.accept()).await.unwrap();
+        let mut bytes = Vec::new();
+        loop {
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            if let Some((head, body)) = text.split_once("\r\n\r\n") {
+                let length = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
+                if body.len() >= length.unwrap_or(0) {
+                    return (head.to_ascii_lowercase(), serde_json::from_str(body).unwrap_or(Value::Null), stream);
+                }
+            }
+            assert!(soon(stream.read_buf(&mut bytes)).await.unwrap() > 0, "the request was cut");
+        }
+    }
+}
+
+pub(crate) const SSE_HEAD: &str =
+    "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\nset-cookie: x=y\r\nrequest-id: r1\r\n\r\n";
+
+/// One piece of a chunked answer.
+pub(crate) fn chunk(text: &str) -> String {
+    format!("{:x}\r\n{text}\r\n", text.len())
+}
+
+pub(crate) fn start_event(input: u64) -> String {
+    let message = json!({"type": "message_start", "message": {"usage": {"input_tokens": input, "output_tokens": 1}}});
+    format!("event: message_start\ndata: {message}\n\n")
+}
