@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::place::{Place, is_bound};
+use crate::place::{Place, is_denied};
 
 /// Replaces (or creates) the file's content. Parents are created, the mode of an existing file stays, symbolic links are written through.
 pub(crate) fn write_whole(place: &Place, path: &Path, content: &[u8]) -> Result<(), String> {
@@ -13,8 +13,8 @@ pub(crate) fn write_whole(place: &Place, path: &Path, content: &[u8]) -> Result<
     let Some(parent) = target.parent() else { return Err(format!("{} is not a file", place.show(path))) };
     fs::create_dir_all(parent).map_err(|error| place.write_error(path, &error))?;
     match replace(&target, parent, content) {
-        // A file that is bound into the box singly can only be written in place.
-        Err(error) if is_bound(&error) => fs::write(&target, content),
+        // A file that is a mount of its own, or whose directory is read-only, can still be writable in place.
+        Err(error) if is_denied(&error) && target.exists() => fs::write(&target, content),
         done => done,
     }
     .map_err(|error| place.write_error(path, &error))

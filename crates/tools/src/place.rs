@@ -80,15 +80,10 @@ impl Place {
     }
 }
 
-/// Whether the kernel refused because of rights (and not because of space, names or types).
+/// Whether the kernel refused because of rights or mounts (and not because of space, names or types).
 pub(crate) fn is_denied(error: &io::Error) -> bool {
-    let kind = error.kind();
-    kind == io::ErrorKind::PermissionDenied || kind == io::ErrorKind::ReadOnlyFilesystem || is_bound(error)
-}
-
-/// Whether the file is a mount of its own: it cannot be renamed over, but may be writable in place.
-pub(crate) fn is_bound(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::ResourceBusy | io::ErrorKind::CrossesDevices)
+    use io::ErrorKind::{CrossesDevices, PermissionDenied, ReadOnlyFilesystem, ResourceBusy};
+    matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem | ResourceBusy | CrossesDevices)
 }
 
 fn clean(path: &Path) -> PathBuf {

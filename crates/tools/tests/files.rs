@@ -112,3 +112,30 @@ async fn edit_keeps_crlf_line_ends() {
     bench.ok("edit", json!({"path": "mixed.txt", "old_string": "two\nthree", "new_string": "2\n3"})).await;
     assert_eq!(bench.get("mixed.txt"), "one\r\n2\n3\n");
 }
+
+#[test]
+fn a_file_in_a_closed_directory_is_written_in_place() {
+    let bench = Bench::new();
+    let mode = |name: &str, mode: u32| fs::set_permissions(bench.path(name), fs::Permissions::from_mode(mode)).unwrap();
+    for (name, bits) in [("closed/a.txt", 0o666), ("closed/b.txt", 0o444)] {
+        bench.put(name, "old");
+        mode(name, bits);
+    }
+    mode("closed", 0o555);
+    mode(".", 0o755);
+    let calls = || {
+        // Rights do not bind root; only this thread and those it starts become an ordinary user.
+        if rustix::process::geteuid().is_root() {
+            rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(65534)).unwrap();
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            bench.ok("write", json!({"path": "closed/a.txt", "content": "new"})).await;
+            bench.err("write", json!({"path": "closed/b.txt", "content": "new"})).await
+        })
+    };
+    let refused = std::thread::scope(|scope| scope.spawn(calls).join().unwrap());
+    assert!(refused.contains("closed/b.txt may not be written here"), "{refused}");
+    assert_eq!(bench.get("closed/a.txt"), "new");
+    mode("closed", 0o755);
+}

@@ -116,7 +116,7 @@ async fn markers_and_half_done_operations_are_refused() {
     git(root, &["checkout", "-q", "aedile/auth"]);
     bench.put("src/lib.rs", "ours\n");
     git(root, &["commit", "-q", "-a", "-m", "ours"]);
-    bench.call("bash", json!({"command": "git merge side"})).await;
+    bench.call("bash", json!({"command": "git -c user.name=Ada -c user.email=ada@example.com merge side"})).await;
     assert!(bench.get("src/lib.rs").contains("<<<<<<<"));
     let error = submit(&bench, &door).await.unwrap_err();
     assert_eq!(error, SubmitError::Conflicts(vec!["src/lib.rs".to_owned()]));
