@@ -35,7 +35,7 @@ fn restrict(visible: &[PathBuf], writable: &[PathBuf]) -> Result<(), landlock::R
     }
     // `/proc` holds writable switches of one's own processes; devices are opened, written and asked.
     let device = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev | AccessFs::ReadDir;
-    rules = allow(rules, Path::new("/proc"), look | AccessFs::WriteFile)?;
+    rules = allow(rules, Path::new("/proc"), look | AccessFs::WriteFile | AccessFs::Truncate)?;
     rules = allow(rules, Path::new("/dev"), device)?;
     let temporary = TEMPORARY.iter().chain([&HOME_INSIDE]).map(Path::new);
     for path in writable.iter().map(PathBuf::as_path).chain(temporary) {

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 /// Directories of programs that every box has, after the tools' own.
 const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Links in one directory of a spread.
+const SPREAD_ENTRIES_MAX: usize = 10_000;
 /// Variables that the caller cannot change: the box is built for them.
 const FIXED: &[&str] = &["HOME", "PATH", "TMPDIR", "USER", "LOGNAME"];
 
@@ -22,10 +24,27 @@ pub(crate) fn seed(home: &Path, toolchains: &Toolchains) {
             let _ = std::os::unix::fs::symlink(target, &link);
         }
     }
+    for (path, target) in &toolchains.spread {
+        spread(&home.join(path), target);
+    }
     for (path, text) in &toolchains.files {
         let file = home.join(path);
         if fs::symlink_metadata(&file).is_err() && make_parent(&file).is_ok() {
             let _ = fs::write(&file, text);
+        }
+    }
+}
+
+/// Makes `own/x/y` a link to `shared/x/y` for all that is there and that the box does not have itself.
+fn spread(own: &Path, shared: &Path) {
+    for group in fs::read_dir(shared).into_iter().flatten().flatten() {
+        let (own, shared) = (own.join(group.file_name()), group.path());
+        if fs::create_dir_all(&own).is_err() {
+            continue;
+        }
+        for entry in fs::read_dir(&shared).into_iter().flatten().flatten().take(SPREAD_ENTRIES_MAX) {
+            // What is there already stays: the box's own, or the link of an earlier start.
+            let _ = std::os::unix::fs::symlink(entry.path(), own.join(entry.file_name()));
         }
     }
 }

@@ -7,6 +7,8 @@
 mod beneath;
 mod check;
 mod child;
+mod copy;
+mod exec;
 mod fence_landlock;
 mod fence_seccomp;
 mod home;
@@ -24,6 +26,7 @@ mod sys;
 mod toolchain;
 mod wire;
 
+pub use exec::{ExecRequest, check_exec_dir, exec_spec};
 pub use launcher::launcher_main;
 pub use native::{BOX_HOST_ID, NativeSandbox, SandboxConfig};
 pub use starter::LAUNCHER_ARGUMENT;

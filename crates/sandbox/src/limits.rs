@@ -29,5 +29,5 @@ fn lower(resource: Resource, wanted: u64) -> io::Result<()> {
 /// Bytes of memory that the machine has.
 pub(crate) fn machine_memory() -> u64 {
     let info = rustix::system::sysinfo();
-    u64::from(info.totalram).saturating_mul(u64::from(info.mem_unit))
+    info.totalram.saturating_mul(u64::from(info.mem_unit))
 }

@@ -1,6 +1,7 @@
 //! The sandbox that runs boxes on this kernel.
 
-use crate::child::{Ends, NativeChild};
+use crate::child::{AtEnd, Ends, NativeChild};
+use crate::copy::Copied;
 use crate::starter::{Start, Starter, Streams};
 use crate::toolchain::Toolchains;
 use crate::wire::{self, Failure, Plan, Word};
@@ -12,7 +13,7 @@ use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,6 +62,20 @@ impl NativeSandbox {
         Plan { spec, privileged, box_id: BOX_HOST_ID, toolchains: self.config.toolchains.clone(), tmp_bytes }
     }
 
+    /// Replaces a writable directory of the plan by a copy that belongs to the box.
+    fn work_on_copy(&self, plan: &mut Plan, host: &Path) -> Result<Copied, SandboxError> {
+        let spec = &mut plan.spec;
+        let writable = spec.mounts.iter_mut().filter(|mount| mount.writable).map(|mount| &mut mount.host);
+        let mut places = spec.tree.iter_mut().chain(spec.home.iter_mut()).chain(writable);
+        let place = places.find(|place| host.starts_with(place.as_path())).ok_or_else(|| SandboxError::Unsupported {
+            missing: format!("id-mapped mounts for {}; run as an ordinary user", host.display()),
+        })?;
+        let copied = Copied::make(place, &self.config.runtime_dir, plan.box_id).map_err(setup("copying what the box may write"))?;
+        tracing::info!(host = %place.display(), "the file system has no id-mapped mounts; the box works on a copy");
+        *place = copied.path();
+        Ok(copied)
+    }
+
     /// Starts the launcher and listens to it until the program runs.
     fn launch(&self, plan: &Plan) -> Result<NativeChild, Failure> {
         use wire::Step;
@@ -88,13 +103,27 @@ impl NativeSandbox {
 impl Sandbox for NativeSandbox {
     fn spawn(&self, spec: BoxSpec) -> Result<Box<dyn BoxChild>, SandboxError> {
         check::spec(&spec)?;
-        let plan = self.plan(spec);
-        Ok(Box::new(self.launch(&plan)?))
+        let mut plan = self.plan(spec);
+        let mut copies = Vec::new();
+        loop {
+            match self.launch(&plan) {
+                Ok(mut child) => {
+                    child.at_end = (!copies.is_empty()).then(|| give_back(copies));
+                    return Ok(Box::new(child));
+                }
+                Err(Failure::NeedsCopy { host }) => copies.push(self.work_on_copy(&mut plan, &host)?),
+                Err(failure) => return Err(failure.into()),
+            }
+        }
     }
 
     fn report(&self) -> SandboxReport {
         report::report(self)
     }
+}
+
+fn give_back(copies: Vec<Copied>) -> AtEnd {
+    Box::new(move || copies.into_iter().try_for_each(|copied| copied.give_back().map_err(setup("copying the box's work back"))))
 }
 
 /// Hears the launcher until the box is ready or has failed; a box that failed is ended.

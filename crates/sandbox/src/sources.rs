@@ -192,9 +192,11 @@ impl Collector {
             match make_dirs(tree.as_fd(), Path::new(directory), owner) {
                 Ok(fd) => self.add(fd.as_fd(), &path, &inside.join(directory), Look::Writable)?,
                 // `.git` of a linked worktree is a file: it stays as it is.
-                Err(error) if error.raw_os_error() == Some(libc::ENOTDIR) && also.contains(directory) => {}
-                Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
-                    return Err(Failure::refused(format!("the scope's directory {} leads through a symbolic link", path.display())));
+                Err(error) if leads_elsewhere(&error) && also.contains(directory) => {}
+                Err(error) if leads_elsewhere(&error) => {
+                    let reason =
+                        format!("the scope's directory {} leads through a symbolic link or a file; name a real directory", path.display());
+                    return Err(Failure::refused(reason));
                 }
                 Err(error) => return Err(error).step_at("making the scope's directory", &path),
             }
@@ -208,4 +210,9 @@ impl Collector {
         }
         Ok(())
     }
+}
+
+/// Whether a part of the path was a link or a file instead of a directory.
+fn leads_elsewhere(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOTDIR | libc::ELOOP))
 }

@@ -27,6 +27,8 @@ pub struct Toolchains {
     pub path: Vec<PathBuf>,
     /// Links in the box's home: where (relative), and what they point to.
     pub links: Vec<(PathBuf, PathBuf)>,
+    /// Directories in the box's home (relative) that are its own but hold, two levels down, links to what a read-only directory holds.
+    pub spread: Vec<(PathBuf, PathBuf)>,
     /// Files in the box's home: where (relative), and their text. A file that is there is left.
     pub files: Vec<(PathBuf, String)>,
 }
@@ -182,7 +184,12 @@ impl Found<'_> {
         }
         for part in ["registry/index", "registry/cache", "registry/src", "git/db", "git/checkouts"] {
             if self.mount(&cargo.join(part)) {
-                self.tools.links.push((Path::new(".cargo").join(part), cargo.join(part)));
+                let link = (Path::new(".cargo").join(part), cargo.join(part));
+                // Cargo adds to these two when it may download; the rest it only reads.
+                match part {
+                    "registry/cache" | "registry/src" => self.tools.spread.push(link),
+                    _ => self.tools.links.push(link),
+                }
             }
         }
         for name in ["config.toml", "config"] {

@@ -1,5 +1,14 @@
 //! The box on this kernel. Started as root, the whole suite runs a second time as an ordinary user.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
+mod copies;
+mod exec;
+mod figures;
+mod kernel;
+mod network;
+mod ordinary;
+mod processes;
+mod reads;
 mod support;
 mod tools;
+mod writes;

@@ -112,6 +112,35 @@ pub(crate) fn skipped(test: &str, why: &str) {
     println!("SKIPPED {test}: {why}");
 }
 
-pub(crate) fn exists(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok()
+/// Runs a script on the host, as this user: what an attack does without a box.
+#[expect(clippy::disallowed_methods, reason = "the baseline of an attack runs outside")]
+pub(crate) fn outside(dir: &Path, env: &[(String, String)], script: &str) -> Done {
+    let mut command = std::process::Command::new("sh");
+    let output = command
+        .args(["-c", script])
+        .current_dir(dir)
+        .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+        .envs(env.iter().cloned())
+        .output()
+        .unwrap();
+    let exit = output.status.code().map_or(BoxExit::Signal(0), BoxExit::Code);
+    Done { exit, output: String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned() }
+}
+
+/// The host processes that have this word among their arguments.
+pub(crate) fn processes_named(word: &str) -> Vec<u32> {
+    let pids = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| {
+        fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.split(|byte| *byte == 0).any(|arg| arg == word.as_bytes()))
+    })
+    .collect()
+}
+
+/// Waits for a condition, at most ten seconds.
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while !condition() {
+        assert!(std::time::Instant::now() < end, "never happened: {what}");
+        std::thread::yield_now();
+    }
 }

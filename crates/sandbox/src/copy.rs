@@ -1,0 +1,213 @@
+//! Where root's box cannot write a directory through an id-mapped mount: it works on a copy, and what it changed is copied back.
+//!
+//! Both ways go by descriptor and follow no link. Only what the box changed or removed goes back: what somebody else did to the
+//! directory meanwhile stays, except in the very files that the box changed too.
+
+use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
+use rustix::io::Errno;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+const PARTIAL: &str = ".aedile-partial";
+
+/// A copy for one box.
+pub(crate) struct Copied {
+    host: PathBuf,
+    holder: tempfile::TempDir,
+    owner: (u32, u32),
+    /// What was there at the start, by relative path.
+    known: BTreeSet<PathBuf>,
+    /// Time of the copy: what has a later change time was changed by the box.
+    made: (i64, i64),
+}
+
+type Stamp = (i64, i64);
+
+fn changed_at(stat: &Stat) -> Stamp {
+    (stat.st_ctime, i64::try_from(stat.st_ctime_nsec).unwrap_or(0))
+}
+
+fn open_dir(path: &Path) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+fn open_in(base: BorrowedFd<'_>, name: &Path) -> rustix::io::Result<OwnedFd> {
+    rustix::fs::openat(base, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+}
+
+impl Copied {
+    /// Copies `host` into a new directory below `runtime_dir`; everything in the copy belongs to `box_id`.
+    pub(crate) fn make(host: &Path, runtime_dir: &Path, box_id: u32) -> io::Result<Self> {
+        let from = open_dir(host)?;
+        let stat = rustix::fs::fstat(&from)?;
+        std::fs::create_dir_all(runtime_dir)?;
+        let holder = tempfile::Builder::new().prefix("box-copy-").tempdir_in(runtime_dir)?;
+        let mut copied = Self { host: host.to_owned(), holder, owner: (stat.st_uid, stat.st_gid), known: BTreeSet::new(), made: (0, 0) };
+        let tree = copied.path();
+        std::fs::create_dir(&tree)?;
+        std::os::unix::fs::chown(&tree, Some(box_id), Some(box_id))?;
+        let all = Transfer { owner: (box_id, box_id), since: None };
+        all.directory(from.as_fd(), open_dir(&tree)?.as_fd())?;
+        names(open_dir(&tree)?.as_fd(), Path::new(""), &mut copied.known)?;
+        let marker = File::create(copied.holder.path().join("made"))?;
+        copied.made = changed_at(&rustix::fs::fstat(&marker)?);
+        Ok(copied)
+    }
+
+    /// Where the copy is.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.holder.path().join("tree")
+    }
+
+    /// Copies back what the box changed, owned as the directory is. When that fails the copy is kept, and the error names it.
+    pub(crate) fn give_back(self) -> io::Result<()> {
+        let result = self.transfer_back();
+        if let Err(error) = result {
+            let kept = self.holder.keep();
+            return Err(io::Error::new(error.kind(), format!("{error}; the box's work is kept in {}", kept.display())));
+        }
+        Ok(())
+    }
+
+    fn transfer_back(&self) -> io::Result<()> {
+        let (from, to) = (open_dir(&self.path())?, open_dir(&self.host)?);
+        let mut left = BTreeSet::new();
+        names(from.as_fd(), Path::new(""), &mut left)?;
+        // Longest first, so that directories are empty when their turn comes.
+        for gone in self.known.difference(&left).collect::<Vec<_>>().into_iter().rev() {
+            remove(to.as_fd(), gone)?;
+        }
+        Transfer { owner: self.owner, since: Some(self.made) }.directory(from.as_fd(), to.as_fd())?;
+        Ok(())
+    }
+}
+
+/// Collects the names of everything below a directory.
+fn names(from: BorrowedFd<'_>, path: &Path, into: &mut BTreeSet<PathBuf>) -> io::Result<()> {
+    for entry in Dir::read_from(from)? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().to_str() else { continue };
+        if name != "." && name != ".." {
+            let below = path.join(name);
+            if let Ok(inner) = open_in(from, Path::new(name)) {
+                names(inner.as_fd(), &below, into)?;
+            }
+            into.insert(below);
+        }
+    }
+    Ok(())
+}
+
+/// Removes one entry; a directory into which somebody else put something stays.
+fn remove(base: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let parent = match crate::beneath::open_beneath(base, path.parent().unwrap_or(Path::new("")), OFlags::PATH | OFlags::DIRECTORY) {
+        Ok(parent) => parent,
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let name = Path::new(path.file_name().unwrap_or_default());
+    let answer = match rustix::fs::unlinkat(&parent, name, AtFlags::empty()) {
+        Err(Errno::ISDIR | Errno::PERM) => rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR),
+        other => other,
+    };
+    match answer {
+        Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::NOTDIR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+struct Transfer {
+    owner: (u32, u32),
+    /// Leave out files that did not change after this.
+    since: Option<Stamp>,
+}
+
+impl Transfer {
+    fn own(&self, fd: impl AsFd, name: &Path) -> rustix::io::Result<()> {
+        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH;
+        rustix::fs::chownat(fd, name, Some(Uid::from_raw(self.owner.0)), Some(Gid::from_raw(self.owner.1)), flags)
+    }
+
+    fn directory(&self, from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
+        for entry in Dir::read_from(from)? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().to_str() else { continue };
+            if name == "." || name == ".." {
+                continue;
+            }
+            let name = Path::new(name);
+            let stat = rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            let fresh = self.since.is_none_or(|since| changed_at(&stat) > since);
+            match FileType::from_raw_mode(stat.st_mode) {
+                FileType::Directory => {
+                    let inner = open_in(from, name)?;
+                    let target = self.target_directory(to, name, &stat)?;
+                    self.directory(inner.as_fd(), target.as_fd())?;
+                }
+                FileType::RegularFile if fresh => self.file(from, to, name, &stat)?,
+                FileType::Symlink if fresh => self.link(from, to, name)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn target_directory(&self, to: BorrowedFd<'_>, name: &Path, stat: &Stat) -> io::Result<OwnedFd> {
+        match open_in(to, name) {
+            Ok(there) => return Ok(there),
+            Err(Errno::NOENT) => {}
+            Err(Errno::NOTDIR | Errno::LOOP) => rustix::fs::unlinkat(to, name, AtFlags::empty())?,
+            Err(error) => return Err(error.into()),
+        }
+        rustix::fs::mkdirat(to, name, Mode::from_raw_mode(0o700))?;
+        let made = open_in(to, name)?;
+        self.own(&made, Path::new(""))?;
+        rustix::fs::fchmod(&made, Mode::from_raw_mode(stat.st_mode & 0o777))?;
+        Ok(made)
+    }
+
+    /// Writes beside the target and renames, so that a reader sees the old file or the new one.
+    fn file(&self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &Path, stat: &Stat) -> io::Result<()> {
+        let read = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let mut source = File::from(rustix::fs::openat(from, name, read, Mode::empty())?);
+        clear(to, Path::new(PARTIAL))?;
+        let make = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut target = File::from(rustix::fs::openat(to, PARTIAL, make, Mode::from_raw_mode(0o600))?);
+        io::copy(&mut source, &mut target)?;
+        self.own(&target, Path::new(""))?;
+        rustix::fs::fchmod(&target, Mode::from_raw_mode(stat.st_mode & 0o777))?;
+        let time = |seconds: i64, nanos| Timespec { tv_sec: seconds, tv_nsec: nanos };
+        let modified = time(stat.st_mtime, i64::try_from(stat.st_mtime_nsec).unwrap_or(0));
+        rustix::fs::futimens(&target, &Timestamps { last_access: modified, last_modification: modified })?;
+        replace(to, name)
+    }
+
+    fn link(&self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &Path) -> io::Result<()> {
+        let target = rustix::fs::readlinkat(from, name, Vec::new())?;
+        clear(to, Path::new(PARTIAL))?;
+        rustix::fs::symlinkat(&target, to, PARTIAL)?;
+        self.own(to, Path::new(PARTIAL))?;
+        replace(to, name)
+    }
+}
+
+fn clear(base: BorrowedFd<'_>, name: &Path) -> io::Result<()> {
+    match rustix::fs::unlinkat(base, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Puts the finished file or link in its place. A directory of that name stays if it holds anything.
+fn replace(base: BorrowedFd<'_>, name: &Path) -> io::Result<()> {
+    match rustix::fs::renameat(base, PARTIAL, base, name) {
+        Err(Errno::ISDIR) => {
+            rustix::fs::unlinkat(base, name, AtFlags::REMOVEDIR)?;
+            Ok(rustix::fs::renameat(base, PARTIAL, base, name)?)
+        }
+        other => Ok(other?),
+    }
+}

@@ -1,0 +1,96 @@
+//! A box round any command in a directory of the person's: `aedile sandbox exec`.
+
+use aedile_core::sandbox::{BoxIo, BoxLimits, BoxMount, BoxNet, BoxSpec, SandboxError, WriteScope};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What was asked for.
+#[derive(Clone, Debug)]
+pub struct ExecRequest {
+    /// The directory; the box sees it at its own path and starts there.
+    pub dir: PathBuf,
+    /// Globs (relative to `dir`) of what may be written; empty for all of it.
+    pub write: Vec<String>,
+    /// Further directories and files that the box sees read-only, at their own paths.
+    pub read_only: Vec<PathBuf>,
+    /// Variables.
+    pub env: Vec<(String, String)>,
+    /// Network. Without somebody who answers at the door, [`BoxNet::None`] and [`BoxNet::Door`] both reach nothing.
+    pub net: BoxNet,
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Limits.
+    pub limits: BoxLimits,
+}
+
+/// Directories of the system that are never given to a box to write.
+const SYSTEM: &[&str] = &["/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/usr", "/var"];
+
+fn refused(reason: String) -> SandboxError {
+    SandboxError::Refused { reason }
+}
+
+/// Says whether a box may have this directory and returns its real path.
+///
+/// # Errors
+/// [`SandboxError::Refused`] when it is missing, no directory, `/`, the home or above it, a directory of the system, or when it holds or
+/// lies in the state directory.
+pub fn check_exec_dir(dir: &Path, home: Option<&Path>, state_dir: &Path) -> Result<PathBuf, SandboxError> {
+    let real = shareable(dir, state_dir)?;
+    if !real.is_dir() {
+        return Err(refused(format!("{} is not a directory; name the directory to work in", dir.display())));
+    }
+    let home = home.map(|home| fs::canonicalize(home).unwrap_or_else(|_| home.to_owned()));
+    if home.is_some_and(|home| home.starts_with(&real)) {
+        return Err(refused(format!("{} is or holds your home; choose the directory of one project in it", dir.display())));
+    }
+    if SYSTEM.iter().any(|system| real == Path::new(system)) {
+        return Err(refused(format!("{} belongs to the system; choose the directory of one project", dir.display())));
+    }
+    Ok(real)
+}
+
+/// The real path of something that a box may see.
+fn shareable(path: &Path, state_dir: &Path) -> Result<PathBuf, SandboxError> {
+    let real = fs::canonicalize(path).map_err(|error| refused(format!("{} cannot be shown to a box: {error}", path.display())))?;
+    if real.parent().is_none() {
+        return Err(refused("the root directory cannot be given to a box; choose the directory of one project".to_owned()));
+    }
+    let state = fs::canonicalize(state_dir).unwrap_or_else(|_| state_dir.to_owned());
+    if real.starts_with(&state) || state.starts_with(&real) {
+        return Err(refused(format!(
+            "{} holds or lies in aedile's own state ({}); choose another directory",
+            path.display(),
+            state.display()
+        )));
+    }
+    Ok(real)
+}
+
+/// Turns the request into a box. Its HOME is temporary and its streams are the caller's.
+///
+/// # Errors
+/// [`SandboxError::Refused`] for a directory or mount that a box may not have.
+pub fn exec_spec(request: ExecRequest, home: Option<&Path>, state_dir: &Path) -> Result<BoxSpec, SandboxError> {
+    let dir = check_exec_dir(&request.dir, home, state_dir)?;
+    let mut mounts = Vec::with_capacity(request.read_only.len());
+    for path in &request.read_only {
+        let host = shareable(path, state_dir)?;
+        let inside = std::path::absolute(path).map_err(|error| refused(format!("{} cannot be shown to a box: {error}", path.display())))?;
+        mounts.push(BoxMount { host, inside, writable: false });
+    }
+    let write = if request.write.is_empty() { WriteScope::All } else { WriteScope::Globs { globs: request.write, also: Vec::new() } };
+    Ok(BoxSpec {
+        label: format!("exec in {}", dir.display()),
+        command: request.command,
+        tree_inside: dir.clone(),
+        tree: Some(dir),
+        write,
+        mounts,
+        home: None,
+        env: request.env,
+        net: request.net,
+        limits: request.limits,
+        io: BoxIo::Inherit,
+    })
+}
