@@ -108,7 +108,7 @@ impl Hub {
     pub fn commit_tree(&self, request: &CommitRequest<'_>) -> Result<CommitId, GitError> {
         let mut call = self.call("commit-tree");
         if let Some(signing) = request.sign {
-            call = call.speaking_as(&signing.person.0).arg("-S");
+            call = call.speaking_as(&signing.person.0).may_ask().arg("-S");
             for (key, value) in &signing.settings {
                 call = call.setting(key, value);
             }

@@ -258,11 +258,12 @@ impl Hub {
         if text.is_empty() { Ok(None) } else { commit_id("merge-base", &text).map(Some) }
     }
 
-    /// Packs the hub's loose objects and small packs, and drops what no ref reaches. Only while no workspace of this hub is in use.
+    /// Packs the hub's loose objects and small packs, and drops what no ref reaches and what unfinished imports left. Only while no workspace of this hub is in use.
     ///
     /// # Errors
     /// [`GitError`] when git fails.
     pub fn collect_garbage(&self) -> Result<(), GitError> {
+        remove_tree(&self.dir.join("quarantine"))?;
         self.call("gc").args(["--quiet", "--prune=now"]).output().map(drop)
     }
 }

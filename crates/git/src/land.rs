@@ -113,13 +113,12 @@ impl Project {
 
     /// Lands a commit of the hub: its objects are copied to the project, then the ref moves if it still is at `old` and no worktree holds
     /// it, asked immediately before. `reason` goes to the reflog. Working trees, index and stash are never touched. Repeating a landing
-    /// that worked is harmless. Five processes.
+    /// that worked is harmless. Six processes.
     ///
     /// # Errors
     /// [`GitError::CheckedOut`], [`GitError::RefMoved`], [`GitError::Locked`], [`GitError::RefUnusable`]; the ref did not move then.
     pub fn land(&self, hub: &Hub, landing: &Landing, reason: &str) -> Result<Moved, GitError> {
         locks::clear_dead(hub.dir())?;
-        self.copy_objects(hub, landing)?;
         let [(found, symbolic)] = self.read_refs([&landing.reference])?;
         if symbolic {
             return Err(unusable(&landing.reference, "it has become a symbolic ref; make it a branch again"));
@@ -127,6 +126,12 @@ impl Project {
         if found != landing.old {
             return self.already_there(landing, found);
         }
+        if let Some(old) = &landing.old
+            && !hub.is_ancestor(old, &landing.new)?
+        {
+            return Err(unusable(&landing.reference, "the commit to land does not build on what is there; merge again"));
+        }
+        self.copy_objects(hub, landing)?;
         if let Some(checkout) = self.held(&landing.reference)? {
             return Err(GitError::CheckedOut { reference: landing.reference.clone(), worktree: checkout.worktree, how: checkout.how });
         }
@@ -180,7 +185,7 @@ impl Project {
     /// A ref that is not at `old` lost the race, unless an earlier try of this very landing moved it.
     fn already_there(&self, landing: &Landing, found: Option<CommitId>) -> Result<Moved, GitError> {
         if let Some(at) = &found
-            && (*at == landing.new || self.has_ancestor(&landing.new, at)?)
+            && (*at == landing.new || (self.resolve(landing.new.as_str())?.is_some() && self.has_ancestor(&landing.new, at)?))
         {
             return Ok(Moved::Before);
         }
@@ -233,7 +238,7 @@ impl Project {
         if self.resolve(&landing)?.is_none() {
             return Err(refused(format!("nothing has landed for {short} yet ({landing} does not exist)")));
         }
-        match self.person_call("merge").args(["--ff-only", "--no-autostash", "--no-stat", &landing]).output() {
+        match self.person_call("merge").may_ask().args(["--ff-only", "--no-autostash", "--no-stat", &landing]).output() {
             Ok(answer) => Ok(answer.text()),
             Err(GitError::Failed { stderr, .. }) => Err(refused(stderr)),
             Err(error) => Err(error),

@@ -1,5 +1,7 @@
 //! Reads objects, many in one process.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use aedile_core::CommitId;
@@ -47,4 +49,23 @@ pub(crate) fn file_at(call: Call, dir: &Path, commit: &CommitId, path: &str) -> 
         return Err(GitError::Missing { what: format!("commit {commit}"), dir: dir.to_owned() });
     }
     Ok(found.next().flatten().and_then(|(kind, bytes)| (kind == "blob").then_some(bytes)))
+}
+
+/// A path in git's quotes: for lists in which some bytes mean something.
+pub(crate) fn quoted(path: &Path) -> Vec<u8> {
+    let mut text = vec![b'"'];
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'"' | b'\\' => text.extend([b'\\', *byte]),
+            b' '..=b'~' => text.push(*byte),
+            other => text.extend(format!("\\{other:03o}").bytes()),
+        }
+    }
+    text.push(b'"');
+    text
+}
+
+/// An object directory as a value for `GIT_ALTERNATE_OBJECT_DIRECTORIES`, in which `:` separates.
+pub(crate) fn alternate(dir: &Path) -> OsString {
+    OsString::from_vec(quoted(dir))
 }

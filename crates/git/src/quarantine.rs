@@ -10,6 +10,7 @@ use aedile_core::CommitId;
 use crate::clean::remove_tree;
 use crate::error::{GitError, io};
 use crate::hub::{Hub, ObjectFormat};
+use crate::objects;
 use crate::run::Call;
 
 /// The largest single allocation of git while it reads a foreign pack: a small pack may unfold to very large objects.
@@ -49,7 +50,7 @@ impl<'a> Quarantine<'a> {
         self.hub
             .call(subcommand)
             .env("GIT_OBJECT_DIRECTORY", &self.dir)
-            .env("GIT_ALTERNATE_OBJECT_DIRECTORIES", self.hub.objects())
+            .env("GIT_ALTERNATE_OBJECT_DIRECTORIES", objects::alternate(&self.hub.objects()))
             .env("GIT_QUARANTINE_PATH", &self.dir)
             .env("GIT_ALLOC_LIMIT", ALLOCATION_MAX)
     }

@@ -175,7 +175,12 @@ impl Call {
             matches!(key.as_str(), "core.filesRefLockTimeout" | "core.packedRefsTimeout" | "gc.auto" | "maintenance.auto")
         });
         self.env.extend(env.iter().filter(|(name, _)| name != "PATH").cloned());
-        // A signing program may ask on the terminal, which only the foreground group may read.
+        self
+    }
+
+    /// Stays in our process group: a program of the person's (for signing, a hook) may ask on the terminal, which only the foreground
+    /// group may read.
+    pub(crate) fn may_ask(mut self) -> Self {
         self.limits.own_group = false;
         self
     }

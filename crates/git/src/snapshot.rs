@@ -17,6 +17,7 @@ use crate::commit::commit_id;
 use crate::error::{GitError, io};
 use crate::hub::{Hub, ObjectFormat};
 use crate::ignored::Rules;
+use crate::objects;
 use crate::quarantine::Quarantine;
 use crate::walk::{self, Listing};
 use crate::workspace::{WorkspaceSpec, write_file};
@@ -179,7 +180,7 @@ impl Snapshotter {
         let join = |paths: &mut dyn Iterator<Item = &Vec<u8>>| paths.flat_map(|path| path.iter().copied().chain([0])).collect::<Vec<u8>>();
         write_file(&orders.join("gone"), &join(&mut gone.into_iter()))?;
         write_file(&orders.join("paths"), &join(&mut now.iter()))?;
-        let oversized: Vec<u8> = listing.oversized.iter().flat_map(|(path, _)| [quoted(path), b"\n".to_vec()].concat()).collect();
+        let oversized: Vec<u8> = listing.oversized.iter().flat_map(|(path, _)| [objects::quoted(path), b"\n".to_vec()].concat()).collect();
         write_file(&orders.join("oversized"), &oversized)?;
         write_file(&orders.join("message"), message(listing, turn).as_bytes())?;
         self.listed.extend(now);
@@ -235,20 +236,6 @@ fn message(listing: &Listing, turn: u32) -> String {
     let oversized = listing.oversized.iter().take(NAMED_MAX).map(|(path, size)| format!("Too large: {} has {size} bytes\n", name(path)));
     let hashes = if listing.oversized.is_empty() { "" } else { "\nTheir hashes in the same order:\n" };
     [format!("Snapshot after turn {turn}\n\n")].into_iter().chain(left_out).chain(oversized).chain([hashes.to_owned()]).collect()
-}
-
-/// A path as `--stdin-paths` wants it when it may hold any byte.
-fn quoted(path: &Path) -> Vec<u8> {
-    let mut text = vec![b'"'];
-    for byte in path.as_os_str().as_bytes() {
-        match byte {
-            b'"' | b'\\' => text.extend([b'\\', *byte]),
-            b' '..=b'~' => text.push(*byte),
-            other => text.extend(format!("\\{other:03o}").bytes()),
-        }
-    }
-    text.push(b'"');
-    text
 }
 
 impl Hub {

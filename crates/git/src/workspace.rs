@@ -10,6 +10,7 @@ use crate::clean::remove_tree;
 use crate::commit::Identity;
 use crate::error::{GitError, io};
 use crate::hub::{Hub, copy_shallow};
+use crate::objects;
 use crate::run::Call;
 use crate::snapshot;
 
@@ -122,7 +123,7 @@ impl Hub {
             .call(tree, "checkout")
             .env("GIT_DIR", tree.join(".git"))
             .env("GIT_WORK_TREE", tree)
-            .env("GIT_ALTERNATE_OBJECT_DIRECTORIES", self.objects())
+            .env("GIT_ALTERNATE_OBJECT_DIRECTORIES", objects::alternate(&self.objects()))
     }
 }
 

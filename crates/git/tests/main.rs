@@ -11,5 +11,6 @@ mod landings;
 mod merges;
 mod ordinary;
 mod projects;
+mod robust;
 mod snapshots;
 mod support;

@@ -51,6 +51,9 @@ fn untracked_changed_and_removed_files_are_saved() {
     let mut saved = Saved::new(World::new());
     let first = saved.take();
     assert_eq!(saved.files(&first), set(&[".gitignore", "src/a.txt", "src/b.txt"]));
+    // What the agent did not touch was not read again: two trees and the commit are new, no file is.
+    let count = TempRepo::open(&saved.workspace.snapshots.join("repository")).git(&["count-objects"]);
+    assert!(count.starts_with("3 ") || count.starts_with("1 "), "{count}");
     assert_eq!(saved.world.hub.commit_info(&first.commit).unwrap().parents, [saved.workspace.base.clone()]);
     saved.workspace.repo.write("notes/plan.md", "plan\n").write("src/a.txt", "changed\n").remove("src/b.txt");
     std::os::unix::fs::symlink("/etc/passwd", saved.workspace.path("link")).unwrap();

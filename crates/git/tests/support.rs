@@ -67,7 +67,17 @@ impl World {
     }
 
     pub(crate) fn around(repo: TempRepo) -> Self {
-        let (state, home, git) = (TempDir::new().unwrap(), TempDir::new().unwrap(), git());
+        Self::with_state(repo, TempDir::new().unwrap())
+    }
+
+    /// A project in a repository without a commit, with the state somewhere particular.
+    pub(crate) fn in_state(repo: TempRepo, state: TempDir) -> Self {
+        repo.write("src/b.txt", "b\n").commit("start");
+        Self::with_state(repo, state)
+    }
+
+    fn with_state(repo: TempRepo, state: TempDir) -> Self {
+        let (home, git) = (TempDir::new().unwrap(), git());
         let (clock, entropy) = (SteppingClock::default(), SeededEntropy::new(7));
         let project = Project::discover(&git, repo.path(), &person(home.path())).unwrap();
         let hub = Hub::open_or_create(&state.path().join("hubs/p.git"), &project).unwrap();
@@ -194,7 +204,8 @@ impl Workspace {
 
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = self.repo.command(args);
-        command.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", &self.objects);
+        let objects = self.objects.to_str().unwrap().replace('\\', "\\\\").replace('"', "\\\"");
+        command.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", format!("\"{objects}\""));
         command
     }
 
