@@ -5,8 +5,8 @@ use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use aedile_core::limits::GIT_TIMEOUT;
 use aedile_core::sandbox::{BoxChild, BoxExit, BoxIo, BoxLimits, BoxMount, BoxNet, BoxSpec, Sandbox, WORKSPACE_INSIDE, WriteScope};
 
 use crate::error::GitError;
@@ -25,6 +25,8 @@ pub(crate) struct Script<'a> {
     pub(crate) mounts: Vec<BoxMount>,
     pub(crate) git_dir: &'static str,
     pub(crate) env: Vec<(String, String)>,
+    /// Wall time.
+    pub(crate) limit: Duration,
 }
 
 /// Settings that win over whatever the repository in the box says. A planted program could do no harm there, but would cost time.
@@ -83,7 +85,7 @@ pub(crate) fn start(sandbox: &dyn Sandbox, script: Script<'_>) -> Result<Running
         home: None,
         env,
         net: BoxNet::None,
-        limits: BoxLimits { wall: Some(GIT_TIMEOUT), ..BoxLimits::default() },
+        limits: BoxLimits { wall: Some(script.limit), ..BoxLimits::default() },
         io: BoxIo::Piped,
     })?;
     drop(child.take_stdin());

@@ -140,7 +140,7 @@ impl Hub {
         self.dir.join("objects")
     }
 
-    /// Takes a commit that the project has as one to work from in this run: `refs/aedile/keep/<run>/<commit>` in the project, so that
+    /// Takes a commit that the project has as one to work from in this run, to be called for every commit that a workspace starts from: `refs/aedile/keep/<run>/<commit>` in the project, so that
     /// the person's `gc` cannot take it away, and in the hub. Repeating it is harmless.
     ///
     /// # Errors

@@ -70,6 +70,7 @@ impl Hub {
                 mounts: self.box_mounts()?,
                 git_dir: "/workspace/.git",
                 env: Vec::new(),
+                limit: self.git().limit(),
             },
         )?;
         let limit = request.limit.unwrap_or(IMPORT_PACK_BYTES_MAX);

@@ -73,7 +73,12 @@ impl Git {
         &self.program
     }
 
-    /// The same git with another time limit for each call.
+    /// The time limit of each call, and of git in a box.
+    pub(crate) fn limit(&self) -> Duration {
+        self.limit
+    }
+
+    /// The same git with another time limit for each call, on the host and in boxes.
     #[must_use]
     pub fn with_limit(mut self, limit: Duration) -> Self {
         self.limit = limit;

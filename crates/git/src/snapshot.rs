@@ -213,6 +213,7 @@ impl Snapshotter {
             mounts,
             git_dir: GIT_DIR_INSIDE,
             env,
+            limit: self.hub.git().limit(),
         })
     }
 

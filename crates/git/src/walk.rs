@@ -15,6 +15,9 @@ const FILES_MAX: usize = 500_000;
 /// The deepest directory.
 const DEPTH_MAX: usize = 200;
 
+/// A directory that its owner, and so the box, has no right to.
+const UNREADABLE: &str = "is a directory that cannot be read";
+
 /// What was found.
 #[derive(Default)]
 pub(crate) struct Listing {
@@ -32,7 +35,7 @@ pub(crate) fn list(root: &Path, rules: &Rules) -> Listing {
     let mut todo = vec![(PathBuf::new(), false)];
     while let Some((dir, only_tracked)) = todo.pop() {
         let Ok(entries) = fs::read_dir(root.join(&dir)) else {
-            listing.left_out.push((dir, "is a directory that cannot be read"));
+            listing.left_out.push((dir, UNREADABLE));
             continue;
         };
         for entry in entries.flatten() {
@@ -48,7 +51,9 @@ pub(crate) fn list(root: &Path, rules: &Rules) -> Listing {
             if hidden && !rules.tracks(&path, kind.is_dir()) {
                 continue;
             }
-            if kind.is_dir() && path.components().count() < DEPTH_MAX {
+            if kind.is_dir() && entry.metadata().is_ok_and(|meta| meta.mode() & 0o500 != 0o500) {
+                listing.left_out.push((path, UNREADABLE));
+            } else if kind.is_dir() && path.components().count() < DEPTH_MAX {
                 todo.push((path, hidden));
             } else if kind.is_dir() || listing.paths.len() >= FILES_MAX {
                 listing.left_out.push((path, "is beyond the limit of files or of depth"));

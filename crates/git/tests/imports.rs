@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::process::Stdio;
+use std::time::Duration;
 
 use aedile_core::CommitId;
-use aedile_git::GitError;
+use aedile_git::{GitError, Hub, ImportRequest, Project};
 use aedile_testkit::TempRepo;
 
 use crate::boxes::{Refuses, Writes};
-use crate::support::{Workspace, World, commit_id, tripwire};
+use crate::support::{Workspace, World, commit_id, person, tripwire};
 
 fn pack(workspace: &Workspace, list: &str, thin: bool) -> Vec<u8> {
     use std::io::Write;
@@ -155,6 +156,25 @@ fn broken_packs_and_malformed_objects_are_refused() {
     assert!(world.import(&workspace, &bad).is_err());
     workspace.git(&["update-ref", "refs/heads/aedile/t", good.as_str()]);
     world.import(&workspace, &good).unwrap();
+}
+
+/// A file of the repository that never ends when it is read costs one limit, not the landing queue.
+#[test]
+fn a_repository_that_never_answers_is_given_up() {
+    let world = World::new();
+    let workspace = world.workspace("t");
+    let commit = workspace.commit("work");
+    let reference = workspace.path(".git/refs/heads/aedile/t");
+    fs::remove_file(&reference).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, &reference, rustix::fs::FileType::Fifo, 0o644.into(), 0).unwrap();
+    let hasty = world.git.clone().with_limit(Duration::from_secs(3));
+    let project = Project::discover(&hasty, world.repo.path(), &person(world.home.path())).unwrap();
+    let hub = Hub::open_or_create(world.hub.dir(), &project).unwrap();
+    let (change, limit) = (world.change(), None);
+    let request =
+        ImportRequest { workspace: workspace.repo.path(), key: &workspace.key, commit: &commit, base: &workspace.base, change, limit };
+    hub.import_change(world.sandbox.as_ref(), &request).unwrap_err();
+    assert!(world.hub.resolve(commit.as_str()).unwrap().is_none());
 }
 
 #[test]

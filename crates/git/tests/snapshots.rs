@@ -172,7 +172,8 @@ fn odd_names_large_files_and_unreadable_ones_do_not_stop_it() {
     for name in [b"new\nline".as_slice(), b"q\"uote", b"tab\t", b"\xff\xfe", b"-dash", b"git~1", b" "] {
         fs::write(saved.workspace.repo.path().join(std::ffi::OsStr::from_bytes(name)), "x").unwrap();
     }
-    saved.workspace.repo.write("closed/secret", "x").write("shut.txt", "x").write("lib/.GIT/config", "x");
+    saved.workspace.repo.write("closed/secret", "x").write("shut.txt", "x").write("lib/.GIT/config", "x").write("barred/x", "x");
+    fs::set_permissions(saved.workspace.path("barred"), fs::Permissions::from_mode(0o000)).unwrap();
     fs::set_permissions(saved.workspace.path("shut.txt"), fs::Permissions::from_mode(0o000)).unwrap();
     let large = fs::File::create(saved.workspace.path("large\n.bin")).unwrap();
     large.set_len(aedile_core::limits::SNAPSHOT_FILE_BYTES_MAX + 1).unwrap();
@@ -189,6 +190,7 @@ fn odd_names_large_files_and_unreadable_ones_do_not_stop_it() {
     let why =
         |path: &str| snapshot.left_out.iter().find(|left| left.path == std::path::Path::new(path)).map(|left| left.why.clone()).unwrap();
     assert_eq!(why("shut.txt"), "cannot be read");
+    assert_eq!(why("barred"), "is a directory that cannot be read");
     assert_eq!(why("lib/.GIT"), "has a name that git refuses");
     let hash = saved.hub().git(&["hash-object", saved.workspace.path("large\n.bin").to_str().unwrap()]);
     assert!(why("large\n.bin").contains(&hash), "{}", why("large\n.bin"));
