@@ -5,8 +5,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use aedile_core::Timestamp;
 use aedile_core::store::StoreError;
+use aedile_core::{Clock, Timestamp};
 use rusqlite::Connection;
 
 use crate::connection::{open_reader, open_writer};
@@ -14,14 +14,14 @@ use crate::schema::{self, Needs};
 use crate::{error, log};
 
 /// Returns a reading connection to the database in `dir`, which is made or brought up when that is needed.
-pub(crate) fn open_ready(dir: &Path, path: &Path, now: Timestamp, migrations: &[&str]) -> Result<Connection, StoreError> {
+pub(crate) fn open_ready(dir: &Path, path: &Path, clock: &dyn Clock, migrations: &[&str]) -> Result<Connection, StoreError> {
     if !path.exists() {
         make_directory(dir)?;
         create(dir, path, migrations)?;
     }
     let conn = open_reader(path)?;
     if schema::look(&conn, path, migrations)? != Needs::Nothing {
-        bring_up(path, now, migrations)?;
+        bring_up(path, clock, migrations)?;
     }
     Ok(conn)
 }
@@ -84,14 +84,14 @@ fn fill(draft: &Path, migrations: &[&str]) -> Result<(), StoreError> {
 }
 
 /// Upgrades the tables, after a backup, and rebuilds the views, in one transaction.
-fn bring_up(path: &Path, now: Timestamp, migrations: &[&str]) -> Result<(), StoreError> {
+fn bring_up(path: &Path, clock: &dyn Clock, migrations: &[&str]) -> Result<(), StoreError> {
     let conn = open_writer(path)?;
     let failed = |error| error::sqlite(path, &error);
     conn.execute_batch("BEGIN IMMEDIATE").map_err(failed)?;
     // Another process may have done it while we waited for the lock.
     let needs = schema::look(&conn, path, migrations)?;
     if let Needs::Upgrade(found) = needs {
-        back_up(path, &backup_name(path, found, now))?;
+        back_up(path, &backup_name(path, found, clock.now()))?;
         schema::migrate(&conn, found, migrations).map_err(failed)?;
     }
     if needs != Needs::Nothing {
@@ -119,4 +119,59 @@ fn back_up(path: &Path, backup: &Path) -> Result<(), StoreError> {
     };
     conn.execute("VACUUM INTO $1", [name]).map_err(|error| error::sqlite(backup, &error))?;
     File::open(backup).and_then(|file| file.sync_all()).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use aedile_core::clock::SteppingClock;
+
+    use super::*;
+
+    /// The released tables and one step more, as a later aedile will have.
+    const LATER: &[&str] = &[schema::MIGRATIONS[0], "ALTER TABLE claim ADD COLUMN note TEXT; UPDATE claim SET note = 'kept';"];
+
+    fn rows(path: &Path, sql: &str) -> Vec<String> {
+        let conn = Connection::open(path).unwrap();
+        let mut statement = conn.prepare(sql).unwrap();
+        statement.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+    }
+
+    #[test]
+    fn an_older_database_is_brought_up_after_a_backup() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, clock) = (dir.path().join("aedile.db"), SteppingClock::default());
+        let first = open_ready(dir.path(), &path, &clock, schema::MIGRATIONS).unwrap();
+        let insert = "INSERT INTO claim VALUES ('task/1', 'a', 3, 4)";
+        open_writer(&path).unwrap().execute(insert, []).unwrap();
+        assert!(open_existing(&path, LATER).is_err(), "reading only upgrades nothing");
+
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| drop(open_ready(dir.path(), &path, &clock, LATER).unwrap()));
+            }
+        });
+        assert_eq!(rows(&path, "SELECT name || holder || number || note FROM claim"), ["task/1a3kept"]);
+        assert_eq!(schema::version(&first).unwrap(), 2);
+
+        let names = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+        let backups: Vec<_> = names.filter(|path| path.extension().is_some_and(|end| end == "bak")).collect();
+        assert_eq!(backups.len(), 1, "one backup, however many opened: {backups:?}");
+        assert!(backups[0].to_string_lossy().contains("aedile.db.v1."));
+        assert_eq!(rows(&backups[0], "SELECT name || holder || number FROM claim"), ["task/1a3"]);
+        assert_eq!(schema::version(&open_existing(&backups[0], schema::MIGRATIONS).unwrap()).unwrap(), 1, "the backup can be used");
+
+        let refused = open_ready(dir.path(), &path, &clock, schema::MIGRATIONS).unwrap_err();
+        assert!(matches!(refused, StoreError::Newer { found: 2, known: 1, .. }), "{refused}");
+    }
+
+    #[test]
+    fn an_upgrade_that_fails_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, clock) = (dir.path().join("aedile.db"), SteppingClock::default());
+        drop(open_ready(dir.path(), &path, &clock, schema::MIGRATIONS).unwrap());
+        let broken = &[schema::MIGRATIONS[0], "ALTER TABLE claim ADD COLUMN note TEXT; SELECT * FROM nowhere;"];
+        assert!(open_ready(dir.path(), &path, &clock, broken).is_err());
+        let conn = open_existing(&path, schema::MIGRATIONS).unwrap();
+        assert!(conn.prepare("SELECT note FROM claim").is_err());
+    }
 }

@@ -65,7 +65,7 @@ impl SqliteStore {
         let first = if options.read_only {
             create::open_existing(&path, migrations)?
         } else {
-            create::open_ready(dir, &path, options.clock.now(), migrations)?
+            create::open_ready(dir, &path, options.clock.as_ref(), migrations)?
         };
         Ok(Self {
             dir: dir.to_owned(),
@@ -99,8 +99,8 @@ impl SqliteStore {
     }
 
     /// Runs the read inside one snapshot per statement.
-    pub(crate) fn read_rows<T>(&self, read: impl FnOnce(&Rows<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        self.readers.with(|conn| read(&Rows { conn, path: &self.path }))
+    pub(crate) fn read_rows<T>(&self, read: impl FnOnce(Rows<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.readers.with(|conn| read(Rows { conn, path: &self.path }))
     }
 
     pub(crate) fn failed(&self, error: &rusqlite::Error) -> StoreError {

@@ -167,6 +167,15 @@ fn begin(conn: &Connection, path: &Path, known: u32) -> Result<(), StoreError> {
 
 /// Each job has a savepoint of its own, so that one that is refused takes nothing else with it.
 fn run_group(tx: &mut WriteTx<'_>, group: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
+    if let [only] = group {
+        // Alone it needs no savepoint: the transaction is its own.
+        if !only.run(tx) {
+            tx.last = None;
+            execute(tx.conn, tx.path, "ROLLBACK")?;
+            execute(tx.conn, tx.path, "BEGIN")?;
+        }
+        return Ok(());
+    }
     for job in group {
         let before = tx.last;
         execute(tx.conn, tx.path, "SAVEPOINT job")?;
@@ -189,4 +198,57 @@ fn run_group(tx: &mut WriteTx<'_>, group: &mut [Box<dyn Job>]) -> Result<(), Sto
 fn execute(conn: &Connection, path: &Path, sql: &str) -> Result<(), StoreError> {
     let done = conn.prepare_cached(sql).and_then(|mut statement| statement.execute([]));
     done.map(drop).map_err(|error| error::sqlite(path, &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use aedile_core::clock::{SeededEntropy, SteppingClock};
+    use aedile_core::event::Event;
+    use aedile_core::redact::NoSecrets;
+    use aedile_core::store::{Append, Appended};
+    use aedile_core::{MailId, RunId};
+
+    use super::*;
+    use crate::create::open_ready;
+    use crate::prepare::prepare;
+
+    type Answer = Receiver<Result<Appended, StoreError>>;
+
+    /// A job that sends mail of this size.
+    fn mail(bytes: usize, seed: u64) -> (Box<dyn Job>, Answer) {
+        let (clock, entropy) = (SteppingClock::default(), SeededEntropy::new(seed));
+        let (run, mail) = (RunId::new(&clock, &entropy), MailId::new(&clock, &entropy));
+        let event = Event::MailSent { mail, run, from: "a".into(), to: "b".into(), subject: "s".into(), body: "x".repeat(bytes) };
+        let prepared = prepare(Append::of(run, event), &NoSecrets).unwrap();
+        let (reply, answer) = sync_channel(1);
+        let work = move |tx: &mut WriteTx<'_>| tx.append(prepared);
+        (Box::new(Task { work: Some(work), result: None, reply }), answer)
+    }
+
+    #[test]
+    fn a_full_disk_fails_the_group_in_words_and_leaves_nothing_half_done() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, clock) = (dir.path().join("aedile.db"), Arc::new(SteppingClock::default()));
+        drop(open_ready(dir.path(), &path, clock.as_ref(), schema::MIGRATIONS).unwrap());
+        let conn = open_writer(&path).unwrap();
+        let pages: u32 = conn.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
+        conn.query_row(&format!("PRAGMA max_page_count={}", pages + 8), [], |_| Ok(())).unwrap();
+        let setting = Setting { path, clock, changed: Arc::default(), version: 1 };
+
+        let (mut group, answers): (Vec<_>, Vec<_>) = [10, 100_000, 10].into_iter().zip(1..).map(|(bytes, seed)| mail(bytes, seed)).unzip();
+        let committed = commit_group(&conn, &mut group, &setting);
+        group.into_iter().for_each(|job| job.answer(committed.as_ref().err()));
+        let answers: Vec<_> = answers.iter().map(|answer| answer.recv().unwrap()).collect();
+        let refused = answers[1].as_ref().unwrap_err().to_string();
+        assert!(refused.contains("no space is left") && refused.contains("aedile clean"), "{refused}");
+        let written = answers.iter().filter(|answer| answer.is_ok()).count();
+        assert!(conn.is_autocommit());
+
+        let (job, answer) = mail(10, 9);
+        let mut group = vec![job];
+        let committed = commit_group(&conn, &mut group, &setting);
+        group.into_iter().for_each(|job| job.answer(committed.as_ref().err()));
+        let next = answer.recv().unwrap().unwrap();
+        assert_eq!(next, Appended::At(Position(written as u64 + 1)), "what was answered is there, and no more");
+    }
 }
