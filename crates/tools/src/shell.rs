@@ -51,7 +51,8 @@ impl Shell {
             return Ok((start(self.program, &["-c", command], cwd, Some(limit), TOOL_OUTPUT_BYTES_MAX)?, None));
         };
         // The trap also runs when the command calls `exit`. Its path is put in literally, since the command may change `$1`.
-        let script = format!("trap 'pwd -P >'\\''{path}'\\'' 2>/dev/null' EXIT\neval \"$1\"");
+        // It runs at a signal as well, when the file may be gone already and must not come back.
+        let script = format!("trap '[ ! -e '\\''{path}'\\'' ] || pwd -P >'\\''{path}'\\'' 2>/dev/null' EXIT\neval \"$1\"");
         let running = start(self.program, &["-c", &script, "bash", command], cwd, Some(limit), TOOL_OUTPUT_BYTES_MAX)?;
         Ok((running, file))
     }

@@ -68,6 +68,9 @@ async fn nothing_to_submit_is_refused_and_says_what_was_left_out() {
     let door = FakeDoor::of_task(&["src/**"]);
     let bench = clone(&door, &["src/**"]);
     assert_eq!(submit(&bench, &door).await, Err(SubmitError::Nothing { left_out: vec![] }));
+    // A workspace without remotes names what it was given by this ref.
+    git(bench.directory.path(), &["remote", "remove", "origin"]);
+    git(bench.directory.path(), &["update-ref", "refs/aedile/base", "HEAD"]);
     bench.put("README.md", "changed\n");
     let output = bench.call("submit", json!({"summary": "x"})).await;
     assert!(output.is_error && !output.ends_turn);
