@@ -62,14 +62,10 @@ pub enum LandingError {
     Stopped,
     /// A thread that did blocking work ended without a result.
     #[error("a worker thread of the landing failed: {0}")]
-    Thread(String),
+    Thread(#[from] tokio::task::JoinError),
 }
 
 impl LandingError {
-    pub(crate) fn thread(error: tokio::task::JoinError) -> Self {
-        Self::Thread(error.to_string())
-    }
-
     pub(crate) fn room(room: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self {
         let room = room.to_owned();
         move |source| Self::Room { room, source }

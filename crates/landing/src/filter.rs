@@ -10,27 +10,27 @@ const PATH_CHARS_MAX: usize = 300;
 
 /// One path that a change touches. A rename is two of them: the old path removed, the new one written.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Touched {
+pub(crate) struct Touched {
     /// The path, relative, `/` between parts; a byte that is not UTF-8 stands as U+FFFD.
-    pub path: String,
+    pub(crate) path: String,
     /// The mode that git gives the entry afterwards (`0o100644`, ...); 0 when it is removed.
-    pub mode: u32,
+    pub(crate) mode: u32,
     /// Where a symbolic link points, when the entry is one afterwards.
-    pub link: Option<String>,
+    pub(crate) link: Option<String>,
 }
 
 /// What the filter says.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Verdict {
+pub(crate) struct Verdict {
     /// Path and rule, one line each; empty when the change may be imported.
-    pub violations: Vec<String>,
+    pub(crate) violations: Vec<String>,
     /// Protected paths that it changes although the run does not allow that.
-    pub protected: Vec<String>,
+    pub(crate) protected: Vec<String>,
 }
 
 /// Decides which entries a change of a task may hold.
 #[derive(Debug)]
-pub struct Filter {
+pub(crate) struct Filter {
     scope: Scope,
     protected: Scope,
     allow_protected: bool,
@@ -42,7 +42,7 @@ impl Filter {
     ///
     /// # Errors
     /// [`BadScope`] names the glob that cannot be used.
-    pub fn new(scope: &[String], rules: &ProjectRules) -> Result<Self, BadScope> {
+    pub(crate) fn new(scope: &[String], rules: &ProjectRules) -> Result<Self, BadScope> {
         let trim = |dir: &String| dir.trim_start_matches("./").trim_end_matches('/').to_owned();
         Ok(Self {
             scope: Scope::new(scope)?,
@@ -53,7 +53,7 @@ impl Filter {
     }
 
     /// Checks every path.
-    pub fn check(&self, touched: &[Touched]) -> Verdict {
+    pub(crate) fn check(&self, touched: &[Touched]) -> Verdict {
         let mut verdict = Verdict::default();
         for entry in touched {
             let shown = shown(&entry.path);
@@ -77,7 +77,7 @@ impl Filter {
             return Some(format!("`{dir}` holds what builds write and is never part of a change"));
         }
         if !self.scope.allows(&entry.path) {
-            return Some(format!("is outside the task's scope ({})", self.scope.globs().join(", ")));
+            return Some("is outside the task's scope".to_owned());
         }
         match entry.mode {
             0 | 0o100_644 | 0o100_755 => None,
@@ -92,7 +92,7 @@ impl Filter {
 }
 
 /// Returns the path as it may stand in one line of a report.
-fn shown(path: &str) -> String {
+pub(crate) fn shown(path: &str) -> String {
     let mut text: String = path.chars().take(PATH_CHARS_MAX).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
     if path.chars().nth(PATH_CHARS_MAX).is_some() {
         text.push('…');

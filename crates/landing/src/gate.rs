@@ -68,7 +68,7 @@ pub(crate) async fn run(sandbox: &Arc<dyn Sandbox>, common: &GateBox, gate: &Gat
     };
     let started = Instant::now();
     let sandbox = Arc::clone(sandbox);
-    let child = tokio::task::spawn_blocking(move || sandbox.spawn(spec)).await.map_err(LandingError::thread)?;
+    let child = tokio::task::spawn_blocking(move || sandbox.spawn(spec)).await?;
     let mut child = child.map_err(|source| LandingError::Gate { gate: gate.name.clone(), source })?;
     let mut output = HeadTail::new(GATE_OUTPUT_BYTES_MAX);
     // The box keeps its own limit; this one only guards against a box that does not.

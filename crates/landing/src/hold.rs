@@ -25,7 +25,7 @@ impl Hold {
             dead: dead.to_vec(),
         };
         let asked = Arc::clone(store);
-        let claimed = tokio::task::spawn_blocking(move || asked.claim(&request)).await.map_err(LandingError::thread)?;
+        let claimed = tokio::task::spawn_blocking(move || asked.claim(&request)).await?;
         let fence = match claimed {
             Ok(fence) => fence,
             Err(StoreError::Claimed { name, holder, .. }) => {
@@ -46,7 +46,7 @@ impl Hold {
     pub(crate) async fn release(self) -> Result<(), LandingError> {
         self.renewer.abort();
         let (store, fence) = (Arc::clone(&self.store), self.fence.clone());
-        tokio::task::spawn_blocking(move || store.release(&fence)).await.map_err(LandingError::thread)??;
+        tokio::task::spawn_blocking(move || store.release(&fence)).await??;
         Ok(())
     }
 }

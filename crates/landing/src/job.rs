@@ -69,7 +69,7 @@ impl Job {
     /// Takes the change one state further.
     pub(crate) async fn advance(self, shutdown: &watch::Receiver<bool>) -> Result<(), LandingError> {
         match (self.change.state, self.change.gated.clone(), self.change.intent.clone()) {
-            (ChangeState::Submitted, ..) => self.blocking(|job| job.import()).await,
+            (ChangeState::Submitted, ..) => self.blocking(Self::import).await,
             (ChangeState::Gated, Some(gated), _) => {
                 if !self.blocking(move |job| job.intend(&gated)).await? {
                     // The target has moved since the gates ran.
@@ -89,7 +89,7 @@ impl Job {
         work: impl FnOnce(&Self) -> Result<T, LandingError> + Send + 'static,
     ) -> Result<T, LandingError> {
         let job = self.clone();
-        tokio::task::spawn_blocking(move || work(&job)).await.map_err(LandingError::thread)?
+        tokio::task::spawn_blocking(move || work(&job)).await?
     }
 
     fn repo(&self) -> Repo<'_> {
@@ -147,7 +147,7 @@ impl Job {
 
     /// Imported, or gated on a target that has moved: merge, then gates.
     async fn merge_and_gate(&self, shutdown: &watch::Receiver<bool>) -> Result<(), LandingError> {
-        match self.blocking(|job| job.merge()).await? {
+        match self.blocking(Self::merge).await? {
             Candidate::Returned => Ok(()),
             Candidate::Tree(tree, onto) => self.gates(tree, onto, shutdown).await,
         }
@@ -167,9 +167,15 @@ impl Job {
                 self.give_back(Some(so_far), ReturnReason::Conflict { paths }, &text)?;
                 return Ok(Candidate::Returned);
             }
+            Merged::Unrelated => {
+                let message = format!("the commit {} has no history in common with the target", self.change.commit);
+                let text = evidence::import(&message);
+                self.give_back(None, ReturnReason::Import { message }, &text)?;
+                return Ok(Candidate::Returned);
+            }
         };
         let so_far = self.of(tried(TierOutcome::Merged { tree: tree.clone() }));
-        let touched = repo.touched(&onto, &as_commit(&tree)?)?;
+        let touched = repo.touched_by_tree(&onto, &tree)?;
         if touched.is_empty() {
             self.give_back(Some(so_far), ReturnReason::Empty, &evidence::empty(&onto))?;
             return Ok(Candidate::Returned);
@@ -194,26 +200,10 @@ impl Job {
         if !gates.is_empty() {
             gate_box.mounts.extend(self.blocking(|job| job.repo().mounts()).await?);
         }
-        let mut place: Option<(Arc<Room>, Arc<Imprint>)> = None;
+        let mut place = None;
         for (number, spec) in gates.iter().enumerate() {
-            let (room, imprint) = match place.take() {
-                // A gate that edited the tree does not choose what the next one sees.
-                Some((room, imprint))
-                    if self
-                        .blocking({
-                            let imprint = Arc::clone(&imprint);
-                            move |_| Ok(imprint.holds())
-                        })
-                        .await? =>
-                {
-                    (room, imprint)
-                }
-                _ => {
-                    let (wanted, at) = (tree.clone(), onto.clone());
-                    let (room, imprint) = self.blocking(move |job| job.room(&wanted, &at, number)).await?;
-                    (Arc::new(room), Arc::new(imprint))
-                }
-            };
+            let (last, wanted, at) = (place.take(), tree.clone(), onto.clone());
+            let (room, imprint) = self.blocking(move |job| job.place(last, &wanted, &at, number)).await?;
             let (in_tree, mut stop) = (room.tree(), shutdown.clone());
             let done = tokio::select! {
                 biased;
@@ -228,10 +218,18 @@ impl Job {
             place = Some((room, imprint));
         }
         let gates = gates.into_iter().map(|gate| gate.name).collect();
-        self.blocking(move |job| job.append(job.of(Event::Gated { change: job.change.change, tree, onto, gates }))).await
+        self.blocking(move |job| {
+            drop(place);
+            job.append(job.of(Event::Gated { change: job.change.change, tree, onto, gates }))
+        })
+        .await
     }
 
-    fn room(&self, tree: &TreeId, onto: &CommitId, number: usize) -> Result<(Room, Imprint), LandingError> {
+    /// Returns where the next gate runs: where the last one did, unless that one edited the tree. Gates do not choose what others see of it.
+    fn place(&self, last: Option<(Room, Imprint)>, tree: &TreeId, onto: &CommitId, number: usize) -> Result<(Room, Imprint), LandingError> {
+        if let Some(place) = last.filter(|(_, imprint)| imprint.holds()) {
+            return Ok(place);
+        }
         let name = format!("{}-{number}", self.change.change.short());
         let room = Room::make(&rooms_of(&self.deps.rooms, &self.run), self.fence.number, &name)?;
         self.repo().export(tree, onto, &room.tree())?;
@@ -301,13 +299,20 @@ impl Job {
 
     /// The landing cannot go on for a reason that is not the change's own: its task waits for a person.
     pub(crate) fn give_up(&self, why: String) -> Result<(), LandingError> {
-        let waits = Event::TaskWaits { task: self.task.task, why: why.clone() };
-        let append = match &self.change.intent {
+        let abandoned = match &self.change.intent {
             Some(intent) if self.repo().is_landed(intent)? => return self.landed_now(intent),
-            Some(_) => self.of(Event::LandAbandoned { change: self.change.change, why }).and(waits),
-            None => self.of(waits),
+            Some(_) => Some(Event::LandAbandoned { change: self.change.change, why: why.clone() }),
+            None => None,
         };
-        self.append(append)
+        // A task that was closed meanwhile waits for nobody.
+        let waits = (self.task.state == TaskState::Submitted).then(|| Event::TaskWaits { task: self.task.task, why });
+        match abandoned.into_iter().chain(waits).map(|event| self.of(event)).reduce(|mut all, next| {
+            all.events.extend(next.events);
+            all
+        }) {
+            Some(append) => self.append(append),
+            None => Ok(()),
+        }
     }
 
     fn landed_now(&self, intent: &Intent) -> Result<(), LandingError> {
@@ -323,9 +328,4 @@ impl Job {
         }
         self.append(append.once(format!("landed/{}", self.change.change)))
     }
-}
-
-/// git takes a tree wherever a diff asks for a commit.
-fn as_commit(tree: &TreeId) -> Result<CommitId, LandingError> {
-    CommitId::new(tree.as_str()).map_err(|_| LandingError::Unknown { noun: "tree", id: tree.to_string() })
 }

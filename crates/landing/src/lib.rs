@@ -20,7 +20,5 @@ mod room;
 
 pub use error::LandingError;
 pub use evidence::reason_line;
-pub use filter::{Filter, Touched, Verdict};
 pub use gate::GateBox;
-pub use message::commit_message;
 pub use queue::{LandingDeps, LandingQueue, Step};

@@ -7,7 +7,7 @@ const BODY_LINES_MAX: usize = 60;
 const LINE_CHARS_MAX: usize = 500;
 
 /// Returns the message: the task's title, the agent's summary, and the three trailers that name task, agent and run.
-pub fn commit_message(title: &str, summary: &str, task: &TaskKey, agent: &AgentName, run: RunId) -> String {
+pub(crate) fn commit_message(title: &str, summary: &str, task: &TaskKey, agent: &AgentName, run: RunId) -> String {
     let title = one_line(title);
     let subject = if title.is_empty() { format!("Task {task}") } else { title };
     let body = body(summary);

@@ -126,8 +126,9 @@ impl LandingQueue {
         let Some(change) = self.next(run).await? else { return Ok(None) };
         let Some(hold) = self.hold(run).await? else { return Ok(None) };
         let step = self.process(&hold, change, &shutdown).await;
-        hold.release().await?;
-        step.map(Some)
+        let released = hold.release().await;
+        let step = step?;
+        released.map(|()| Some(step))
     }
 
     /// Takes the change one state further: submitted, imported, gated, intended, landed (or returned). Returns the state that it has then.
@@ -145,8 +146,8 @@ impl LandingQueue {
             Ok(job) => job.advance(&shutdown).await,
             Err(error) => Err(error),
         };
-        hold.release().await?;
-        done?;
+        let released = hold.release().await;
+        done.and(released)?;
         Ok(self.blocking(move |deps| view::<ChangeView>(&*deps.store, "change", &change.to_string())).await?.state)
     }
 
@@ -159,8 +160,8 @@ impl LandingQueue {
         {
             done = if *shutdown.borrow() { Err(LandingError::Stopped) } else { self.patiently(&hold, change, shutdown).await };
         }
-        hold.release().await?;
-        done.map(|()| true)
+        let released = hold.release().await;
+        done.and(released).map(|()| true)
     }
 
     /// Processes one change; failures that are not its own are tried again, then its task waits for a person.
@@ -250,7 +251,7 @@ impl LandingQueue {
         work: impl FnOnce(&Arc<LandingDeps>) -> Result<T, LandingError> + Send + 'static,
     ) -> Result<T, LandingError> {
         let deps = Arc::clone(&self.deps);
-        tokio::task::spawn_blocking(move || work(&deps)).await.map_err(LandingError::thread)?
+        tokio::task::spawn_blocking(move || work(&deps)).await?
     }
 }
 

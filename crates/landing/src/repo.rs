@@ -7,15 +7,15 @@ use aedile_core::sandbox::BoxMount;
 use aedile_core::task::TaskSpec;
 use aedile_core::view::{ChangeView, Intent, RunView};
 use aedile_core::{CommitId, RefName, TreeId};
-use aedile_git::{CommitRequest, EntryMode, GitError, Identity, ImportRequest, Landing, LandingPoint, Merge};
+use aedile_git::{CommitRequest, EntryMode, GitError, Identity, ImportRequest, Landing, LandingPoint, Merge, PathChange};
 
 use crate::LandingError;
-use crate::filter::Touched;
+use crate::filter::{Touched, shown};
 use crate::message::commit_message;
 use crate::queue::LandingDeps;
 
 /// Paths of a conflict that a report names.
-const CONFLICT_PATHS_MAX: usize = 200;
+const CONFLICT_PATHS_MAX: usize = 100;
 
 /// What a merge gave.
 pub(crate) enum Merged {
@@ -23,6 +23,8 @@ pub(crate) enum Merged {
     Tree(TreeId),
     /// Conflicts in these paths; what git says of them.
     Conflict { paths: Vec<String>, messages: String },
+    /// Nothing: the two have no history in common.
+    Unrelated,
 }
 
 /// What became of a landing.
@@ -67,25 +69,33 @@ impl<'a> Repo<'a> {
         }
     }
 
-    /// Lists what differs between a commit and a commit or tree.
+    /// Lists what differs between two commits.
     pub(crate) fn touched(&self, from: &CommitId, to: &CommitId) -> Result<Vec<Touched>, LandingError> {
-        let mut touched = Vec::new();
-        for change in self.deps.hub.diff_paths(from, to)? {
-            let link = match change.new_mode {
-                EntryMode::Link => self.text_of(to, change.path.as_os_str().as_bytes())?,
-                _ => None,
-            };
-            let mode = match change.new_mode {
-                EntryMode::Absent => 0,
-                EntryMode::File => 0o100_644,
-                EntryMode::Executable => 0o100_755,
-                EntryMode::Link => 0o120_000,
-                EntryMode::Gitlink => 0o160_000,
-                EntryMode::Odd(mode) => mode,
-            };
-            touched.push(Touched { path: change.path.to_string_lossy().into_owned(), mode, link });
+        let changes = self.deps.hub.diff_paths(from, to)?;
+        changes.iter().map(|change| self.describe(change, to)).collect()
+    }
+
+    /// Lists what differs between a commit and a tree that no commit has yet.
+    pub(crate) fn touched_by_tree(&self, from: &CommitId, tree: &TreeId) -> Result<Vec<Touched>, LandingError> {
+        // A diff takes a tree wherever it takes a commit; only a link is read through a commit.
+        let mut to = CommitId::new(tree.as_str()).map_err(|_| LandingError::Unknown { noun: "tree", id: tree.to_string() })?;
+        let changes = self.deps.hub.diff_paths(from, &to)?;
+        if changes.iter().any(|change| change.new_mode == EntryMode::Link) {
+            to = self.candidate(tree, from)?;
         }
-        Ok(touched)
+        changes.iter().map(|change| self.describe(change, &to)).collect()
+    }
+
+    fn describe(&self, change: &PathChange, at: &CommitId) -> Result<Touched, LandingError> {
+        let (mode, link) = match change.new_mode {
+            EntryMode::Absent => (0, None),
+            EntryMode::File => (0o100_644, None),
+            EntryMode::Executable => (0o100_755, None),
+            EntryMode::Link => (0o120_000, self.text_of(at, change.path.as_os_str().as_bytes())?),
+            EntryMode::Gitlink => (0o160_000, None),
+            EntryMode::Odd(mode) => (mode, None),
+        };
+        Ok(Touched { path: change.path.to_string_lossy().into_owned(), mode, link })
     }
 
     /// Reads a file or a link; `None` when its name is no text, there is none, or it is no text itself.
@@ -118,12 +128,14 @@ impl<'a> Repo<'a> {
 
     /// The clean tier.
     pub(crate) fn merge(&self, onto: &CommitId, commit: &CommitId) -> Result<Merged, LandingError> {
-        match self.deps.hub.merge_tree(onto, commit)? {
-            Merge::Clean { tree } => Ok(Merged::Tree(tree)),
-            Merge::Conflict { paths, messages, .. } => {
-                let paths = paths.iter().take(CONFLICT_PATHS_MAX).map(|path| path.to_string_lossy().into_owned()).collect();
+        match self.deps.hub.merge_tree(onto, commit) {
+            Ok(Merge::Clean { tree }) => Ok(Merged::Tree(tree)),
+            Ok(Merge::Conflict { paths, messages, .. }) => {
+                let paths = paths.iter().take(CONFLICT_PATHS_MAX).map(|path| shown(&path.to_string_lossy())).collect();
                 Ok(Merged::Conflict { paths, messages: messages.join("\n") })
             }
+            Err(_) if self.deps.hub.merge_base(onto, commit)?.is_none() => Ok(Merged::Unrelated),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -141,10 +153,15 @@ impl<'a> Repo<'a> {
         })?)
     }
 
-    /// Exports the tree to `dest`, which must not exist. What stands there as HEAD is a commit of this tree that never lands itself.
+    /// Exports the tree to `dest`, which must not exist.
     pub(crate) fn export(&self, tree: &TreeId, parent: &CommitId, dest: &Path) -> Result<(), LandingError> {
+        Ok(self.deps.hub.export_tree(&self.candidate(tree, parent)?, dest)?)
+    }
+
+    /// A commit of the tree that never lands itself: what a clean room has as its HEAD.
+    fn candidate(&self, tree: &TreeId, parent: &CommitId) -> Result<CommitId, LandingError> {
         let us = Identity::aedile();
-        let commit = self.deps.hub.commit_tree(&CommitRequest {
+        Ok(self.deps.hub.commit_tree(&CommitRequest {
             tree,
             parents: std::slice::from_ref(parent),
             message: "The target with a change that waits for its gates\n",
@@ -152,8 +169,7 @@ impl<'a> Repo<'a> {
             committer: &us,
             at: self.deps.clock.now(),
             sign: None,
-        })?;
-        Ok(self.deps.hub.export_tree(&commit, dest)?)
+        })?)
     }
 
     /// What a box needs to see so that git works in an exported tree.

@@ -1,12 +1,14 @@
-//! The process dies at each crash point of the landing; the next one ends in the same state.
+//! The process dies at each crash point of the landing, the store at each append; the next life ends in the same state.
 
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use aedile_core::machine::{ChangeState, TaskState};
 use aedile_core::store::list;
 use aedile_core::view::{ChangeView, TaskView};
 use aedile_landing::{LandingDeps, LandingQueue, Step};
+use aedile_store::{Crash, MemoryStore};
+use aedile_testkit::SystemClock;
 
 use crate::support::{World, gated};
 
@@ -98,4 +100,34 @@ async fn death_before_the_ref_moves() {
 #[tokio::test(flavor = "multi_thread")]
 async fn death_after_the_ref_has_moved() {
     dies_at("after-ref-move", ChangeState::Intended).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn death_of_the_store_at_any_append_ends_in_the_same_state() {
+    let mut store = MemoryStore::new(Arc::new(SystemClock));
+    let mut world = World::with_store(gated(&[("check", "sh check.sh")]), Arc::new(store.reopen()));
+    let mut landed = 0;
+    for (name, crash) in [("w", Crash::BeforeWrite), ("r", Crash::BeforeReply), ("a", Crash::AfterReply)] {
+        for append in 1.. {
+            store = store.reopen();
+            world.store = Arc::new(store.reopen());
+            let (key, before) = (format!("{name}{append}"), world.main());
+            let change = world.submitted(&key, &["src/**"], &[(&format!("src/{key}.txt"), "x\n")]);
+            let dying = Arc::new(store.reopen().with_crash_after(append, crash));
+            let _ = LandingQueue::new(LandingDeps { store: Arc::clone(&dying) as _, ..world.deps("first") }).step(world.run).await;
+            let died = dying.crashed();
+            world.store = Arc::new(dying.reopen());
+            let queue = LandingQueue::new(LandingDeps { dead: vec!["first".to_owned()], ..world.deps("second") });
+            while queue.step(world.run).await.unwrap().is_some() {}
+            landed += 1;
+            let view = world.change(change);
+            assert_eq!((view.state, world.task_view(view.task).state), (ChangeState::Landed, TaskState::Landed), "{key}");
+            assert_eq!((world.repo.rev("main^"), world.main().as_str()), (before, view.landed.unwrap().as_str()), "{key}");
+            assert_eq!((world.count("landed"), world.count("task_closed")), (landed, landed), "{key}");
+            if !died {
+                break;
+            }
+        }
+    }
+    assert!(landed > 3 * 5, "only {landed} deaths were tried");
 }

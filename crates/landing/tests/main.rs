@@ -1,5 +1,5 @@
 //! The queue with real git, real boxes and a real store.
-#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod cost;
 mod crashes;

@@ -9,7 +9,7 @@ use aedile_core::machine::ChangeState;
 use aedile_core::store::ClaimRequest;
 use aedile_landing::{LandingDeps, LandingError, LandingQueue, Step};
 
-use crate::support::{Setup, Watched, World, gated, person_commits};
+use crate::support::{Setup, World, gated, person_commits, watched};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_target_that_moves_during_the_gates_means_another_round_of_gates() {
@@ -17,7 +17,7 @@ async fn a_target_that_moves_during_the_gates_means_another_round_of_gates() {
     let change = world.submitted("auth", &["src/**"], &[("src/new.txt", "x\n")]);
     let (repo, gates) = (world.repo.path().to_owned(), Arc::new(AtomicU32::new(0)));
     let seen = Arc::clone(&gates);
-    let sandbox = Watched::new(&world.sandbox, move |spec| {
+    let sandbox = watched(&world.sandbox, move |spec| {
         if spec.label == "gate check" && seen.fetch_add(1, Ordering::SeqCst) == 0 {
             person_commits(&repo, "README.md", "the person was faster\n");
         }
@@ -78,7 +78,7 @@ async fn who_lost_the_target_during_a_gate_lands_nothing() {
     world.submitted("auth", &["src/**"], &[("src/new.txt", "x\n")]);
     let run = world.run_view();
     let (store, name) = (Arc::clone(&world.store), format!("landing/{}/{}", run.project, run.landing_ref));
-    let sandbox = Watched::new(&world.sandbox, move |spec| {
+    let sandbox = watched(&world.sandbox, move |spec| {
         if spec.label == "gate check" {
             let dead = vec!["tester".to_owned()];
             store.claim(&ClaimRequest { name: name.clone(), holder: "other".to_owned(), ttl: Duration::from_secs(600), dead }).unwrap();

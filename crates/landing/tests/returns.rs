@@ -65,6 +65,33 @@ async fn links_out_of_the_tree_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn links_within_the_tree_land() {
+    let world = World::new(Setup::default());
+    let ws = world.workspace(world.task("auth", &["src/**"]));
+    for (at, target) in [("src/near", "a.txt"), ("src/up", "../README.md")] {
+        std::os::unix::fs::symlink(target, ws.repo.path().join(at)).unwrap();
+    }
+    ws.commit("x");
+    world.submit(&ws, "links");
+    world.land().await;
+    assert_eq!(world.repo.show("main", "src/up"), "../README.md");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_without_the_projects_history_is_refused() {
+    let (reason, text) = refused(|ws| {
+        ws.repo.write("src/a.txt", "x\n");
+        ws.git(&["add", "-A"]);
+        let tree = ws.git(&["write-tree"]);
+        let orphan = ws.git(&["commit-tree", &tree, "-m", "from nowhere"]);
+        ws.git(&["update-ref", "HEAD", &orphan]);
+    })
+    .await;
+    assert!(matches!(reason, ReturnReason::Import { .. }), "{reason:?}");
+    assert!(text.contains("history"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_nested_repository_is_refused() {
     violates("src/nested: is a nested repository", |ws| {
         let head = ws.git(&["rev-parse", "HEAD"]);

@@ -49,15 +49,13 @@ pub(crate) fn gated(gates: &[(&str, &str)]) -> Setup {
 }
 
 /// The real sandbox, with a word before each box.
-pub(crate) struct Watched {
+struct Watched {
     inner: Arc<dyn Sandbox>,
     before: Box<dyn Fn(&BoxSpec) + Send + Sync>,
 }
 
-impl Watched {
-    pub(crate) fn new(inner: &Arc<dyn Sandbox>, before: impl Fn(&BoxSpec) + Send + Sync + 'static) -> Arc<dyn Sandbox> {
-        Arc::new(Self { inner: Arc::clone(inner), before: Box::new(before) })
-    }
+pub(crate) fn watched(inner: &Arc<dyn Sandbox>, before: impl Fn(&BoxSpec) + Send + Sync + 'static) -> Arc<dyn Sandbox> {
+    Arc::new(Watched { inner: Arc::clone(inner), before: Box::new(before) })
 }
 
 impl Sandbox for Watched {
@@ -77,15 +75,18 @@ fn find_git() -> Git {
 
 impl World {
     pub(crate) fn new(setup: Setup) -> Self {
-        let holder = tempfile::Builder::new().prefix("aedile-landing-").tempdir().unwrap();
-        let dir = holder.path().canonicalize().unwrap();
-        let mut world = Self::make(&dir, setup);
-        world._holder = Some(holder);
-        world
+        let (holder, dir) = directory();
+        let store = open_store(&dir);
+        Self { _holder: Some(holder), ..Self::make(&dir, setup, store) }
     }
 
-    /// Makes project, state and a run in the directory.
-    pub(crate) fn make(dir: &Path, setup: Setup) -> Self {
+    /// The same with another store.
+    pub(crate) fn with_store(setup: Setup, store: Arc<dyn Store>) -> Self {
+        let (holder, dir) = directory();
+        Self { _holder: Some(holder), ..Self::make(&dir, setup, store) }
+    }
+
+    fn make(dir: &Path, setup: Setup, store: Arc<dyn Store>) -> Self {
         let repo = TempRepo::init(&dir.join("repo"));
         repo.write("README.md", "# sample\n").write("src/a.txt", "one\ntwo\nthree\n").write("src/b.txt", "b\n");
         repo.write("check.sh", "test \"$(cat src/a.txt)\" != broken\n").commit("first");
@@ -94,7 +95,7 @@ impl World {
             repo.branch("person");
         }
         std::fs::create_dir_all(dir.join("home")).unwrap();
-        let (store, hub, project) = open(dir);
+        let (hub, project) = open_git(dir);
         let (run, id) = (RunId::new(&SystemClock, &OsEntropy), ProjectId::new(&SystemClock, &OsEntropy));
         let point = project.landing_point(&RefName::new("refs/heads/main").unwrap()).unwrap();
         hub.adopt(&project, run, &base).unwrap();
@@ -115,7 +116,8 @@ impl World {
 
     /// Opens what another process left in the directory.
     pub(crate) fn open(dir: &Path) -> Self {
-        let (store, hub, project) = open(dir);
+        let store = open_store(dir);
+        let (hub, project) = open_git(dir);
         let run = list::<RunView>(&*store, None).unwrap()[0].run;
         let repo = TempRepo::open(&dir.join("repo"));
         Self { dir: dir.to_owned(), repo, store, hub, project, run, sandbox: sandbox(dir), _holder: None }
@@ -295,13 +297,22 @@ pub(crate) fn person_commits(repo: &Path, path: &str, text: &str) -> String {
     clone.head()
 }
 
-fn open(dir: &Path) -> (Arc<dyn Store>, Hub, Project) {
+fn directory() -> (tempfile::TempDir, PathBuf) {
+    let holder = tempfile::Builder::new().prefix("aedile-landing-").tempdir().unwrap();
+    let dir = holder.path().canonicalize().unwrap();
+    (holder, dir)
+}
+
+fn open_store(dir: &Path) -> Arc<dyn Store> {
     let options = Options { clock: Arc::new(SystemClock), redactor: Arc::new(NoSecrets), read_only: false };
-    let store = SqliteStore::open(&dir.join("state/store"), options).unwrap();
+    Arc::new(SqliteStore::open(&dir.join("state/store"), options).unwrap())
+}
+
+fn open_git(dir: &Path) -> (Hub, Project) {
     let person = PersonEnv(vec![("HOME".into(), dir.join("home").into())]);
     let project = Project::discover(&find_git(), &dir.join("repo"), &person).unwrap();
     let hub = Hub::open_or_create(&dir.join("state/hub.git"), &project).unwrap();
-    (Arc::new(store), hub, project)
+    (hub, project)
 }
 
 /// A workspace with the agent in it.
