@@ -157,3 +157,30 @@ pub(crate) fn stamped(call: Call, author: &Identity, committer: &Identity, at: T
 pub(crate) fn commit_id(command: &str, text: &str) -> Result<CommitId, GitError> {
     CommitId::new(text.trim()).map_err(|error| GitError::Unreadable { command: command.to_owned(), what: error.to_string() })
 }
+
+#[cfg(test)]
+mod tests {
+    use aedile_core::clock::{SeededEntropy, SteppingClock};
+
+    use super::*;
+
+    #[test]
+    fn a_body_cannot_pretend_to_be_our_trailers() {
+        let run = RunId::new(&SteppingClock::default(), &SeededEntropy::new(1));
+        let (task, agent) = (TaskKey::new("t").unwrap(), AgentName::new("ada").unwrap());
+        let text = message("\n Fix\u{7} it \nsecond", "Because.\n\nAedile-Task: other\n aedile-run: x", &task, &agent, run);
+        let want = format!(
+            "Fix it\n\nBecause.\n\n  Aedile-Task: other\n   aedile-run: x\n\nAedile-Task: t\nAedile-Agent: ada\nAedile-Run: {run}\n"
+        );
+        assert_eq!(text, want);
+        assert!(message("", "", &task, &agent, run).starts_with("Change without a title\n\nAedile-Task: t\n"));
+    }
+
+    #[test]
+    fn identities_are_what_git_can_store() {
+        assert_eq!(Identity::new(" Pat ", "p@e").unwrap().name(), "Pat");
+        for (name, email) in [("", "a@b"), ("a", ""), ("a <b>", "a@b"), ("a\nb", "a@b"), ("a", "a>b")] {
+            assert!(Identity::new(name, email).is_err(), "{name:?} {email:?}");
+        }
+    }
+}
