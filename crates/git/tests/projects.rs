@@ -36,20 +36,28 @@ fn what_is_no_project_is_named() {
 }
 
 #[test]
-fn sha256_projects_work_from_workspace_to_landing() {
-    let holder = TempDir::new().unwrap();
-    let path = holder.path().join("repo");
-    fs::create_dir_all(&path).unwrap();
-    let repo = TempRepo::open(&path);
-    repo.git(&["init", "-q", "-b", "main", "--object-format=sha256"]);
-    repo.write("src/b.txt", "b\n").commit("start");
-    let world = World::around(repo);
-    assert_eq!(world.hub.format(), ObjectFormat::Sha256);
-    let workspace = world.workspace("s");
-    let snapshot = world.snapshotter(&workspace).snapshot(world.run, world.task(), 1, crate::support::at()).unwrap();
-    assert_eq!(snapshot.commit.as_str().len(), 64);
-    let (landing, _) = world.land(&world.changed("t", "src/b.txt", "better\n"));
-    assert_eq!(world.repo.show(landing.new.as_str(), "src/b.txt"), "better\n");
+fn projects_of_every_format_work_from_workspace_to_landing() {
+    for (option, digits) in [("--object-format=sha256", 64), ("--ref-format=reftable", 40)] {
+        let holder = TempDir::new().unwrap();
+        let path = holder.path().join("repo");
+        fs::create_dir_all(&path).unwrap();
+        let repo = TempRepo::open(&path);
+        // Older gits know no reftable, so there is none to meet.
+        if repo.try_git(&["init", "-q", "-b", "main", option]).is_err() {
+            continue;
+        }
+        repo.write("src/b.txt", "b\n").commit("start");
+        let world = World::around(repo);
+        assert_eq!(world.hub.format() == ObjectFormat::Sha256, digits == 64);
+        let workspace = world.workspace("s");
+        let snapshot = world.snapshotter(&workspace).snapshot(world.run, world.task(), 1, crate::support::at()).unwrap();
+        assert_eq!(snapshot.commit.as_str().len(), digits);
+        let (landing, _) = world.land(&world.changed("t", "src/b.txt", "better\n"));
+        assert_eq!(landing.reference.as_str(), "refs/heads/aedile/main", "{option}");
+        assert_eq!(world.repo.show(landing.new.as_str(), "src/b.txt"), "better\n");
+        world.project.sync(world.project.branch().unwrap()).unwrap();
+        world.project.release(world.run).unwrap();
+    }
 }
 
 #[test]
