@@ -20,10 +20,8 @@ const LOCK_PAUSE_MAX: Duration = Duration::from_millis(16);
 const READERS_IDLE_MAX: usize = 4;
 /// Statements that a connection keeps prepared.
 const STATEMENTS_MAX: usize = 32;
-/// Pages of the write-ahead log before a commit copies them back. Small, since writing over the log again is much
-/// cheaper than making its file longer, and since a log that a killed process left is read when the next one opens it.
-const WAL_PAGES: u32 = 2000;
-/// What the write-ahead log is cut to after it grew beyond.
+/// What the write-ahead log is cut to after it grew beyond, as it may while somebody reads for long. Never to nothing:
+/// writing over it again is much cheaper than making the file longer.
 const WAL_BYTES_KEPT: u32 = 64 * 1024 * 1024;
 
 /// Opens a connection that only reads. Costs little: nothing is read from the file yet.
@@ -34,7 +32,7 @@ pub(crate) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
 /// Opens a connection that writes; every commit of it is on the disk when it returns.
 pub(crate) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
     let conn = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    let pragmas = format!("PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint={WAL_PAGES}; PRAGMA journal_size_limit={WAL_BYTES_KEPT};");
+    let pragmas = format!("PRAGMA synchronous=FULL; PRAGMA journal_size_limit={WAL_BYTES_KEPT};");
     conn.execute_batch(&pragmas).map_err(|error| error::sqlite(path, &error))?;
     Ok(conn)
 }
