@@ -113,7 +113,7 @@ async fn drain(mut pipe: pipe::Receiver, output: Arc<Mutex<Capture>>) {
 }
 
 async fn supervise(mut child: Child, limit: Option<Duration>, stopped: oneshot::Receiver<()>, tell: watch::Sender<Option<Ended>>) {
-    let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    let mut group = Group(child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw));
     let over = async {
         match limit {
             Some(limit) => sleep(limit).await,
@@ -125,25 +125,44 @@ async fn supervise(mut child: Child, limit: Option<Duration>, stopped: oneshot::
         () = over => Ended::TimedOut,
         _ = stopped => Ended::Stopped,
     };
-    if !matches!(ended, Ended::Exited(_)) {
-        end_group(&mut child, group).await;
+    match ended {
+        // What it has left running on purpose goes on.
+        Ended::Exited(_) => group.0 = None,
+        Ended::TimedOut | Ended::Stopped => group.end(&mut child).await,
     }
     tell.send_replace(Some(ended));
 }
 
-async fn end_group(child: &mut Child, group: Option<Pid>) {
-    let Some(group) = group else { return };
-    let deadline = Instant::now() + TERM_GRACE;
-    let _ = kill_process_group(group, Signal::TERM);
-    let _ = timeout_at(deadline, child.wait()).await;
-    while test_kill_process_group(group).is_ok() {
-        if Instant::now() >= deadline {
-            let _ = kill_process_group(group, Signal::KILL);
-            break;
+/// A process group that is killed when its supervisor is dropped, as happens when the runtime shuts down.
+struct Group(Option<Pid>);
+
+impl Group {
+    /// Ends the group: politely, then not.
+    async fn end(&mut self, child: &mut Child) {
+        let Some(group) = self.0 else { return };
+        let deadline = Instant::now() + TERM_GRACE;
+        let _ = kill_process_group(group, Signal::TERM);
+        let _ = timeout_at(deadline, child.wait()).await;
+        while test_kill_process_group(group).is_ok() && Instant::now() < deadline {
+            sleep(GROUP_POLL).await;
         }
-        sleep(GROUP_POLL).await;
+        self.kill();
+        let _ = child.wait().await;
     }
-    let _ = child.wait().await;
+
+    fn kill(&mut self) {
+        if let Some(group) = self.0.take()
+            && test_kill_process_group(group).is_ok()
+        {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.kill();
+    }
 }
 
 /// What a program said that was run to its end.
