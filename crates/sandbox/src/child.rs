@@ -52,7 +52,6 @@ impl NativeChild {
             }
         }
         self.exit = Some(exit);
-        self.at_end.take().map_or(Ok(()), |at_end| at_end())?;
         Ok(exit)
     }
 }
@@ -85,7 +84,12 @@ impl BoxChild for NativeChild {
             let watched = self.pidfd.try_clone().and_then(watch).map_err(failed)?;
             let _ended = watched.readable().await.map_err(failed)?;
         }
-        self.collect()
+        let exit = self.collect()?;
+        if let Some(at_end) = self.at_end.take() {
+            let failed = |error| SandboxError::Setup { step: "finishing the box".to_owned(), source: io::Error::other(error) };
+            tokio::task::spawn_blocking(at_end).await.map_err(failed)??;
+        }
+        Ok(exit)
     }
 
     fn kill(&self) {
@@ -105,11 +109,16 @@ fn watch(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
 
 impl Drop for NativeChild {
     fn drop(&mut self) {
+        let mut ended = Ok(());
         if self.exit.is_none() {
             self.kill();
-            if let Err(error) = self.collect() {
-                tracing::warn!(%error, "a box that was dropped did not end cleanly");
-            }
+            ended = self.collect().map(drop);
+        }
+        if let Some(at_end) = self.at_end.take() {
+            ended = ended.and(at_end());
+        }
+        if let Err(error) = ended {
+            tracing::warn!(%error, "a box that was dropped did not end cleanly");
         }
     }
 }

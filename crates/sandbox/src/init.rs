@@ -2,6 +2,7 @@
 //! everything when the program or the parent ends.
 
 use crate::idmap::INSIDE_ID;
+use crate::launcher::no_namespaces;
 use crate::wire::{self, Failure, Plan, Step, TERMINATE, Word};
 use crate::{fence_landlock, fence_seccomp, home, limits, rootfs, sources, sys};
 use aedile_core::sandbox::{BoxExit, BoxIo, BoxNet, DOOR_PORT, HOME_INSIDE};
@@ -36,11 +37,12 @@ struct Program {
 
 fn set_up(plan: &Plan, prepared: Option<sources::Sources>, control: &OwnedFd) -> Result<Program, Failure> {
     become_agent().step("taking on the box's user")?;
+    // The first act that needs a right in the new namespaces.
+    rustix::system::sethostname(b"box").map_err(|error| no_namespaces(&error.into()))?;
     let sources = match prepared {
         Some(sources) => sources,
         None => sources::collect(plan)?,
     };
-    rustix::system::sethostname(b"box").step("naming the box")?;
     sys::loopback_up().step("setting the loopback interface up")?;
     let door = match plan.spec.net {
         BoxNet::None => None,

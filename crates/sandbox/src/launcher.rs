@@ -5,6 +5,7 @@ use crate::idmap::{INSIDE_ID, write_maps};
 use crate::wire::{self, CONTROL_FD, Failure, PLAN_FD, Plan, Step, Word};
 use crate::{init, sources, sys};
 use rustix::process::{Pid, Signal};
+use rustix::thread::CapabilitySet;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, OwnedFd};
@@ -36,6 +37,7 @@ fn read_plan() -> io::Result<Plan> {
 fn launch(control: &OwnedFd) -> Result<(), Failure> {
     let plan = read_plan().step("reading the plan")?;
     let prepared = if plan.privileged {
+        may_map()?;
         rustix::thread::set_thread_groups(&[]).step("leaving the host's groups")?;
         Some(sources::collect(&plan)?)
     } else {
@@ -61,13 +63,27 @@ fn launch(control: &OwnedFd) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Root makes mounts and maps on the host; in a container it often may not.
+fn may_map() -> Result<(), Failure> {
+    let needed = CapabilitySet::SYS_ADMIN | CapabilitySet::SETUID | CapabilitySet::SETGID | CapabilitySet::CHOWN;
+    let held = rustix::thread::capabilities(None).step("asking for capabilities")?.effective;
+    if held.contains(needed) {
+        return Ok(());
+    }
+    let missing =
+        "root here has not the capabilities SYS_ADMIN, SETUID, SETGID and CHOWN; run as an ordinary user, or give the container these"
+            .to_owned();
+    Err(Failure::Unsupported { missing })
+}
+
 fn map(plan: &Plan, pid: Pid) -> Result<(), Failure> {
     let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let outside = if plan.privileged { (plan.box_id, plan.box_id) } else { own };
     write_maps(pid, (INSIDE_ID, INSIDE_ID), outside, !plan.privileged).step("mapping the box's user")
 }
 
-fn no_namespaces(error: &io::Error) -> Failure {
+/// What to do where the kernel refuses namespaces, or gives them without any right in them.
+pub(crate) fn no_namespaces(error: &io::Error) -> Failure {
     Failure::Unsupported {
         missing: format!(
             "new user, mount, pid, ipc, uts, net and cgroup namespaces ({error}); allow them: sysctl user.max_user_namespaces above 0, \

@@ -88,6 +88,9 @@ impl NativeSandbox {
             Start { launcher: self.config.launcher.clone(), streams, control: theirs, plan: memory_file(plan).step("writing the plan")? };
         let mut launcher = self.starter.start(start).step_at("starting the launcher", &self.config.launcher)?;
         let heard = listen(&control);
+        if heard.is_err() {
+            let _ = launcher.kill();
+        }
         let _ = launcher.wait();
         let (pid, door, filter_only) = heard?;
         if filter_only {

@@ -29,7 +29,6 @@ const ETC_FILES: &[&str] = &[
     "mime.types",
     "services",
     "protocols",
-    "profile",
     "inputrc",
     "debian_version",
     "locale.alias",
@@ -38,6 +37,8 @@ const ETC_FILES: &[&str] = &[
     "shells",
 ];
 const ETC_FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// Files below the system's directories that may hold credentials.
+const SYSTEM_CREDENTIALS: &[&str] = &["/usr/etc/npmrc", "/usr/local/etc/npmrc", "/usr/lib/node_modules/npm/npmrc"];
 /// Devices that every box has.
 const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
 
@@ -160,6 +161,7 @@ impl Collector {
                 self.sources.etc.push((name, bytes));
             }
         }
+        self.sources.masked.extend(SYSTEM_CREDENTIALS.iter().map(PathBuf::from));
         for name in DEVICES {
             let path = Path::new("/dev").join(name);
             let fd = open_host(&path).step_at("opening the device", &path)?;

@@ -42,6 +42,8 @@ pub struct ToolSearch {
     pub path: Vec<PathBuf>,
     /// Further directories of tools, from the configuration.
     pub candidates: Vec<PathBuf>,
+    /// Our state directory: nothing that holds it or lies in it is given to a box.
+    pub state_dir: Option<PathBuf>,
     /// The person's values of the variables in [`TOOL_VARIABLES`] that are set.
     pub variables: Vec<(String, String)>,
 }
@@ -148,21 +150,30 @@ impl Found<'_> {
         if SYSTEM.iter().any(|system| directory.starts_with(system)) {
             return true;
         }
-        let holds_home = self.search.home.as_ref().is_some_and(|home| home.starts_with(directory));
         let plain = directory.is_absolute() && directory.components().all(|part| !matches!(part, std::path::Component::ParentDir));
-        if holds_home || !plain || directory.parent().is_none() || !directory.exists() {
-            return false;
-        }
-        // The mount is of the real directory: a link cannot be mounted, and what it leads to is judged as well.
-        let Ok(host) = fs::canonicalize(directory) else {
+        // What a link leads to is judged as well, and shown at its real place too, where links of installed tools look for it.
+        let Some(host) = plain.then(|| fs::canonicalize(directory).ok()).flatten() else {
             return false;
         };
-        if host.parent().is_none() || self.search.home.as_ref().is_some_and(|home| home.starts_with(&host)) {
+        if self.forbidden(directory) || self.forbidden(&host) {
             return false;
         }
-        let masked = CREDENTIALS.iter().map(PathBuf::from).filter(|path| fs::symlink_metadata(host.join(path)).is_ok()).collect();
-        self.tools.mounts.push(ToolMount { host, inside: directory.to_owned(), masked });
+        let masked: Vec<PathBuf> =
+            CREDENTIALS.iter().map(PathBuf::from).filter(|path| fs::symlink_metadata(host.join(path)).is_ok()).collect();
+        if host != directory {
+            self.tools.mounts.push(ToolMount { host: host.clone(), inside: directory.to_owned(), masked: masked.clone() });
+        }
+        if !SYSTEM.iter().any(|system| host.starts_with(system)) {
+            self.tools.mounts.push(ToolMount { inside: host.clone(), host, masked });
+        }
         true
+    }
+
+    /// Whether a directory holds too much: the root, the home, our state.
+    fn forbidden(&self, directory: &Path) -> bool {
+        let holds = |inner: &Option<PathBuf>| inner.as_ref().is_some_and(|inner| inner.starts_with(directory));
+        let in_state = self.search.state_dir.as_ref().is_some_and(|state| directory.starts_with(state));
+        directory.parent().is_none() || holds(&self.search.home) || holds(&self.search.state_dir) || in_state
     }
 
     /// Rust: toolchains and programs as they are; of cargo's home only what is downloaded, in a private one that can be locked and written.
@@ -245,17 +256,13 @@ impl Found<'_> {
         }
     }
 
-    /// Leaves out what lies in another mount.
+    /// Leaves out what lies in another mount: it is seen there.
     fn finish(self) -> Toolchains {
         let mut tools = self.tools;
         tools.mounts.sort_by(|a, b| a.inside.cmp(&b.inside));
         let mut kept: Vec<ToolMount> = Vec::new();
         for mount in tools.mounts {
-            let inner = kept.iter().any(|outer| {
-                let same_place = mount.inside.strip_prefix(&outer.inside).is_ok_and(|rest| outer.host.join(rest) == mount.host);
-                same_place || mount.inside == outer.inside
-            });
-            if !inner {
+            if !kept.iter().any(|outer| mount.inside.starts_with(&outer.inside)) {
                 kept.push(mount);
             }
         }
@@ -315,6 +322,25 @@ mod tests {
         let home = home_with(&["x"]);
         assert_eq!(found(&home, &["", ".."]).mounts, []);
         assert_eq!(found(&home, &["", ".."]).path, Vec::<PathBuf>::new());
+    }
+
+    #[test]
+    fn a_link_in_a_tool_directory_is_followed_to_what_it_means() {
+        let home = home_with(&[".nvm/v1/bin/node", "elsewhere/bin/x"]);
+        std::os::unix::fs::symlink("v1", home.path().join(".nvm/current")).unwrap();
+        std::os::unix::fs::symlink("../elsewhere", home.path().join(".nvm/out")).unwrap();
+        let tools = found(&home, &[".nvm/current/bin", ".nvm/out/bin"]);
+        let inside: Vec<_> = tools.mounts.iter().map(|mount| mount.inside.strip_prefix(home.path()).unwrap().to_str().unwrap()).collect();
+        assert_eq!(inside, [".nvm", "elsewhere/bin"]);
+        assert_eq!(tools.path.len(), 2);
+    }
+
+    #[test]
+    fn the_state_directory_is_never_shown() {
+        let home = home_with(&["state/bin/x"]);
+        let search =
+            ToolSearch { path: vec![home.path().join("state/bin")], state_dir: Some(home.path().join("state")), ..ToolSearch::default() };
+        assert_eq!(discover(&search), Toolchains::default());
     }
 
     #[test]

@@ -60,6 +60,7 @@ fn with_rust() -> Option<Host> {
         home: std::env::var_os("HOME").map(PathBuf::from),
         path: std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect(),
         candidates: Vec::new(),
+        state_dir: None,
         variables: TOOL_VARIABLES.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))).collect(),
     };
     let host = host_with(discover(&search));
