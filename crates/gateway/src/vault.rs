@@ -7,8 +7,8 @@ use aho_corasick::{AhoCorasick, MatchKind};
 
 use crate::forms::forms_of;
 
-/// Shorter values would be found in innocent text.
-const SECRET_BYTES_MIN: usize = 8;
+/// A shorter value (local servers are often given `x` or `ollama`) would be found in innocent text and is not searched for.
+const SEARCHED_BYTES_MIN: usize = 8;
 /// A longer value is a file rather than a key.
 const SECRET_BYTES_MAX: usize = 64 * 1024;
 
@@ -40,8 +40,8 @@ impl Vault {
     /// Takes the secrets. White space around a value (the line end of a key file) is dropped.
     ///
     /// # Errors
-    /// [`BadSecret`] when a name has other characters than letters, digits, `_`, `-` and `.`, is given twice, or a value is shorter
-    /// than 8 or longer than 64 KiB.
+    /// [`BadSecret`] when a name has other characters than letters, digits, `_`, `-` and `.`, is given twice, or a value is empty
+    /// or longer than 64 KiB. A value shorter than 8 bytes is kept and injected, but not taken out of texts.
     pub fn new(secrets: impl IntoIterator<Item = (String, SecretString)>) -> Result<Self, BadSecret> {
         let mut kept: Vec<(String, SecretString)> = Vec::new();
         for (name, value) in secrets {
@@ -52,8 +52,8 @@ impl Vault {
                 "must be named with 1 to 100 letters, digits, `_`, `-` and `.`".to_owned()
             } else if kept.iter().any(|(known, _)| *known == name) {
                 "is given twice".to_owned()
-            } else if !(SECRET_BYTES_MIN..=SECRET_BYTES_MAX).contains(&length) {
-                format!("has {length} bytes; a value has {SECRET_BYTES_MIN} to {SECRET_BYTES_MAX}")
+            } else if !(1..=SECRET_BYTES_MAX).contains(&length) {
+                format!("has {length} bytes; a value has 1 to {SECRET_BYTES_MAX}")
             } else {
                 kept.push((name, value));
                 continue;
@@ -61,7 +61,8 @@ impl Vault {
             return Err(BadSecret { name: name.chars().take(100).collect(), problem });
         }
         let (mut patterns, mut owners) = (Vec::new(), Vec::new());
-        for (owner, (_, value)) in kept.iter().enumerate() {
+        let searched = |value: &SecretString| value.expose_secret().len() >= SEARCHED_BYTES_MIN;
+        for (owner, (_, value)) in kept.iter().enumerate().filter(|(_, (_, value))| searched(value)) {
             let forms = forms_of(value.expose_secret());
             owners.extend(std::iter::repeat_n(owner, forms.len()));
             patterns.extend(forms);
@@ -175,9 +176,11 @@ mod tests {
     #[test]
     fn bad_secrets_are_refused_without_their_value() {
         let refused = |name: &str, value: &str| Vault::new([(name.to_owned(), SecretString::from(value))]).unwrap_err().to_string();
-        assert_eq!(refused("K", "short"), "the secret K has 5 bytes; a value has 8 to 65536");
+        assert_eq!(refused("K", " "), "the secret K has 0 bytes; a value has 1 to 65536");
         assert!(refused("a b", "0123456789").contains("must be named"));
         assert!(!format!("{:?}", vault()).contains("sk-ant"));
+        let short = Vault::new([("LOCAL".to_owned(), "ollama".into())]).unwrap();
+        assert_eq!((short.redact_text("ollama"), short.get("LOCAL").is_some()), (None, true));
         assert_eq!(Vault::new([]).unwrap().redact_text("x"), None);
     }
 }

@@ -168,3 +168,26 @@ async fn a_door_that_leads_nowhere_is_not_opened() {
     let file: std::os::fd::OwnedFd = std::fs::File::open("/dev/null").unwrap().into();
     assert!(aedile_core::egress::Egress::open_door(&rig.gateway, file, rig.grant(CLAUDE)).is_err());
 }
+
+/// The resident memory of this process in bytes.
+fn resident() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 4096
+}
+
+#[tokio::test]
+async fn an_idle_door_takes_little_memory() {
+    let rig = Rig::new("http://127.0.0.1:9");
+    let before = resident();
+    let mut doors = Vec::new();
+    for _ in 0..100 {
+        let (door, url) = rig.open(rig.grant(CLAUDE));
+        let (status, _, _) = post(&url, "/v1/messages", &ask("another", false)).await;
+        assert_eq!(status, 403);
+        doors.push(door);
+    }
+    // Other tests of this process may grow meanwhile, so the limit is far above what a door takes.
+    let each = resident().saturating_sub(before) / 100;
+    println!("an idle door takes {each} bytes");
+    assert!(each < 1024 * 1024, "{each} bytes for each door");
+}
