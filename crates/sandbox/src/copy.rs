@@ -1,7 +1,8 @@
 //! Where root's box cannot write a directory through an id-mapped mount: it works on a copy, and what it changed is copied back.
 //!
 //! Both ways go by descriptor and follow no link. Only what the box changed or removed goes back: what somebody else did to the
-//! directory meanwhile stays, except in the very files that the box changed too.
+//! directory meanwhile stays, except in the very files that the box changed too. Copies are in the sandbox's runtime directory
+//! (`box-copy-*`); one that a killed worker left there holds work that was not given back, and is never removed by the sandbox.
 
 use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
 use rustix::io::Errno;

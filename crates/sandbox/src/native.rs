@@ -56,6 +56,11 @@ impl NativeSandbox {
         Ok(Self { config, starter })
     }
 
+    /// Starts the smallest box, with a writable tree if given. Nothing is copied for it.
+    fn try_box(&self, tree: Option<&Path>) -> Result<(), SandboxError> {
+        Ok(self.launch(&self.plan(report::trial(tree))).map(drop)?)
+    }
+
     fn plan(&self, spec: BoxSpec) -> Plan {
         let privileged = rustix::process::geteuid().is_root();
         let tmp_bytes = limits::machine_memory() / 2;
@@ -121,7 +126,7 @@ impl Sandbox for NativeSandbox {
     }
 
     fn report(&self) -> SandboxReport {
-        report::report(self)
+        report::report(self.try_box(None).err(), || self.try_box(Some(&self.config.runtime_dir)).is_ok())
     }
 }
 

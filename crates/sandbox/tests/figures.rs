@@ -1,6 +1,7 @@
 //! How long a box takes to its program's first byte. The figures are printed; the limits are far above them, for loaded machines.
 
-use crate::support::{finish, host};
+use crate::support::{finish, host_with};
+use crate::tools::persons_tools;
 use aedile_core::sandbox::{BoxSpec, Sandbox};
 use std::fs::File;
 use std::io::Read;
@@ -14,7 +15,7 @@ fn median(mut times: Vec<Duration>) -> Duration {
 #[test]
 #[expect(clippy::disallowed_methods, reason = "a bare start is what a box is compared with")]
 fn a_box_costs_little_more_than_a_process() {
-    let host = host();
+    let host = host_with(persons_tools());
     let first_byte = |mut out: Box<dyn Read>, start: Instant| {
         out.read_exact(&mut [0u8]).unwrap();
         start.elapsed()
@@ -47,7 +48,7 @@ fn a_box_costs_little_more_than_a_process() {
 
 #[test]
 fn sixteen_boxes_start_at_once() {
-    let host = host();
+    let host = host_with(persons_tools());
     let start = Instant::now();
     std::thread::scope(|scope| {
         for _ in 0..16 {

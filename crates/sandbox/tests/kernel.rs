@@ -100,5 +100,9 @@ fn the_report_says_what_holds() {
     assert!(report.level.starts_with("namespaces"), "{report:?}");
     let names: Vec<_> = report.mechanisms.iter().filter(|(_, present, _)| *present).map(|(name, _, _)| name.as_str()).collect();
     assert!(names.contains(&"namespaces") && names.contains(&"system call filter"), "{report:?}");
-    assert_eq!(names.contains(&"unprivileged id"), is_root());
+    assert_eq!(names.contains(&"unprivileged id") && names.contains(&"id-mapped mounts"), is_root());
+    let config =
+        aedile_sandbox::SandboxConfig { launcher: "/nonexistent".into(), toolchains: Default::default(), runtime_dir: "/tmp".into() };
+    let broken = aedile_sandbox::NativeSandbox::new(config).unwrap().report();
+    assert!(broken.level == "no box can be started" && broken.mechanisms[0].2.contains("/nonexistent"), "{broken:?}");
 }

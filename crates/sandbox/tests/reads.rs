@@ -1,7 +1,8 @@
 //! What a box may see.
 
-use crate::support::{Host, host, is_root, outside};
+use crate::support::{Host, host, host_with, is_root, outside};
 use aedile_core::sandbox::{BoxSpec, Sandbox};
+use aedile_sandbox::{ToolSearch, discover};
 use std::fs;
 use std::path::PathBuf;
 
@@ -104,4 +105,23 @@ fn a_home_is_kept_between_incarnations_and_tmp_is_not() {
     assert_eq!(fs::read_to_string(home.join("a")).unwrap(), "1\n");
     assert_eq!(host.script("echo x > ~/x; ls -A ~").ok(), "x");
     assert_eq!(fs::read_dir(PathBuf::from(&home)).unwrap().count(), 1);
+}
+
+#[test]
+fn credentials_beside_tools_are_hidden() {
+    let home = tempfile::tempdir().unwrap();
+    fs::set_permissions(home.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    fs::create_dir_all(home.path().join(".nvm/.config/gcloud")).unwrap();
+    for (file, text) in [(".nvm/.npmrc", "canary"), (".nvm/tool", "tool"), (".nvm/.config/gcloud/key", "canary")] {
+        fs::write(home.path().join(file), text).unwrap();
+    }
+    let tools = discover(&ToolSearch { home: Some(home.path().to_owned()), ..ToolSearch::default() });
+    let host = host_with(tools);
+    let nvm = home.path().join(".nvm");
+    let script = format!(
+        "cd {} && cat tool && find . -type f -name '[.k]*' -exec cat {{}} + && ! rm .npmrc && ! mv .npmrc x && ! umount .npmrc",
+        nvm.display()
+    );
+    let done = host.script(&script);
+    assert!(done.ok().starts_with("tool") && !done.output.contains("canary"), "{done:?}");
 }

@@ -2,7 +2,7 @@
 
 use crate::support::{Host, host, host_with, skipped};
 use aedile_core::sandbox::{BoxSpec, WriteScope};
-use aedile_sandbox::{TOOL_VARIABLES, ToolSearch, discover};
+use aedile_sandbox::{TOOL_VARIABLES, ToolSearch, Toolchains, discover};
 use std::fs;
 use std::path::PathBuf;
 
@@ -54,16 +54,19 @@ fn git_works_in_the_whole_tree_and_beside_a_scope() {
     assert_eq!(done.ok(), "two\none");
 }
 
+/// The tools of the user who runs the tests.
 #[expect(clippy::disallowed_methods, reason = "the test takes the part of the binary, which reads the environment")]
-fn with_rust() -> Option<Host> {
-    let search = ToolSearch {
+pub(crate) fn persons_tools() -> Toolchains {
+    discover(&ToolSearch {
         home: std::env::var_os("HOME").map(PathBuf::from),
         path: std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect(),
-        candidates: Vec::new(),
-        state_dir: None,
         variables: TOOL_VARIABLES.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))).collect(),
-    };
-    let host = host_with(discover(&search));
+        ..ToolSearch::default()
+    })
+}
+
+fn with_rust() -> Option<Host> {
+    let host = host_with(persons_tools());
     let done = host.script("cargo --version && rustc --version");
     if !done.exit.success() {
         skipped("cargo", &format!("cargo cannot be used by this user: {}", done.output));
