@@ -70,7 +70,7 @@ impl ViewTx for Rows<'_> {
     }
 
     fn put(&mut self, kind: ViewKind, key: &str, run: Option<RunId>, document: &str) -> Result<(), StoreError> {
-        // The run of a key never changes; leaving it alone spares its index.
+        // Place and run of a key stay as they were at first, which also spares the index of runs.
         let sql = "INSERT INTO view (kind, key, run, doc) VALUES ($1, $2, $3, $4)
                    ON CONFLICT (kind, key) DO UPDATE SET doc = excluded.doc";
         let run = run.map(|run| run.to_string());

@@ -76,8 +76,10 @@ impl ViewTx for MemoryViews {
 
     fn put(&mut self, kind: ViewKind, key: &str, run: Option<RunId>, document: &str) -> Result<(), StoreError> {
         self.made += 1;
-        let known = self.kinds[kind as usize].documents.get(key).map(|document| document.seq);
-        let document = Document { seq: known.unwrap_or(self.made), run, text: document.to_owned() };
+        // Place and run of a key stay as they were at first.
+        let known = self.kinds[kind as usize].documents.get(key).map(|document| (document.seq, document.run));
+        let (seq, run) = known.unwrap_or((self.made, run));
+        let document = Document { seq, run, text: document.to_owned() };
         let old = self.kinds[kind as usize].set(key, document);
         self.undo.push((kind, key.to_owned(), old));
         Ok(())
