@@ -77,3 +77,10 @@ pub(crate) fn mount_point(root: BorrowedFd<'_>, inside: &Path, directory: bool) 
         other => other.step_at("opening the mount point", inside),
     }
 }
+
+/// Makes a new file in the new root.
+pub(crate) fn write_file(root: BorrowedFd<'_>, path: &str, bytes: &[u8]) -> Result<(), Failure> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let file = rustix::fs::openat(root, path, flags, Mode::from_raw_mode(0o644)).step_at("making", Path::new(path))?;
+    std::io::Write::write_all(&mut std::fs::File::from(file), bytes).step_at("writing", Path::new(path))
+}

@@ -51,7 +51,8 @@ fn set_up(plan: &Plan, prepared: Option<sources::Sources>, control: &OwnedFd) ->
     let old = rustix::process::umask(Mode::empty());
     rootfs::enter(plan, &sources)?;
     rustix::process::umask(old);
-    let writable: Vec<_> = sources.mounts.iter().filter(|source| source.writable).map(|source| source.inside.clone()).collect();
+    let mounted = sources.mounts.iter().filter(|source| source.writable).map(|source| &source.inside);
+    let writable: Vec<_> = mounted.chain(sources.locks.iter().map(|lock| &lock.inside)).cloned().collect();
     let visible: Vec<_> = sources.mounts.iter().filter(|source| !source.writable).map(|source| source.inside.clone()).collect();
     let filter_only = sources.filter_only;
     drop(sources);

@@ -16,6 +16,7 @@ mod idmap;
 mod init;
 mod launcher;
 mod limits;
+mod locks;
 mod native;
 mod report;
 mod rootfs;

@@ -1,12 +1,13 @@
 //! The box's root directory: a small tmpfs with mounts on it, in place of the host's.
 
-use crate::beneath::{make_dirs, mount_point, open_beneath};
+use crate::beneath::{make_dirs, mount_point, open_beneath, write_file};
 use crate::idmap::INSIDE_ID;
+use crate::locks;
 use crate::sources::Sources;
 use crate::sys::{self, attr};
 use crate::wire::{Failure, Plan, Step};
 use aedile_core::sandbox::HOME_INSIDE;
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, OFlags};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -36,6 +37,7 @@ pub(crate) fn enter(plan: &Plan, sources: &Sources) -> Result<(), Failure> {
     }
     devices(root_fd)?;
     mask(root_fd, sources)?;
+    locks::mount(root_fd, &sources.locks)?;
     sys::mount_setattr(root_fd, false, attr::RDONLY | attr::NOSUID | attr::NODEV, None).step("making the root read-only")?;
     rustix::process::fchdir(root_fd).step("entering the root")?;
     rustix::process::pivot_root(".", ".").step("changing the root")?;
@@ -43,7 +45,7 @@ pub(crate) fn enter(plan: &Plan, sources: &Sources) -> Result<(), Failure> {
     rustix::process::chdir("/").step("entering the root")
 }
 
-fn filesystem(kind: &str, options: &[(&str, &str)], attributes: MountAttrFlags) -> rustix::io::Result<OwnedFd> {
+pub(crate) fn filesystem(kind: &str, options: &[(&str, &str)], attributes: MountAttrFlags) -> rustix::io::Result<OwnedFd> {
     let context = rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
     for (key, value) in options {
         rustix::mount::fsconfig_set_string(&context, *key, *value)?;
@@ -56,20 +58,14 @@ fn attach(mount: &OwnedFd, base: BorrowedFd<'_>, path: &Path) -> rustix::io::Res
     rustix::mount::move_mount(mount, "", base, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
 }
 
-fn attach_here(mount: &OwnedFd, point: &OwnedFd) -> rustix::io::Result<()> {
+pub(crate) fn attach_here(mount: &OwnedFd, point: &OwnedFd) -> rustix::io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     rustix::mount::move_mount(mount, "", point, "", flags)
 }
 
-fn place(root: BorrowedFd<'_>, mount: &OwnedFd, inside: &Path) -> Result<(), Failure> {
+pub(crate) fn place(root: BorrowedFd<'_>, mount: &OwnedFd, inside: &Path) -> Result<(), Failure> {
     let point = mount_point(root, inside, true)?;
     attach_here(mount, &point).step_at("mounting", inside)
-}
-
-fn write_file(root: BorrowedFd<'_>, path: &str, bytes: &[u8]) -> Result<(), Failure> {
-    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let file = rustix::fs::openat(root, path, flags, Mode::from_raw_mode(0o644)).step_at("making", Path::new(path))?;
-    std::io::Write::write_all(&mut std::fs::File::from(file), bytes).step_at("writing", Path::new(path))
 }
 
 /// `/etc`: what programs look up, and nothing about the host's users.

@@ -3,6 +3,7 @@
 
 use crate::beneath::{is_dir, make_dirs, open_beneath, open_host};
 use crate::idmap::IdMaps;
+use crate::locks::{self, LockFile};
 use crate::scope_plan::{self, WritePlan};
 use crate::sys::{self, attr};
 use crate::wire::{Failure, Plan, Step};
@@ -57,6 +58,7 @@ pub(crate) struct Sources {
     pub(crate) links: Vec<(PathBuf, PathBuf)>,
     pub(crate) etc: Vec<(&'static str, Vec<u8>)>,
     pub(crate) masked: Vec<PathBuf>,
+    pub(crate) locks: Vec<LockFile>,
     pub(crate) filter_only: bool,
 }
 
@@ -186,6 +188,7 @@ impl Collector {
         let owner = plan.privileged.then_some((stat.st_uid, stat.st_gid));
         let WritePlan { writable, frozen, filter_only } = scope_plan::plan(tree.as_fd(), &scope, also);
         self.sources.filter_only = filter_only;
+        self.sources.locks = locks::collect(tree.as_fd(), inside, &scope, also);
         if !writable.iter().any(String::is_empty) {
             self.add(tree.as_fd(), host, inside, Look::ReadOnly)?;
         }

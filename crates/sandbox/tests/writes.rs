@@ -175,3 +175,16 @@ fn a_tree_that_may_not_be_written_is_not() {
     assert!(!done.exit.success() && done.output.starts_with("in\n"), "{done:?}");
     assert!(!host.script("echo x > /usr/x || echo x > /etc/passwd || echo x > /x || echo x > /aedile/x").exit.success());
 }
+
+#[test]
+fn lock_files_out_of_scope_are_written_for_the_box_alone() {
+    let host = prepared();
+    for path in ["Cargo.lock", "src/Cargo.lock", "other/Cargo.lock"] {
+        host.write(path, "old\n");
+    }
+    let script = "echo new > Cargo.lock && echo new > src/Cargo.lock && cat Cargo.lock && ! rm Cargo.lock && ! echo new > other/Cargo.lock";
+    assert!(host.scoped(&["src/**"], &[], script).ok().starts_with("new"));
+    let read = |path: &str| fs::read_to_string(host.tree.join(path)).unwrap();
+    assert_eq!((read("Cargo.lock"), read("src/Cargo.lock"), read("other/Cargo.lock")), ("old\n".into(), "new\n".into(), "old\n".into()));
+    assert_eq!(host.scoped(&["src/**"], &[], "cat Cargo.lock").ok(), "old");
+}
