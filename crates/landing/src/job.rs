@@ -306,13 +306,12 @@ impl Job {
         };
         // A task that was closed meanwhile waits for nobody.
         let waits = (self.task.state == TaskState::Submitted).then(|| Event::TaskWaits { task: self.task.task, why });
-        match abandoned.into_iter().chain(waits).map(|event| self.of(event)).reduce(|mut all, next| {
-            all.events.extend(next.events);
-            all
-        }) {
-            Some(append) => self.append(append),
-            None => Ok(()),
-        }
+        let append = match (abandoned, waits) {
+            (Some(abandoned), Some(waits)) => self.of(abandoned).and(waits),
+            (Some(event), None) | (None, Some(event)) => self.of(event),
+            (None, None) => return Ok(()),
+        };
+        self.append(append)
     }
 
     fn landed_now(&self, intent: &Intent) -> Result<(), LandingError> {

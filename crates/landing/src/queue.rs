@@ -17,9 +17,9 @@ use crate::hold::Hold;
 use crate::job::Job;
 use crate::{LandingError, room};
 
-/// How long an idle queue waits before it looks at its stop signal again.
+/// How long an idle queue waits for an event before it looks again.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
-/// How long a queue waits while another worker holds the target.
+/// The same while another worker holds the target: that worker may die without an event.
 const CLAIMED_WAIT: Duration = Duration::from_millis(500);
 /// How often a change is tried again after a failure that is not its own; the wait doubles from `RETRY_WAIT`.
 const TRIES_MAX: u32 = 3;
@@ -96,21 +96,19 @@ impl LandingQueue {
         while !*shutdown.borrow() {
             // Asked before looking, so that a change submitted in between ends the wait.
             let seen = self.blocking(|deps| Ok(deps.store.last()?)).await?;
-            let pause = match self.next(run).await? {
-                None => Err(seen),
-                Some(_) => match self.turn(run, &shutdown).await {
+            let pending = self.next(run).await?.is_some();
+            if pending {
+                match self.turn(run, &shutdown).await {
                     Ok(true) => continue,
-                    Ok(false) => Ok(CLAIMED_WAIT),
+                    Ok(false) => {}
                     Err(LandingError::Stopped) => return Ok(()),
                     Err(error) => return Err(error),
-                },
-            };
+                }
+            }
+            let wait = if pending { CLAIMED_WAIT } else { IDLE_WAIT };
             tokio::select! {
                 _ = shutdown.wait_for(|stop| *stop) => return Ok(()),
-                done = async { match pause {
-                    Ok(wait) => { tokio::time::sleep(wait).await; Ok(()) }
-                    Err(seen) => self.blocking(move |deps| Ok(deps.store.wait_for_change(seen, IDLE_WAIT).map(drop)?)).await,
-                } } => done?,
+                waited = self.blocking(move |deps| Ok(deps.store.wait_for_change(seen, wait).map(drop)?)) => waited?,
             }
         }
         Ok(())
@@ -224,14 +222,19 @@ impl LandingQueue {
     /// Returns the oldest change of the run that is not finished and whose task wants it.
     async fn next(&self, run: RunId) -> Result<Option<ChangeId>, LandingError> {
         self.blocking(move |deps| {
-            let tasks = list::<TaskView>(&*deps.store, Some(run))?;
-            let changes = list::<ChangeView>(&*deps.store, Some(run))?;
-            let pending = |change: &&ChangeView| match change.state {
-                ChangeState::Landed | ChangeState::Returned => false,
-                ChangeState::Intended => true,
-                ChangeState::Submitted | ChangeState::Imported | ChangeState::Gated => tasks.iter().any(|task| wants(task, change.change)),
-            };
-            Ok(changes.iter().find(pending).map(|change| change.change))
+            for change in list::<ChangeView>(&*deps.store, Some(run))? {
+                let pending = match change.state {
+                    ChangeState::Landed | ChangeState::Returned => false,
+                    ChangeState::Intended => true,
+                    ChangeState::Submitted | ChangeState::Imported | ChangeState::Gated => {
+                        wants(&view(&*deps.store, "task", &change.task.to_string())?, change.change)
+                    }
+                };
+                if pending {
+                    return Ok(Some(change.change));
+                }
+            }
+            Ok(None)
         })
         .await
     }

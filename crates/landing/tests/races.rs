@@ -110,3 +110,18 @@ async fn two_queues_share_a_target_without_landing_anything_twice() {
     }
     assert_eq!(world.repo.git(&["rev-list", "--count", "main"]), "7");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_of_another_program_is_left_alone_and_the_landing_goes_on_when_it_is_gone() {
+    let world = World::new(Setup::default());
+    let before = world.main();
+    let change = world.submitted("auth", &["src/**"], &[("src/new.txt", "x\n")]);
+    world.repo.write(".git/refs/heads/main.lock", "");
+    let error = world.queue().step(world.run).await.unwrap_err().to_string();
+    assert!(error.contains("main.lock"), "{error}");
+    assert_eq!((world.main(), world.change(change).state), (before, ChangeState::Intended));
+    // What is not ours is not removed by us.
+    world.repo.remove(".git/refs/heads/main.lock");
+    let landed = world.land().await;
+    assert_eq!((world.main().as_str(), world.count("land_intended"), world.count("landed")), (landed.as_str(), 1, 1));
+}
