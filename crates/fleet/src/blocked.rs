@@ -46,7 +46,7 @@ fn by_dependency(picture: &RunPicture, task: &TaskPicture) -> Option<Blocked> {
     let missing: Vec<String> = (task.view.spec.after.iter())
         .filter_map(|key| match find(key) {
             Some(of) if of.view.state == TaskState::Landed => None,
-            Some(of) if of.view.state.is_closed() || of.view.state.needs_person() => Some(format!("`{key}`, which is {}", of.view.state)),
+            Some(of) if of.view.state.is_closed() || of.view.state.needs_person() => Some(format!("`{key}` ({})", of.view.state)),
             _ => Some(format!("`{key}`")),
         })
         .collect();

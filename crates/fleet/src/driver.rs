@@ -163,7 +163,8 @@ fn begin(parts: &Parts, run: RunId) -> Result<Option<(Fence, RunPicture)>, Store
     let request =
         ClaimRequest { name: steps::run_claim(run), holder: parts.host.holder.clone(), ttl: LEASE, dead: parts.host.dead.clone() };
     let fence = store.claim(&request)?;
-    let picture = take_over(parts, &view, &fence).and_then(|()| RunPicture::load(store, run));
+    let taken = take_over(store, &parts.host.holder, parts.host.kill_orphan.as_ref(), &view, &fence);
+    let picture = taken.and_then(|()| RunPicture::load(store, run));
     match picture {
         Ok(Some(mut picture)) => {
             picture.pace = parts.pace;

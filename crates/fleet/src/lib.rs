@@ -14,6 +14,7 @@ pub mod names;
 pub mod parts;
 pub mod picture;
 pub mod plan;
+pub mod recover;
 pub mod steps;
 pub mod workspaces;
 
@@ -21,7 +22,6 @@ mod agent_box;
 mod api;
 mod calls;
 mod prompts;
-mod recover;
 mod tidy;
 mod transcript;
 mod turns;

@@ -3,22 +3,23 @@
 use aedile_core::Usage;
 use aedile_core::event::Event;
 use aedile_core::machine::{AgentState, RunState};
-use aedile_core::store::{Append, Fence, StoreError, list};
+use aedile_core::store::{Append, Fence, Store, StoreError, list};
 use aedile_core::view::{AgentView, RunView, SpendView, TaskView};
 
 use crate::mail::append_all;
-use crate::parts::Parts;
 
 /// Takes the run over: orphans are killed, their agents ended, amounts that dead doors held back charged. Blocking.
-pub(crate) fn take_over(parts: &Parts, run: &RunView, fence: &Fence) -> Result<(), StoreError> {
-    let store = parts.store.as_ref();
+///
+/// # Errors
+/// As the store.
+pub fn take_over(store: &dyn Store, holder: &str, kill_orphan: &dyn Fn(u32, u64), run: &RunView, fence: &Fence) -> Result<(), StoreError> {
     let mut events = Vec::new();
     for agent in list::<AgentView>(store, Some(run.run))? {
         if agent.state == AgentState::Ended {
             continue;
         }
         if let Some((pid, start)) = agent.process {
-            (parts.host.kill_orphan)(pid, start);
+            kill_orphan(pid, start);
         }
         let why = "its worker ended".to_owned();
         events.push(Event::AgentEnded { task: agent.task, agent: agent.agent, incarnation: agent.incarnation, why, failed: false });
@@ -30,7 +31,7 @@ pub(crate) fn take_over(parts: &Parts, run: &RunView, fence: &Fence) -> Result<(
     append_all(store, run.run, events, fence)?;
     let begun = list::<TaskView>(store, Some(run.run))?.iter().any(|task| task.fence > 0);
     if begun || run.state != RunState::Running {
-        let resumed = Event::RunResumed { run: run.run, worker: parts.host.holder.clone() };
+        let resumed = Event::RunResumed { run: run.run, worker: holder.to_owned() };
         store.append(Append::of(run.run, resumed).fenced(fence))?;
     }
     Ok(())

@@ -1,5 +1,6 @@
 //! One life of an agent: claim, workspace, box, turns, end. A task of the async runtime, told what to do by the dispatcher.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use aedile_core::agent_api::DoorIdentity;
@@ -8,10 +9,10 @@ use aedile_core::limits::LEASE;
 use aedile_core::machine::TaskState;
 use aedile_core::store::{Append, Appended, ClaimRequest, Fence, Store, StoreError, load};
 use aedile_core::view::{ChangeView, RunView, TaskView};
-use aedile_core::{AgentName, BlobId, IncarnationId, TaskId, Timestamp, crash};
+use aedile_core::{AgentName, BlobId, IncarnationId, SessionId, TaskId, Timestamp, crash};
 use tokio::sync::{mpsc, watch};
 
-use crate::agent_box::{self, AgentBox, Trouble};
+use crate::agent_box::{self, AgentBox, MadeBox, Trouble};
 use crate::api::{API_QUEUE_MAX, Call, UnitApi};
 use crate::decide::Ending;
 use crate::parts::Parts;
@@ -93,6 +94,7 @@ impl Unit {
             Ok(end) => end,
             Err(Ended::Trouble(Trouble::Broke(why))) => LifeEnd::Failed(why),
             Err(Ended::Trouble(Trouble::Person(why))) => LifeEnd::Person(why),
+            Err(Ended::Told(why)) => LifeEnd::Told(why),
             Err(Ended::Store(error)) => return Err(error.into()),
         };
         let end = if self.submitted.is_some() { LifeEnd::Submitted } else { end };
@@ -174,7 +176,7 @@ impl Unit {
         let event = Event::BoxReady { task, incarnation, pid, pid_start, grants: made.grants.clone() };
         self.append(Append::of(self.task.run, event).fenced(&self.fence)).await?;
         let session = self.task.session.clone().filter(|_| resume);
-        let boxed = made.attach(&self.parts, &self.task, session.as_ref()).await.map_err(Ended::Trouble)?;
+        let boxed = self.attach(made, session.as_ref()).await?;
         let prompt = self.first_prompt(resume).await?;
         let session = boxed.agent.session.id();
         self.task.session = Some(session.clone());
@@ -182,6 +184,26 @@ impl Unit {
         let event = Event::AgentStarted { task, agent: name, incarnation, session, prompt: BlobId::of(prompt.as_bytes()) };
         self.append(Append::of(self.task.run, event).fenced(&self.fence)).await?;
         Ok((boxed, prompt))
+    }
+
+    /// Joins the runtime. An agent may ask for its task before it answers, and a person may have had enough meanwhile.
+    async fn attach(&mut self, made: MadeBox, session: Option<&SessionId>) -> Result<AgentBox, Ended> {
+        let (parts, task) = (self.parts.clone(), self.task.clone());
+        let mut attach = pin!(made.attach(&parts, &task, session));
+        loop {
+            if let Some((_, why)) = self.end_told() {
+                return Err(Ended::Told(why));
+            }
+            tokio::select! {
+                boxed = &mut attach => return boxed.map_err(Ended::Trouble),
+                Some(call) = self.calls.recv() => {
+                    let reply = self.answer(call.request).await?;
+                    // Whoever no longer waits for the answer asks again.
+                    let _ = call.answer.send(reply);
+                }
+                Ok(()) = self.told.changed() => {}
+            }
+        }
     }
 
     async fn first_prompt(&self, resumed: bool) -> Result<String, StoreError> {
@@ -236,6 +258,8 @@ impl Unit {
 #[derive(Debug)]
 pub(crate) enum Ended {
     Trouble(Trouble),
+    /// It was told to end before the agent had answered.
+    Told(String),
     Store(StoreError),
 }
 

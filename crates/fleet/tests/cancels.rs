@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use aedile_core::RunId;
 use aedile_core::machine::{ChangeState, TaskState};
 use aedile_core::store::{Store, list};
 use aedile_core::view::ChangeView;
-use aedile_core::RunId;
 use aedile_testkit::wait_for_async;
 
 use crate::fakes::{World, end_turn};
@@ -39,7 +39,7 @@ async fn a_cancelled_task_ends_its_agent_and_its_dependents_say_so() {
     let report = report.unwrap();
     let states: Vec<TaskState> = report.tasks.iter().map(|task| task.state).collect();
     assert_eq!(states, [TaskState::Cancelled, TaskState::Open, TaskState::Landed], "paths of a cancelled task are free again");
-    assert!(report.tasks[1].why.as_ref().unwrap().contains("`one`, which is cancelled, to land"));
+    assert!(report.tasks[1].why.as_ref().unwrap().contains("`one` (cancelled) to land"));
     assert_eq!(world.boxes.load(Ordering::SeqCst), 0);
     assert!(world.workspaces.lock().unwrap().contains(&"snapshot one".to_owned()), "also cancelled work is saved");
     let again = aedile_fleet::cancel_task(store.as_ref(), run, "one").unwrap_err().to_string();

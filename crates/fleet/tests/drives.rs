@@ -38,7 +38,10 @@ async fn dependencies_paths_and_slots_decide_who_works() {
         match envelope.event {
             Event::TaskClaimed { task, .. } => {
                 let key = key(task);
-                assert!(key != "top" || (landed.contains("base") && landed.contains("apart")), "{key} began before its dependencies landed");
+                assert!(
+                    key != "top" || (landed.contains("base") && landed.contains("apart")),
+                    "{key} began before its dependencies landed"
+                );
                 let other = if key == "base" { "same" } else { "base" };
                 assert!(!["base", "same"].contains(&key) || !holding.contains(other), "{key} began while {other} held its paths");
                 holding.insert(key);
@@ -154,7 +157,7 @@ async fn a_turn_without_a_submission_gets_one_reminder_and_a_person_may_ask_agai
     let report = world.drive(&store, run, Landing::default()).await.unwrap();
     assert_eq!((report.landed, report.failed), (0, 2));
     assert_eq!(report.tasks[0].state, TaskState::FinishedWithoutSubmit);
-    assert!(report.tasks[1].why.as_ref().unwrap().contains("`one`, which is finished-without-submit"));
+    assert!(report.tasks[1].why.as_ref().unwrap().contains("`one` (finished-without-submit) to land"));
     let prompts = world.prompts("one");
     assert_eq!(prompts.len(), 2);
     assert!(prompts[1].contains("is not submitted"));

@@ -29,74 +29,74 @@ use crate::support::{self, Landing};
 type Play = Box<dyn Fn(Turn) -> Pin<Box<dyn Future<Output = TurnEnd> + Send>> + Send + Sync>;
 
 /// What happens in a test's world, and what a test lets go wrong.
-pub struct World {
-    pub dir: tempfile::TempDir,
+pub(crate) struct World {
+    pub(crate) dir: tempfile::TempDir,
     play: Play,
     doors: Mutex<BTreeMap<String, (DoorIdentity, Arc<dyn AgentApi>)>>,
     prompts: Mutex<Vec<(String, String)>>,
     /// Boxes that were made.
-    pub specs: Mutex<Vec<BoxSpec>>,
+    pub(crate) specs: Mutex<Vec<BoxSpec>>,
     /// Boxes that are there now, and the most there ever were.
-    pub boxes: AtomicU32,
-    pub boxes_most: AtomicU32,
+    pub(crate) boxes: AtomicU32,
+    pub(crate) boxes_most: AtomicU32,
     made: AtomicU32,
     /// Sessions that were resumed.
-    pub resumed: AtomicU32,
+    pub(crate) resumed: AtomicU32,
     /// Work of the host's processes, as a test says.
-    pub ticks: AtomicU64,
-    pub orphans: Mutex<Vec<(u32, u64)>>,
+    pub(crate) ticks: AtomicU64,
+    pub(crate) orphans: Mutex<Vec<(u32, u64)>>,
     /// What fails.
-    pub no_box: Mutex<Vec<SandboxError>>,
-    pub no_door: AtomicBool,
-    pub no_resume: AtomicBool,
-    pub no_snapshot: AtomicU32,
+    pub(crate) no_box: Mutex<Vec<SandboxError>>,
+    pub(crate) no_door: AtomicBool,
+    pub(crate) no_resume: AtomicBool,
+    pub(crate) no_snapshot: AtomicU32,
     /// What was done to workspaces.
-    pub workspaces: Mutex<Vec<String>>,
+    pub(crate) workspaces: Mutex<Vec<String>>,
     snapshots: AtomicU64,
 }
 
 /// One turn that an agent takes.
-pub struct Turn {
-    pub world: Arc<World>,
-    pub key: String,
+pub(crate) struct Turn {
+    pub(crate) world: Arc<World>,
+    pub(crate) key: String,
     /// The number of this prompt for this task, from 1.
-    pub number: usize,
-    pub prompt: String,
+    pub(crate) number: usize,
+    pub(crate) prompt: String,
     interrupted: watch::Receiver<bool>,
 }
 
 impl Turn {
-    pub async fn call(&self, request: AgentRequest) -> AgentReply {
+    pub(crate) async fn call(&self, request: AgentRequest) -> AgentReply {
         let (who, api) = self.world.doors.lock().unwrap().get(&self.key).map(|(who, api)| (who.clone(), Arc::clone(api))).unwrap();
         api.call(&who, request).await
     }
 
-    pub async fn submit(&self) -> AgentReply {
+    pub(crate) async fn submit(&self) -> AgentReply {
         let commit = support::commit(5000 + self.number as u64);
         self.call(AgentRequest::Submit { commit, summary: "done".to_owned(), left_out: Vec::new() }).await
     }
 
-    pub async fn send(&self, to: &str, subject: &str) -> AgentReply {
+    pub(crate) async fn send(&self, to: &str, subject: &str) -> AgentReply {
         self.call(AgentRequest::MailSend { to: to.to_owned(), subject: subject.to_owned(), body: "the text".to_owned() }).await
     }
 
     /// Works until somebody interrupts it.
-    pub async fn for_ever(mut self) -> TurnEnd {
+    pub(crate) async fn for_ever(mut self) -> TurnEnd {
         let _ = self.interrupted.wait_for(|interrupted| *interrupted).await;
         TurnEnd { stop: TurnStop::Cancelled, detail: None }
     }
 }
 
-pub fn end_turn() -> TurnEnd {
+pub(crate) fn end_turn() -> TurnEnd {
     TurnEnd { stop: TurnStop::EndTurn, detail: None }
 }
 
-pub fn failed(why: &str) -> TurnEnd {
+pub(crate) fn failed(why: &str) -> TurnEnd {
     TurnEnd { stop: TurnStop::Failed, detail: Some(why.to_owned()) }
 }
 
 impl World {
-    pub fn new<F: Future<Output = TurnEnd> + Send + 'static>(play: impl Fn(Turn) -> F + Send + Sync + 'static) -> Arc<Self> {
+    pub(crate) fn new<F: Future<Output = TurnEnd> + Send + 'static>(play: impl Fn(Turn) -> F + Send + Sync + 'static) -> Arc<Self> {
         Arc::new(Self {
             dir: tempfile::tempdir().unwrap(),
             play: Box::new(move |turn| Box::pin(play(turn))),
@@ -118,11 +118,11 @@ impl World {
         })
     }
 
-    pub fn prompts(&self, key: &str) -> Vec<String> {
+    pub(crate) fn prompts(&self, key: &str) -> Vec<String> {
         self.prompts.lock().unwrap().iter().filter(|(of, _)| of == key).map(|(_, prompt)| prompt.clone()).collect()
     }
 
-    pub fn parts(self: &Arc<Self>, store: &Arc<dyn Store>, holder: &str) -> Parts {
+    pub(crate) fn parts(self: &Arc<Self>, store: &Arc<dyn Store>, holder: &str) -> Parts {
         let (looks, kills) = (Arc::clone(self), Arc::clone(self));
         Parts {
             store: Arc::clone(store),
@@ -150,11 +150,11 @@ impl World {
     }
 
     /// Drives the run while a landing of events works beside it.
-    pub async fn drive(self: &Arc<Self>, store: &Arc<dyn Store>, run: RunId, landing: Landing) -> Result<RunReport, FleetError> {
+    pub(crate) async fn drive(self: &Arc<Self>, store: &Arc<dyn Store>, run: RunId, landing: Landing) -> Result<RunReport, FleetError> {
         self.drive_with(store, run, landing, self.parts(store, "worker"), StopWish::No).await
     }
 
-    pub async fn drive_with(
+    pub(crate) async fn drive_with(
         self: &Arc<Self>,
         store: &Arc<dyn Store>,
         run: RunId,
@@ -197,7 +197,14 @@ impl Sandbox for FakeSandbox {
         self.0.boxes_most.fetch_max(now, Ordering::SeqCst);
         let pid = 1000 + self.0.made.fetch_add(1, Ordering::SeqCst);
         let (ended, _) = watch::channel(false);
-        Ok(Box::new(FakeChild { world: Arc::clone(&self.0), pid, stdin: Some(null()), stdout: Some(stdout.into()), door: Some(null()), ended }))
+        Ok(Box::new(FakeChild {
+            world: Arc::clone(&self.0),
+            pid,
+            stdin: Some(null()),
+            stdout: Some(stdout.into()),
+            door: Some(null()),
+            ended,
+        }))
     }
 
     fn report(&self) -> SandboxReport {

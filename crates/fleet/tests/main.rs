@@ -10,5 +10,5 @@ mod plans;
 mod resumes;
 mod returns;
 mod simulation;
-mod support;
 mod supervision;
+mod support;

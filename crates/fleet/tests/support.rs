@@ -14,23 +14,23 @@ use aedile_core::{Clock, CommitId, Entropy, ProjectId, RefName, RunId, TaskKey, 
 use aedile_fleet::plan::RunPlan;
 use aedile_store::MemoryStore;
 
-pub fn clock() -> Arc<dyn Clock> {
+pub(crate) fn clock() -> Arc<dyn Clock> {
     Arc::new(SteppingClock::default())
 }
 
-pub fn entropy() -> Arc<dyn Entropy> {
+pub(crate) fn entropy() -> Arc<dyn Entropy> {
     Arc::new(SeededEntropy::new(7))
 }
 
-pub fn store() -> Arc<dyn Store> {
+pub(crate) fn store() -> Arc<dyn Store> {
     Arc::new(MemoryStore::new(clock()))
 }
 
-pub fn commit(number: u64) -> CommitId {
+pub(crate) fn commit(number: u64) -> CommitId {
     CommitId::new(format!("{number:040x}")).unwrap()
 }
 
-pub fn task(key: &str, scope: &str, after: &[&str]) -> TaskSpec {
+pub(crate) fn task(key: &str, scope: &str, after: &[&str]) -> TaskSpec {
     TaskSpec {
         key: TaskKey::new(key).unwrap(),
         title: format!("Do {key}"),
@@ -46,7 +46,7 @@ pub fn task(key: &str, scope: &str, after: &[&str]) -> TaskSpec {
     }
 }
 
-pub fn plan(tasks: Vec<TaskSpec>, slots: u32) -> RunPlan {
+pub(crate) fn plan(tasks: Vec<TaskSpec>, slots: u32) -> RunPlan {
     RunPlan {
         project: ProjectId::new(&SteppingClock::default(), &SeededEntropy::new(1)),
         root: "/project".into(),
@@ -60,12 +60,12 @@ pub fn plan(tasks: Vec<TaskSpec>, slots: u32) -> RunPlan {
     }
 }
 
-pub fn open(store: &dyn Store, plan: &RunPlan) -> RunId {
+pub(crate) fn open(store: &dyn Store, plan: &RunPlan) -> RunId {
     // Real randomness is not needed: one run to a store.
     aedile_fleet::open_run(store, clock().as_ref(), entropy().as_ref(), plan).unwrap()
 }
 
-pub fn events(store: &dyn Store) -> Vec<Envelope> {
+pub(crate) fn events(store: &dyn Store) -> Vec<Envelope> {
     let mut all: Vec<Envelope> = Vec::new();
     loop {
         let after = all.last().map_or(Position::default(), |last| last.position);
@@ -77,29 +77,31 @@ pub fn events(store: &dyn Store) -> Vec<Envelope> {
     }
 }
 
-pub fn view(store: &dyn Store, run: RunId, key: &str) -> TaskView {
+pub(crate) fn view(store: &dyn Store, run: RunId, key: &str) -> TaskView {
     aedile_fleet::find_task(store, run, key).unwrap()
 }
 
-pub fn names(store: &dyn Store) -> Vec<&'static str> {
+pub(crate) fn names(store: &dyn Store) -> Vec<&'static str> {
     events(store).iter().map(|envelope| envelope.event.name()).collect()
 }
 
 /// What a landing of events only does with the changes of a task.
 #[derive(Clone, Default)]
-pub struct Landing {
+pub(crate) struct Landing {
     /// The first changes of these tasks come back so.
-    pub returns: BTreeMap<String, Vec<ReturnReason>>,
+    pub(crate) returns: BTreeMap<String, Vec<ReturnReason>>,
     /// These tasks' changes stay in the queue.
-    pub stuck: Vec<String>,
+    pub(crate) stuck: Vec<String>,
 }
 
 impl Landing {
     /// Takes every change that is in the queue to its end.
-    pub fn work(&mut self, store: &dyn Store, run: RunId) {
+    pub(crate) fn work(&mut self, store: &dyn Store, run: RunId) {
         for change in list::<ChangeView>(store, Some(run)).unwrap() {
             let task = list::<TaskView>(store, Some(run)).unwrap().into_iter().find(|task| task.task == change.task).unwrap();
-            if change.state != ChangeState::Submitted || task.change != Some(change.change) || self.stuck.contains(&task.spec.key.to_string())
+            if change.state != ChangeState::Submitted
+                || task.change != Some(change.change)
+                || self.stuck.contains(&task.spec.key.to_string())
             {
                 continue;
             }
