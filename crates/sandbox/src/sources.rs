@@ -81,7 +81,9 @@ struct Collector {
 pub(crate) fn collect(plan: &Plan) -> Result<Sources, Failure> {
     let mut collector = Collector { maps: plan.privileged.then(|| IdMaps::new(plan.box_id)), sources: Sources::default() };
     collector.system()?;
-    for mount in &plan.toolchains.mounts {
+    // Tools in the tree itself, of an environment that lies there for example, are the tree's.
+    let of_the_tree = |host: &Path| plan.spec.tree.as_ref().is_some_and(|tree| host.starts_with(tree));
+    for mount in plan.toolchains.mounts.iter().filter(|mount| !of_the_tree(&mount.host)) {
         match open_host(&mount.host) {
             Ok(fd) => collector.add(fd.as_fd(), &mount.host, &mount.inside, Look::ReadOnly)?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,

@@ -93,6 +93,9 @@ const HOME_TOOLS: &[&str] = &[
     "go/bin",
     "go/pkg/mod",
 ];
+/// Variables that name such a directory, and its usual place.
+const HOME_VARIABLES: &[(&str, &str)] =
+    &[("PYENV_ROOT", ".pyenv"), ("NVM_DIR", ".nvm"), ("SDKMAN_DIR", ".sdkman"), ("VOLTA_HOME", ".volta"), ("ASDF_DATA_DIR", ".asdf")];
 /// Directories that every box has anyway.
 const SYSTEM: &[&str] = &["/usr", "/bin", "/sbin", "/lib", "/nix/store", "/gnu/store"];
 /// Files that hold credentials, wherever a tool keeps them.
@@ -214,9 +217,8 @@ impl Found<'_> {
 
     fn home_tools(&mut self) {
         let homes = self.search.home.iter().flat_map(|home| HOME_TOOLS.iter().map(|name| home.join(name)));
-        let named = ["PYENV_ROOT", "NVM_DIR", "SDKMAN_DIR", "VOLTA_HOME", "ASDF_DATA_DIR", "JAVA_HOME", "GOROOT"]
-            .iter()
-            .filter_map(|name| self.variable(name));
+        let variables = HOME_VARIABLES.iter().map(|(name, _)| *name).chain(["JAVA_HOME", "GOROOT"]);
+        let named = variables.filter_map(|name| self.variable(name));
         let places: Vec<PathBuf> = homes.chain(named.map(PathBuf::from)).chain(self.search.candidates.iter().cloned()).collect();
         for place in places {
             self.mount(&place);
@@ -238,8 +240,14 @@ impl Found<'_> {
         }
     }
 
+    /// The variables by which tools find themselves; most look in the home otherwise, which is another one in the box.
     fn variables(&mut self) {
-        for name in ["PYENV_ROOT", "PYENV_VERSION", "NVM_DIR", "SDKMAN_DIR", "JAVA_HOME", "GOROOT", "VOLTA_HOME", "ASDF_DATA_DIR"] {
+        for (name, usual) in HOME_VARIABLES {
+            if let Some(place) = self.place(name, usual) {
+                self.set(name, place.to_string_lossy());
+            }
+        }
+        for name in ["PYENV_VERSION", "JAVA_HOME", "GOROOT"] {
             if let Some(value) = self.variable(name).map(str::to_owned) {
                 self.set(name, value);
             }

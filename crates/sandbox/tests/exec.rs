@@ -1,8 +1,8 @@
 //! A box round any command.
 
-use crate::support::{finish, host};
+use crate::support::{finish, host, host_with};
 use aedile_core::sandbox::{BoxIo, BoxLimits, BoxNet, BoxSpec, Sandbox};
-use aedile_sandbox::{ExecRequest, check_exec_dir, exec_spec};
+use aedile_sandbox::{ExecRequest, ToolSearch, check_exec_dir, discover, exec_spec};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -60,4 +60,17 @@ fn a_command_works_in_its_directory_and_nowhere_else() {
     assert!(done.ok().starts_with(&format!("{}\ngiven\ny\n", fs::canonicalize(&host.tree).unwrap().display())), "{done:?}");
     assert_eq!(fs::read_to_string(host.tree.join("a/x")).unwrap(), "2\n");
     assert!(!host.tree.join("b").exists());
+}
+
+#[test]
+fn tools_that_lie_in_the_directory_stay_writable() {
+    let tools = tempfile::tempdir().unwrap();
+    let bin = fs::canonicalize(tools.path()).unwrap().join("env/bin");
+    fs::create_dir_all(&bin).unwrap();
+    fs::set_permissions(tools.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let found = discover(&ToolSearch { path: vec![bin.clone()], ..ToolSearch::default() });
+    let host = host_with(found);
+    let spec = exec_spec(request(tools.path(), "echo x > env/bin/new && echo $PATH"), None, Path::new("/nonexistent")).unwrap();
+    let done = finish(host.sandbox.spawn(BoxSpec { io: BoxIo::Captured, ..spec }).unwrap());
+    assert!(done.ok().contains(bin.to_str().unwrap()));
 }

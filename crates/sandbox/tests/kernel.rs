@@ -106,3 +106,15 @@ fn the_report_says_what_holds() {
     let broken = aedile_sandbox::NativeSandbox::new(config).unwrap().report();
     assert!(broken.level == "no box can be started" && broken.mechanisms[0].2.contains("/nonexistent"), "{broken:?}");
 }
+
+#[test]
+fn landlock_is_in_force() {
+    // A process can be restricted sixteen times; the box is the first of them.
+    let code = "import ctypes\nc = ctypes.CDLL(None)\na = (ctypes.c_uint64 * 1)(1)\nf = c.syscall(444, a, 8, 0)\nc.prctl(38, 1, 0, 0, 0)\nn = 0\nwhile c.syscall(446, f, 0) == 0: n += 1\nprint(n)";
+    let host = host();
+    let count = format!("python3 -c '{code}'");
+    match outside(&host.tree, &[], &count).ok() {
+        "16" => assert_eq!(host.script(&count).ok(), "15"),
+        other => skipped("landlock_is_in_force", &format!("a process here can be restricted {other} times, not 16")),
+    }
+}

@@ -12,6 +12,7 @@ fn the_programs_end_is_passed_on_exactly() {
     let host = host();
     assert_eq!(host.script("exit 42").exit, BoxExit::Code(42));
     assert_eq!(host.script("kill -SEGV $$").exit, BoxExit::Signal(11));
+    assert_eq!(host.run(BoxSpec { io: BoxIo::Inherit, ..host.spec("test ! -e /dev/fd/3 && exit 3") }).exit, BoxExit::Code(3));
     let missing = BoxSpec { command: vec!["no-such-program".into()], ..host.spec("") };
     assert!(host.sandbox.spawn(missing).err().unwrap().to_string().contains("no-such-program"));
     let not_a_program = BoxSpec { command: vec!["/etc/passwd".into()], ..host.spec("") };

@@ -4,6 +4,7 @@ use crate::support::{Host, host, host_with, skipped};
 use aedile_core::sandbox::{BoxSpec, WriteScope};
 use aedile_sandbox::{TOOL_VARIABLES, ToolSearch, Toolchains, discover};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 #[test]
@@ -108,4 +109,19 @@ fn cargo_takes_dependencies_from_the_persons_registry() {
             host.run(BoxSpec { home: Some(home.clone()), write: WriteScope::All, ..host.spec("rm -rf target; cargo test --offline 2>&1") });
         assert!(done.ok().contains("1 passed"), "{done:?}");
     }
+}
+
+#[test]
+fn tools_in_a_home_work_and_stay_as_they_are() {
+    let home = tempfile::tempdir().unwrap();
+    let bin = fs::canonicalize(home.path()).unwrap().join(".pyenv/bin");
+    fs::create_dir_all(&bin).unwrap();
+    fs::write(bin.join("tool"), "#!/bin/sh\necho \"$PYENV_ROOT\"\n").unwrap();
+    for (path, mode) in [(home.path().to_owned(), 0o711), (bin.join("tool"), 0o755)] {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let search = ToolSearch { home: Some(home.path().to_owned()), path: vec![bin.clone()], ..ToolSearch::default() };
+    let done = host_with(discover(&search)).script(&format!("tool && ! echo x > {0}/tool && ! touch {0}/new", bin.display()));
+    assert_eq!(done.ok().lines().next(), bin.parent().unwrap().to_str());
+    assert_eq!(fs::read_dir(&bin).unwrap().count(), 1);
 }
