@@ -1,0 +1,71 @@
+//! Our coding agent as a program: it speaks the agent protocol on stdio, and to the world only through its door.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use aedile_agent::{Agent, AgentConfig};
+use aedile_core::SecretString;
+use aedile_core::agent_api::{AgentReply, AgentRequest};
+use aedile_core::model::{ModelProvider, ModelRef};
+use aedile_core::tool::Tool;
+use aedile_models::{AnthropicMessages, Endpoint, OpenAiChat, client_for};
+use aedile_runtimes::PLACEHOLDER_KEY;
+use aedile_tools::{DoorClient, ToolBox};
+
+use crate::clock::{OsEntropy, SystemClock};
+use crate::output::Output;
+use crate::{env, exit, wiring};
+
+/// Runs the agent until its stdin ends.
+pub fn main() -> ExitCode {
+    let served = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())
+        .and_then(|runtime| runtime.block_on(serve()));
+    match served {
+        Ok(()) => ExitCode::from(exit::OK),
+        Err(message) => {
+            Output { json: false }.warn(format!("error: {message}"));
+            ExitCode::from(exit::FAILURE)
+        }
+    }
+}
+
+async fn serve() -> Result<(), String> {
+    let url = env::text(env::DOOR).ok_or("AEDILE_DOOR is not set: this program runs in a box that aedile makes")?;
+    let model: ModelRef = env::text(env::MODEL).ok_or("AEDILE_MODEL is not set")?.parse()?;
+    let door = DoorClient::new(&url).map_err(|error| error.to_string())?;
+    let (scope, notes) = task(&door).await?;
+    let tools: aedile_agent::ToolFactory =
+        Arc::new(move |cwd: &Path| -> Vec<Arc<dyn Tool>> { ToolBox::standard(cwd, &scope, Some(door.clone())) });
+    let home = env::home().unwrap_or_else(|| PathBuf::from("/tmp"));
+    let mut config = AgentConfig::new(provider(&model, url)?, model.model, tools, home, Arc::new(SystemClock), Arc::new(OsEntropy));
+    config.notes = notes;
+    let agent = Arc::new(Agent::new(config));
+    aedile_runtimes::serve_acp(agent, tokio::io::stdin(), tokio::io::stdout()).await.map_err(|error| error.to_string())
+}
+
+/// The task's scope, and what the system prompt says of it.
+async fn task(door: &DoorClient) -> Result<(Vec<String>, String), String> {
+    match door.call(&AgentRequest::TaskInfo {}).await.map_err(|error| error.to_string())? {
+        AgentReply::Task { scope, agent, .. } => {
+            let notes = format!(
+                "You are {agent}. You may change only these paths (globs): {}. The kernel refuses writes anywhere else.\nWhen the work is done and checked, call `submit`; nothing counts before.",
+                scope.join(" ")
+            );
+            Ok((scope, notes))
+        }
+        other => Err(format!("the door does not tell the task: {other:?}")),
+    }
+}
+
+/// Written turns come in Anthropic's format.
+fn provider(model: &ModelRef, base_url: String) -> Result<Arc<dyn ModelProvider>, String> {
+    wiring::install_crypto();
+    let client = client_for([base_url.as_str()]).map_err(|error| error.to_string())?;
+    let key = Some(SecretString::from(PLACEHOLDER_KEY));
+    let endpoint = Endpoint { base_url, key, client, clock: Arc::new(SystemClock), entropy: Arc::new(OsEntropy) };
+    Ok(if model.provider == "openai" { Arc::new(OpenAiChat::new(endpoint)) } else { Arc::new(AnthropicMessages::new(endpoint)) })
+}

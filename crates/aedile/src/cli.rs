@@ -1,0 +1,90 @@
+//! The command line: one file per command under `commands/`, this list, and the way from a result to an exit code.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::commands;
+use crate::error::{CliError, CliResult};
+use crate::output::Output;
+
+/// Many coding agents on one repository: contained, metered, and merged only when green.
+#[derive(Debug, Parser)]
+#[command(name = "aedile", version, max_term_width = 100, after_long_help = format!("{}\n\n{}", crate::exit::help(), crate::env::help()))]
+pub struct Cli {
+    /// Print machine-readable JSON on stdout.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Every command.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Init(commands::init::InitArgs),
+    Demo(commands::demo::DemoArgs),
+    Run(commands::run::RunArgs),
+    Status(commands::status::StatusArgs),
+    Task(commands::task::TaskArgs),
+    Agent(commands::agent::AgentArgs),
+    Mail(commands::mail::MailArgs),
+    Landing(commands::landing::LandingArgs),
+    Feed(commands::feed::FeedArgs),
+    Events(commands::events::EventsArgs),
+    Costs(commands::costs::CostsArgs),
+    Sync(commands::sync::SyncArgs),
+    Sandbox(commands::sandbox::SandboxArgs),
+    Doctor(commands::doctor::DoctorArgs),
+    Store(commands::store::StoreArgs),
+    Clean(commands::clean::CleanArgs),
+}
+
+/// Runs the command line.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // clap prints help and version to stdout and errors to stderr; its exit codes are 0 and 2, as ours.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(crate::exit::USAGE));
+        }
+    };
+    let out = Output { json: cli.json };
+    match dispatch(cli.command, out) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            report(&error, out);
+            ExitCode::from(error.code)
+        }
+    }
+}
+
+fn report(error: &CliError, out: Output) {
+    if out.json {
+        out.object(&error.to_json());
+    }
+    out.warn(error.to_string());
+}
+
+fn dispatch(command: Command, out: Output) -> CliResult {
+    match command {
+        Command::Init(args) => commands::init::cmd_init(&args, out),
+        Command::Demo(args) => commands::demo::cmd_demo(&args, out),
+        Command::Run(args) => commands::run::cmd_run(&args, out),
+        Command::Status(args) => commands::status::cmd_status(&args, out),
+        Command::Task(args) => commands::task::cmd_task(&args, out),
+        Command::Agent(args) => commands::agent::cmd_agent(&args, out),
+        Command::Mail(args) => commands::mail::cmd_mail(&args, out),
+        Command::Landing(args) => commands::landing::cmd_landing(&args, out),
+        Command::Feed(args) => commands::feed::cmd_feed(&args, out),
+        Command::Events(args) => commands::events::cmd_events(&args, out),
+        Command::Costs(args) => commands::costs::cmd_costs(&args, out),
+        Command::Sync(args) => commands::sync::cmd_sync(&args, out),
+        Command::Sandbox(args) => commands::sandbox::cmd_sandbox(args, out),
+        Command::Doctor(args) => commands::doctor::cmd_doctor(&args, out),
+        Command::Store(args) => commands::store::cmd_store(&args, out),
+        Command::Clean(args) => commands::clean::cmd_clean(&args, out),
+    }
+}

@@ -1,0 +1,18 @@
+//! One file per command.
+
+pub mod agent;
+pub mod clean;
+pub mod costs;
+pub mod demo;
+pub mod doctor;
+pub mod events;
+pub mod feed;
+pub mod init;
+pub mod landing;
+pub mod mail;
+pub mod run;
+pub mod sandbox;
+pub mod status;
+pub mod store;
+pub mod sync;
+pub mod task;

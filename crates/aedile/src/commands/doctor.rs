@@ -1,0 +1,88 @@
+//! `aedile doctor`.
+
+use aedile_core::limits;
+use aedile_core::sandbox::{BoxIo, BoxLimits, BoxNet, BoxSpec, Sandbox, WriteScope};
+use aedile_git::Git;
+use clap::Args;
+use serde_json::json;
+
+use crate::error::{CliError, CliResult};
+use crate::output::Output;
+use crate::{disk, env, exit, state, wiring};
+
+/// Say what this host gives, what is missing and what that costs
+#[derive(Debug, Args)]
+pub struct DoctorArgs {}
+
+/// One finding: what, whether it is well, and words.
+type Finding = (String, bool, String);
+
+/// Runs `aedile doctor`. Exit code 0 means that runs can work here.
+pub fn cmd_doctor(_args: &DoctorArgs, out: Output) -> CliResult {
+    let mut findings: Vec<Finding> = Vec::new();
+    findings.push(match Git::find(&env::get(env::PATH).unwrap_or_default()) {
+        Ok(git) => ("git".to_owned(), true, format!("{} at {}", git.version(), git.program().display())),
+        Err(error) => ("git".to_owned(), false, error.to_string()),
+    });
+    let dir = state::dir()?;
+    findings.push(match state::open_existing() {
+        Ok(Some(_)) => ("state".to_owned(), true, format!("{}, {}", dir.display(), disk::bytes(disk::measure(&dir).bytes))),
+        Ok(None) => ("state".to_owned(), true, format!("{}, empty", dir.display())),
+        Err(error) => ("state".to_owned(), false, error.message),
+    });
+    let scratch = tempfile::Builder::new().prefix("aedile-doctor-").tempdir()?;
+    let sandbox = wiring::sandbox(scratch.path())?;
+    let report = sandbox.report();
+    let tried = try_box(&sandbox);
+    findings.push(match &tried {
+        Ok(()) => ("box".to_owned(), true, format!("works: {} (host id {})", report.level, report.host_uid)),
+        Err(error) => ("box".to_owned(), false, error.message.clone()),
+    });
+    findings.extend(report.mechanisms.iter().cloned());
+    let tools: Vec<String> = wiring::toolchains().mounts.iter().map(|mount| mount.host.display().to_string()).collect();
+    scratch.close()?;
+    let needed = findings.iter().filter(|(what, _, _)| matches!(what.as_str(), "git" | "state" | "box"));
+    let well = needed.fold(true, |well, (_, good, _)| well && *good);
+    let rows: Vec<_> = findings.iter().map(|(what, good, words)| json!({ "what": what, "good": good, "words": words })).collect();
+    out.object_or(&json!({ "well": well, "level": report.level, "findings": rows, "tools": tools }), || {
+        let mut lines: Vec<String> =
+            findings.iter().map(|(what, good, words)| format!("{}  {what}: {words}", if *good { "ok     " } else { "MISSING" })).collect();
+        lines.push(format!(
+            "tools that boxes see read-only: {}",
+            if tools.is_empty() { "only the system's".to_owned() } else { tools.join(", ") }
+        ));
+        lines
+    });
+    Ok(match (well, tried) {
+        (true, _) => exit::OK,
+        (false, Err(error)) => error.code,
+        (false, Ok(())) => exit::FAILURE,
+    })
+}
+
+/// The proof is a box that ran something.
+fn try_box(sandbox: &dyn Sandbox) -> Result<(), CliError> {
+    let spec = BoxSpec {
+        label: "doctor".to_owned(),
+        command: vec!["true".to_owned()],
+        tree: None,
+        tree_inside: "/".into(),
+        write: WriteScope::Nothing,
+        mounts: Vec::new(),
+        home: None,
+        env: Vec::new(),
+        net: BoxNet::None,
+        limits: BoxLimits { wall: Some(limits::TERM_GRACE * 5), ..BoxLimits::default() },
+        io: BoxIo::Captured,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut child = sandbox.spawn(spec)?;
+        let exit = child.wait().await?;
+        if exit.success() {
+            Ok(())
+        } else {
+            Err(CliError::new(exit::UNSUPPORTED, format!("a box was made, but `true` ended with {exit:?} in it")))
+        }
+    })
+}

@@ -1,0 +1,86 @@
+//! `aedile init`.
+
+use clap::Args;
+use serde_json::json;
+
+use crate::config::{detect, file};
+use crate::error::{CliError, CliResult};
+use crate::output::Output;
+use crate::{exit, wiring};
+
+/// Prepare this repository: look for gates and build directories and write a commented aedile.toml
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// Write and commit the file without asking
+    #[arg(long, short)]
+    yes: bool,
+}
+
+/// Runs `aedile init`. An existing file is never written over.
+pub fn cmd_init(args: &InitArgs, out: Output) -> CliResult {
+    let here = std::env::current_dir()?;
+    let project = wiring::discover(&here)?;
+    let path = project.root().join(file::NAME);
+    if path.symlink_metadata().is_ok() {
+        return Err(CliError::config(format!("{} exists already; it was not changed", path.display()))
+            .hint("edit it, or remove it and run `aedile init` again"));
+    }
+    let target = project.branch().map_or("main", |branch| branch.as_str().trim_start_matches("refs/heads/")).to_owned();
+    let found = detect::detect(project.root());
+    let text = detect::render(&found, &target);
+    explain(&found, out);
+    if !args.yes && !out.can_ask() {
+        out.say(&text);
+        return Err(
+            CliError::usage("nothing was written: there is no terminal to ask on").hint("`aedile init --yes` writes and commits the file")
+        );
+    }
+    if !args.yes {
+        out.line(format!("\n{text}"));
+        if !out.ask(&format!("Write this to {}?", path.display())) {
+            out.line("nothing was written");
+            return Ok(exit::OK);
+        }
+    }
+    write_new(&path, &text)?;
+    let commit = args.yes || out.ask("Commit it? Gates are read from the commit, so an uncommitted file has no effect.");
+    let commit = if commit { Some(project.commit_file(file::NAME, "Add aedile.toml")?) } else { None };
+    let value = json!({
+        "written": path, "commit": commit, "languages": found.languages, "gates": found.gates, "build_directories": found.build_dirs, "notes": found.notes, "target": target,
+    });
+    out.object_or(&value, || {
+        let mut lines = vec![format!("wrote {}", path.display())];
+        match &commit {
+            Some(commit) => lines.push(format!("committed it as {}", crate::narrate::short(commit))),
+            None => lines.push("not committed; until it is, runs do not see it".to_owned()),
+        }
+        lines.push("next: write a tasks file (docs/tasks-file.md) and `aedile run --tasks FILE`".to_owned());
+        lines
+    });
+    Ok(exit::OK)
+}
+
+fn explain(found: &detect::Found, out: Output) {
+    if found.languages.is_empty() {
+        out.say("found no build tool that aedile knows");
+    } else {
+        out.say(format!("found {}", found.languages.join(", ")));
+    }
+    for gate in &found.gates {
+        out.say(format!("gate {}: {}", gate.name, gate.command));
+    }
+    for note in &found.notes {
+        out.say(format!("note: {note}"));
+    }
+    if found.gates.is_empty() {
+        out.say("NO GATE: until one is configured, changes land without being tested, and every report says so");
+    }
+}
+
+/// Creates the file; one that appeared meanwhile is left alone.
+fn write_new(path: &std::path::Path, text: &str) -> Result<(), CliError> {
+    use std::io::Write;
+    let failed = |error: std::io::Error| CliError::failure(format!("cannot write {}: {error}", path.display()));
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).open(path).map_err(failed)?;
+    file.write_all(text.as_bytes()).map_err(failed)
+}

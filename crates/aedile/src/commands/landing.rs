@@ -1,0 +1,100 @@
+//! `aedile landing`.
+
+use aedile_core::Clock;
+use aedile_core::machine::ChangeState;
+use clap::{Args, Subcommand};
+
+use crate::clock::{SystemClock, ago, moment};
+use crate::error::{CliError, CliResult};
+use crate::narrate::{branch, returned, short};
+use crate::output::{Output, one_line, table};
+use crate::picture::Picture;
+use crate::{exit, state};
+use aedile_core::store::Store;
+
+/// Show the landing queue and the evidence of its decisions
+#[derive(Debug, Args)]
+pub struct LandingArgs {
+    #[command(subcommand)]
+    command: Option<LandingCommand>,
+    /// The run (its id or the eight characters that other commands print); otherwise the last one
+    #[arg(long, value_name = "RUN", global = true)]
+    run: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum LandingCommand {
+    /// List changes: those in the queue, landed and returned
+    List,
+    /// Print why a task's last change came back
+    Evidence {
+        /// The task's id in the tasks file
+        task: String,
+    },
+}
+
+/// Runs `aedile landing`.
+pub fn cmd_landing(args: &LandingArgs, out: Output) -> CliResult {
+    let store = state::open()?;
+    let run = state::run_or_last(&store, args.run.as_deref())?;
+    let picture = Picture::of(&store, run)?;
+    match &args.command {
+        None | Some(LandingCommand::List) => list(&picture, out),
+        Some(LandingCommand::Evidence { task }) => {
+            let found = state::find_task(&picture.tasks, task)?;
+            let Some(blob) = &found.evidence else {
+                return Err(CliError::failure(format!("no change of task {task} came back")));
+            };
+            let bytes = store.get_blob(blob)?.ok_or_else(|| CliError::failure(format!("the evidence {blob} is no longer kept")))?;
+            let text = String::from_utf8_lossy(&bytes);
+            if out.json {
+                out.object(&serde_json::json!({ "task": task, "evidence": text }));
+            } else {
+                out.line(printable(&text));
+            }
+        }
+    }
+    Ok(exit::OK)
+}
+
+/// Keeps line ends and tabs, so that what an agent or a gate wrote cannot steer the terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && !matches!(c, '\n' | '\t') { ' ' } else { c }).collect()
+}
+
+fn list(picture: &Picture, out: Output) {
+    if out.json {
+        let rows: Vec<_> = picture
+            .changes
+            .iter()
+            .map(|change| {
+                serde_json::json!({
+                    "change": change.change, "task": picture.key(change.task), "agent": change.agent, "state": change.state, "since": moment(change.since),
+                    "commit": change.commit, "landed": change.landed, "returned": change.returned, "gates": change.gated.as_ref().map(|gated| &gated.gates),
+                })
+            })
+            .collect();
+        out.object(
+            &serde_json::json!({ "run": picture.run.run, "landing_ref": picture.run.landing_ref, "tip": picture.run.tip, "changes": rows }),
+        );
+        return;
+    }
+    let now = SystemClock.now();
+    out.line(format!("lands on {}, now at {}", branch(&picture.run.landing_ref), short(&picture.run.tip)));
+    let mut rows = vec![["task", "agent", "state", "since", ""].map(str::to_owned).to_vec()];
+    for change in &picture.changes {
+        let note = match (change.state, &change.returned, &change.landed) {
+            (ChangeState::Landed, _, Some(commit)) => format!("as {}", short(commit)),
+            (_, Some(reason), _) => returned(reason),
+            _ => one_line(&change.summary, 60),
+        };
+        rows.push(vec![
+            picture.key(change.task).to_owned(),
+            change.agent.to_string(),
+            change.state.to_string(),
+            ago(now.since(change.since)),
+            note,
+        ]);
+    }
+    table(&rows).into_iter().for_each(|row| out.line(row));
+}

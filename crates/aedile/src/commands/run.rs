@@ -1,0 +1,166 @@
+//! `aedile run`.
+
+use std::path::{Path, PathBuf};
+
+use aedile_core::limits::AGENTS_MAX;
+use aedile_core::model::ModelRef;
+use aedile_core::project::ProjectRules;
+use aedile_core::store::Store;
+use aedile_core::{CommitId, RefName};
+use aedile_fleet::{RunPlan, open_run};
+use aedile_git::Project;
+use clap::Args;
+
+use crate::clock::{OsEntropy, SystemClock};
+use crate::config::file::{self, ConfigFile};
+use crate::config::tasks::{Defaults, TasksFile};
+use crate::error::{CliError, CliResult};
+use crate::narrate::short;
+use crate::output::Output;
+use crate::{state, wiring, worker};
+
+/// Agents at work at once when nobody says otherwise.
+const AGENTS_DEFAULT: u32 = 4;
+
+/// Work through a file of tasks until every task has landed, or go on with a run
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The tasks file (docs/tasks-file.md)
+    #[arg(long, value_name = "FILE", required_unless_present = "resume", conflicts_with = "resume")]
+    tasks: Option<PathBuf>,
+    /// Go on with a run that was stopped or whose worker died: RUN, or the last that is not over
+    #[arg(long, value_name = "RUN", num_args = 0..=1, default_missing_value = "")]
+    resume: Option<String>,
+    /// Agents at work at once
+    #[arg(long, value_name = "N", conflicts_with = "resume")]
+    agents: Option<u32>,
+    /// Model of tasks that name none, as PROVIDER/MODEL
+    #[arg(long, value_name = "MODEL", conflicts_with = "resume")]
+    model: Option<ModelRef>,
+    /// Dollars that the whole run may spend
+    #[arg(long, value_name = "USD", conflicts_with = "resume")]
+    budget_usd: Option<f64>,
+    /// Let changes touch protected paths (aedile.toml, CI configuration, [protect] paths)
+    #[arg(long, conflicts_with = "resume")]
+    allow_protected: bool,
+}
+
+/// Runs `aedile run`.
+pub fn cmd_run(args: &RunArgs, out: Output) -> CliResult {
+    let outcome = match &args.resume {
+        Some(which) => resume(which, out)?,
+        None => start(args, out)?,
+    };
+    if out.json {
+        out.object(&outcome.to_json());
+    } else {
+        outcome.lines().into_iter().for_each(|line| out.line(line));
+        let aside = outcome.run.landing_ref.as_str() != format!("refs/heads/{}", outcome.run.target);
+        if aside && outcome.report.landed > 0 {
+            out.line(format!("{} is checked out, so it was left alone; `aedile sync` brings the landed commits to it", outcome.run.target));
+        }
+    }
+    Ok(outcome.code())
+}
+
+fn resume(which: &str, out: Output) -> Result<worker::Outcome, CliError> {
+    let state = state::dir()?;
+    let run = {
+        let store = state::open()?;
+        state::run_to_resume(&store, Some(which).filter(|text| !text.is_empty()))?
+    };
+    let project = wiring::discover(&run.root)?;
+    let config = checkout_config(project.root())?;
+    worker::work(&state, project, &config, out, |workshop| Ok((run.run, workshop.store.last()?)))
+}
+
+fn start(args: &RunArgs, out: Output) -> Result<worker::Outcome, CliError> {
+    let file = args.tasks.clone().unwrap_or_default();
+    let place = file.display().to_string();
+    let text = std::fs::read_to_string(&file).map_err(|error| CliError::config(format!("cannot read the tasks file {place}: {error}")))?;
+    let tasks = TasksFile::parse(&text, &place)?;
+    let project = wiring::discover(&std::env::current_dir()?)?;
+    let local = checkout_config(project.root())?;
+    let target = target(&project, &local)?;
+    let point = project.landing_point(&target)?;
+    let (config, mut rules) = rules_at(&project, &point.base, out)?;
+    let defaults = Defaults { model: args.model.clone().or_else(|| config.agents.model.clone()), runtime: "aedile".to_owned() };
+    let specs = tasks.specs(&place, &rules, &defaults)?;
+    rules.allow_protected = args.allow_protected;
+    if let Some(usd) = file::dollars(args.budget_usd, "--budget-usd", "the command line")? {
+        rules.run_budget.usd = Some(usd);
+    }
+    let slots = args.agents.or(config.agents.at_once).unwrap_or(AGENTS_DEFAULT);
+    if slots == 0 || slots as usize > AGENTS_MAX {
+        return Err(CliError::usage(format!("{slots} agents cannot work at once; 1 to {AGENTS_MAX} can")));
+    }
+    tell(&project, &rules, out)?;
+    let state = state::dir()?;
+    worker::work(&state, project, &local, out, |workshop| {
+        let plan = RunPlan {
+            project: workshop.project_id,
+            root: workshop.project.root().to_owned(),
+            goal: tasks.goal.clone(),
+            target: target.as_str().trim_start_matches("refs/heads/").to_owned(),
+            landing_ref: point.reference,
+            base: point.base,
+            slots,
+            rules,
+            tasks: specs,
+        };
+        let shown = workshop.store.last()?;
+        Ok((open_run(&*workshop.store, &SystemClock, &OsEntropy, &plan)?, shown))
+    })
+}
+
+/// The file in the checkout: it says where this machine's keys and servers are, and which branch is the target.
+pub fn checkout_config(root: &Path) -> Result<ConfigFile, CliError> {
+    let path = root.join(file::NAME);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => ConfigFile::parse(&text, &path.display().to_string()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(ConfigFile::default()),
+        Err(error) => Err(CliError::config(format!("cannot read {}: {error}", path.display()))),
+    }
+}
+
+fn target(project: &Project, config: &ConfigFile) -> Result<RefName, CliError> {
+    match &config.target {
+        Some(name) => RefName::new(format!("refs/heads/{name}")).map_err(|error| CliError::config(format!("aedile.toml: target: {error}"))),
+        None => project.branch().cloned().ok_or_else(|| {
+            CliError::config("no branch is checked out and aedile.toml names no target").hint("set `target = \"main\"` in aedile.toml")
+        }),
+    }
+}
+
+/// What judges changes comes from the commit on the target; a checkout that differs is named.
+fn rules_at(project: &Project, base: &CommitId, out: Output) -> Result<(ConfigFile, ProjectRules), CliError> {
+    let committed = project.file_at(base, file::NAME)?;
+    let local = std::fs::read(project.root().join(file::NAME)).ok();
+    if committed != local {
+        let what = match (&committed, &local) {
+            (None, _) => "is not in",
+            (_, None) => "is missing in the checkout but is in",
+            _ => "in the checkout differs from the one in",
+        };
+        out.warn(format!(
+            "note: {} {what} commit {} on the target; gates, budgets and protected paths are the commit's",
+            file::NAME,
+            short(base)
+        ));
+    }
+    let place = format!("{} at {}", file::NAME, short(base));
+    let text = String::from_utf8(committed.unwrap_or_default()).map_err(|_| CliError::config(format!("{place} is not UTF-8")))?;
+    let config = ConfigFile::parse(&text, &place)?;
+    let rules = config.rules(&place)?;
+    Ok((config, rules))
+}
+
+fn tell(project: &Project, rules: &ProjectRules, out: Output) -> Result<(), CliError> {
+    if rules.gates.is_empty() {
+        out.warn("warning: no gate is configured; changes land without being tested. `aedile init` proposes gates");
+    }
+    if !project.dirty()?.is_clean() {
+        out.warn("note: the checkout has uncommitted changes; agents do not see them");
+    }
+    Ok(())
+}

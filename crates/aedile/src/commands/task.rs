@@ -1,0 +1,113 @@
+//! `aedile task`.
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use crate::clock::moment;
+use crate::error::CliResult;
+use crate::narrate::returned;
+use crate::output::{Output, one_line, table};
+use crate::picture::Picture;
+use crate::{exit, state};
+
+/// Show, retry and cancel tasks
+#[derive(Debug, Args)]
+pub struct TaskArgs {
+    #[command(subcommand)]
+    command: Option<TaskCommand>,
+    /// The run (its id or the eight characters that other commands print); otherwise the last one
+    #[arg(long, value_name = "RUN", global = true)]
+    run: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum TaskCommand {
+    /// List the tasks of a run
+    List,
+    /// Show one task with all that is known of it
+    Show {
+        /// Its id in the tasks file
+        task: String,
+    },
+    /// Try a task again that waits for a person
+    Retry {
+        /// Its id in the tasks file
+        task: String,
+    },
+    /// Cancel a task: its agent ends after saving its work, nothing of it lands
+    Cancel {
+        /// Its id in the tasks file
+        task: String,
+    },
+}
+
+/// Runs `aedile task`.
+pub fn cmd_task(args: &TaskArgs, out: Output) -> CliResult {
+    let store = state::open()?;
+    let run = state::run_or_last(&store, args.run.as_deref())?;
+    let picture = Picture::of(&store, run)?;
+    match args.command.as_ref().unwrap_or(&TaskCommand::List) {
+        TaskCommand::List => list(&picture, out),
+        TaskCommand::Show { task } => {
+            let found = state::find_task(&picture.tasks, task)?;
+            out.object_or(&json!({ "task": found, "waits_for": picture.waits_for(found) }), || show(&picture, found));
+        }
+        TaskCommand::Retry { task } => {
+            let found = state::find_task(&picture.tasks, task)?;
+            aedile_fleet::retry_task(&store, found.run, found.spec.key.as_str())?;
+            out.object_or(&json!({ "task": task, "retried": true }), || {
+                vec![format!("{task} is tried again as soon as a worker runs; `aedile run --resume` brings one")]
+            });
+        }
+        TaskCommand::Cancel { task } => {
+            let found = state::find_task(&picture.tasks, task)?;
+            aedile_fleet::cancel_task(&store, found.run, found.spec.key.as_str())?;
+            out.object_or(&json!({ "task": task, "cancel_requested": true }), || {
+                vec![format!("{task} is cancelled as soon as its worker sees it; without one, at `aedile run --resume`")]
+            });
+        }
+    }
+    Ok(exit::OK)
+}
+
+fn list(picture: &Picture, out: Output) {
+    if out.json {
+        let rows: Vec<_> = picture.tasks.iter().map(|task| json!({ "id": task.spec.key, "title": task.spec.title, "state": task.state, "since": moment(task.since), "waits_for": picture.waits_for(task), "agent": task.agent, "landed": task.landed })).collect();
+        out.object(&json!({ "run": picture.run.run, "tasks": rows }));
+        return;
+    }
+    let mut rows = vec![["task", "state", "title", "waits for"].map(str::to_owned).to_vec()];
+    for task in &picture.tasks {
+        rows.push(vec![
+            task.spec.key.to_string(),
+            task.state.to_string(),
+            one_line(&task.spec.title, 50),
+            one_line(&picture.waits_for(task), 70),
+        ]);
+    }
+    table(&rows).into_iter().for_each(|row| out.line(row));
+}
+
+fn show(picture: &Picture, task: &aedile_core::view::TaskView) -> Vec<String> {
+    let mut lines = vec![
+        format!("{}: {}", task.spec.key, one_line(&task.spec.title, 200)),
+        format!("  state      {} since {}", task.state, moment(task.since)),
+        format!("  waits for  {}", picture.waits_for(task)),
+        format!("  scope      {}", task.spec.scope.join(" ")),
+        format!("  runtime    {} with {}", task.spec.runtime, task.spec.model),
+        format!("  turns      {} in {} workspaces, sent back {} times", task.turn, task.attempt, task.returns),
+    ];
+    if let Some(agent) = &task.agent {
+        lines.push(format!("  agent      {agent}"));
+    }
+    if let Some(path) = &task.workspace {
+        lines.push(format!("  workspace  {}", path.display()));
+    }
+    if let Some(reason) = &task.returned {
+        lines.push(format!("  came back  {}; `aedile landing evidence {}` prints the evidence", returned(reason), task.spec.key));
+    }
+    if let Some(commit) = &task.landed {
+        lines.push(format!("  landed     {commit}"));
+    }
+    lines
+}

@@ -1,0 +1,118 @@
+//! The environment table: every variable that aedile reads, in one place. `docs/environment.md` is compared with it by a test.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// One variable.
+pub struct EnvVar {
+    /// Its name.
+    pub name: &'static str,
+    /// What it does.
+    pub meaning: &'static str,
+}
+
+/// The state directory.
+pub const STATE: &str = "AEDILE_STATE";
+/// Where state directories lie.
+pub const XDG_STATE_HOME: &str = "XDG_STATE_HOME";
+/// The person's home.
+pub const HOME: &str = "HOME";
+/// Where programs are found.
+pub const PATH: &str = "PATH";
+/// Anthropic's key.
+pub const ANTHROPIC_API_KEY: &str = "ANTHROPIC_API_KEY";
+/// The key of the OpenAI-compatible provider.
+pub const OPENAI_API_KEY: &str = "OPENAI_API_KEY";
+/// Anthropic's base URL.
+pub const ANTHROPIC_BASE_URL: &str = "AEDILE_ANTHROPIC_BASE_URL";
+/// The OpenAI-compatible provider's base URL.
+pub const OPENAI_BASE_URL: &str = "AEDILE_OPENAI_BASE_URL";
+/// Log filter.
+pub const LOG: &str = "AEDILE_LOG";
+/// Crash point, for tests.
+pub const CRASH_AT: &str = "AEDILE_CRASH_AT";
+/// Inside a box: the base URL of the door.
+pub const DOOR: &str = "AEDILE_DOOR";
+/// Inside a box: the model that the door grants.
+pub const MODEL: &str = "AEDILE_MODEL";
+/// Where the person's git configuration is.
+pub const XDG_CONFIG_HOME: &str = "XDG_CONFIG_HOME";
+/// The person's signing keys.
+pub const GNUPGHOME: &str = "GNUPGHOME";
+/// The person's SSH agent, which may sign.
+pub const SSH_AUTH_SOCK: &str = "SSH_AUTH_SOCK";
+/// Where a passphrase is asked for.
+pub const GPG_TTY: &str = "GPG_TTY";
+/// Colours off.
+pub const NO_COLOR: &str = "NO_COLOR";
+
+/// Every variable.
+pub const ALL: &[EnvVar] = &[
+    EnvVar { name: STATE, meaning: "The state directory. Default: `$XDG_STATE_HOME/aedile`, else `~/.local/state/aedile`." },
+    EnvVar { name: XDG_STATE_HOME, meaning: "Where state directories lie, when `AEDILE_STATE` is not set." },
+    EnvVar { name: HOME, meaning: "The person's home: toolchains are found below it, and it is never visible in a box." },
+    EnvVar { name: PATH, meaning: "Where git and the toolchains are found." },
+    EnvVar { name: ANTHROPIC_API_KEY, meaning: "Anthropic's key. It stays in the gateway; a box sees a placeholder." },
+    EnvVar { name: OPENAI_API_KEY, meaning: "The OpenAI-compatible provider's key. It stays in the gateway; a box sees a placeholder." },
+    EnvVar {
+        name: ANTHROPIC_BASE_URL,
+        meaning: "Base URL of the Anthropic Messages API. Default: `[provider.anthropic] base_url` in `aedile.toml`, else the vendor's.",
+    },
+    EnvVar {
+        name: OPENAI_BASE_URL,
+        meaning: "Base URL of the OpenAI-compatible API, without `/v1`. Default: `[provider.openai] base_url` in `aedile.toml`, else the vendor's.",
+    },
+    EnvVar { name: LOG, meaning: "What goes to the log file in the state directory, as a tracing filter. Default: `warn`." },
+    EnvVar { name: XDG_CONFIG_HOME, meaning: "Handed to git when it acts as the person: where their configuration is." },
+    EnvVar { name: GNUPGHOME, meaning: "Handed to git when it signs as the person." },
+    EnvVar { name: SSH_AUTH_SOCK, meaning: "Handed to git when it signs as the person. No box sees it." },
+    EnvVar { name: GPG_TTY, meaning: "Handed to git when it signs as the person." },
+    EnvVar { name: NO_COLOR, meaning: "Any value turns colours off." },
+    EnvVar {
+        name: CRASH_AT,
+        meaning: "For tests: kills the program with SIGKILL at this crash point, written `NAME` or `NAME:N` for the N-th time.",
+    },
+    EnvVar { name: DOOR, meaning: "Inside a box: the base URL of the door. Set by aedile." },
+    EnvVar { name: MODEL, meaning: "Inside a box: the model that the door grants. Set by aedile." },
+];
+
+/// Reads a variable of the table; empty counts as not set.
+pub fn get(name: &'static str) -> Option<OsString> {
+    debug_assert!(ALL.iter().any(|var| var.name == name), "{name} is not in the environment table");
+    #[expect(clippy::disallowed_methods, reason = "this is the environment table")]
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// Reads a variable as text.
+pub fn text(name: &'static str) -> Option<String> {
+    get(name).map(|value| value.to_string_lossy().into_owned())
+}
+
+/// Returns the person's home.
+pub fn home() -> Option<PathBuf> {
+    get(HOME).map(PathBuf::from).filter(|home| home.is_absolute())
+}
+
+/// Returns the state directory, which need not exist.
+pub fn state_dir() -> Option<PathBuf> {
+    if let Some(dir) = get(STATE) {
+        return std::path::absolute(PathBuf::from(dir)).ok();
+    }
+    match get(XDG_STATE_HOME).map(PathBuf::from).filter(|dir| dir.is_absolute()) {
+        Some(dir) => Some(dir.join("aedile")),
+        None => home().map(|home| home.join(".local/state/aedile")),
+    }
+}
+
+/// Reads one of the variables that say where a toolchain is; the sandbox's table lists them.
+pub fn tool_variable(name: &str) -> Option<String> {
+    debug_assert!(aedile_sandbox::TOOL_VARIABLES.contains(&name));
+    #[expect(clippy::disallowed_methods, reason = "this is the environment table; these names are the sandbox's part of it")]
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(|value| value.to_string_lossy().into_owned())
+}
+
+/// The table for `--help`.
+pub fn help() -> String {
+    let rows: Vec<String> = ALL.iter().map(|var| format!("  {:26} {}", var.name, var.meaning)).collect();
+    format!("Environment:\n{}", rows.join("\n"))
+}

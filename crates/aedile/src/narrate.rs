@@ -1,0 +1,214 @@
+//! Turns events into lines for people.
+
+use std::collections::HashMap;
+
+use aedile_core::event::{Envelope, Event, ReturnReason, TaskOutcome, TierOutcome};
+use aedile_core::runtime::TurnStop;
+use aedile_core::{ChangeId, CommitId, RefName, TaskId};
+
+use crate::output::one_line;
+
+/// Remembers the names behind ids while it reads events in order.
+#[derive(Debug, Default)]
+pub struct Narrator {
+    tasks: HashMap<TaskId, String>,
+    agents: HashMap<TaskId, String>,
+    changes: HashMap<ChangeId, TaskId>,
+}
+
+/// How important a line is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Weight {
+    /// Only in `feed --all`.
+    Detail,
+    /// In `feed` and in the plain progress of `run`.
+    Step,
+}
+
+impl Narrator {
+    /// Takes one event and says it in a line.
+    pub fn say(&mut self, envelope: &Envelope) -> Option<(Weight, String)> {
+        match &envelope.event {
+            Event::TaskOpened { task, spec, .. } => {
+                self.tasks.insert(*task, spec.key.to_string());
+            }
+            Event::TaskClaimed { task, agent, .. } => {
+                self.agents.insert(*task, agent.to_string());
+            }
+            Event::ChangeSubmitted { change, task, .. } => {
+                self.changes.insert(*change, *task);
+            }
+            _ => {}
+        }
+        self.run_line(&envelope.event)
+            .or_else(|| self.task_line(&envelope.event))
+            .or_else(|| self.change_line(&envelope.event))
+            .or_else(|| other_line(&envelope.event))
+    }
+
+    fn task(&self, task: TaskId) -> &str {
+        self.tasks.get(&task).map_or("?", String::as_str)
+    }
+
+    fn agent(&self, task: TaskId) -> &str {
+        self.agents.get(&task).map_or("an agent", String::as_str)
+    }
+
+    fn of(&self, change: ChangeId) -> &str {
+        self.changes.get(&change).map_or("?", |task| self.task(*task))
+    }
+
+    fn run_line(&self, event: &Event) -> Option<(Weight, String)> {
+        let line = match event {
+            Event::RunStarted { run, goal, landing_ref, base, slots, .. } => {
+                format!(
+                    "run {} started: {} (up to {slots} agents, lands on {} from {})",
+                    run.short(),
+                    one_line(goal, 100),
+                    branch(landing_ref),
+                    short(base)
+                )
+            }
+            Event::RunStopRequested { now: true, .. } => "stopping at once".to_owned(),
+            Event::RunStopRequested { .. } => "stopping: present turns end and are saved first".to_owned(),
+            Event::RunStopped { run } => format!("run {} stopped; `aedile run --resume` goes on", run.short()),
+            Event::RunResumed { run, .. } => format!("run {} goes on", run.short()),
+            Event::RunEnded { run, landed, failed } => format!("run {} ended: {landed} landed, {failed} not", run.short()),
+            _ => return None,
+        };
+        Some((Weight::Step, line))
+    }
+
+    fn task_line(&self, event: &Event) -> Option<(Weight, String)> {
+        use Weight::{Detail, Step};
+        let said = match event {
+            Event::TaskOpened { spec, .. } => (Detail, format!("{}: opened: {}", spec.key, one_line(&spec.title, 100))),
+            Event::TaskReady { task } => (Detail, format!("{}: ready", self.task(*task))),
+            Event::TaskClaimed { task, agent, attempt, .. } if *attempt > 1 => {
+                (Step, format!("{}: {agent} takes it up again (workspace {attempt})", self.task(*task)))
+            }
+            Event::TaskClaimed { task, agent, .. } => (Step, format!("{}: {agent} takes it up", self.task(*task))),
+            Event::WorkspaceReady { task, base, conflicts, .. } if conflicts.is_empty() => {
+                (Detail, format!("{}: workspace ready at {}", self.task(*task), short(base)))
+            }
+            Event::WorkspaceReady { task, conflicts, .. } => {
+                (Step, format!("{}: workspace holds conflicts in {}", self.task(*task), list(conflicts)))
+            }
+            Event::BoxReady { task, pid, .. } => (Detail, format!("{}: box ready (pid {pid})", self.task(*task))),
+            Event::AgentStarted { task, agent, .. } => (Detail, format!("{}: {agent} answers", self.task(*task))),
+            Event::TurnStarted { task, turn, .. } => (Detail, format!("{}: {} begins turn {turn}", self.task(*task), self.agent(*task))),
+            Event::TurnEnded { task, turn, stop: TurnStop::Failed | TurnStop::Limit | TurnStop::Refusal, detail, .. } => (
+                Step,
+                format!(
+                    "{}: turn {turn} of {} broke off: {}",
+                    self.task(*task),
+                    self.agent(*task),
+                    one_line(detail.as_deref().unwrap_or("no reason given"), 300)
+                ),
+            ),
+            Event::TurnEnded { task, turn, .. } => (Detail, format!("{}: {} ended turn {turn}", self.task(*task), self.agent(*task))),
+            Event::SnapshotTaken { task, commit, .. } => (Detail, format!("{}: saved as {}", self.task(*task), short(commit))),
+            Event::AgentEnded { task, agent, why, failed, .. } => {
+                (if *failed { Step } else { Detail }, format!("{}: {agent} ended: {}", self.task(*task), one_line(why, 300)))
+            }
+            Event::FinishedWithoutSubmit { task } => (
+                Step,
+                format!("{}: {} finished without submitting; `aedile task retry {0}` tries again", self.task(*task), self.agent(*task)),
+            ),
+            Event::TaskWaits { task, why } => (Step, format!("{}: waits for you: {}", self.task(*task), one_line(why, 300))),
+            Event::TaskRetried { task } => (Step, format!("{}: to be tried again", self.task(*task))),
+            Event::TaskCancelRequested { task } => (Step, format!("{}: to be cancelled", self.task(*task))),
+            Event::TaskClosed { outcome: TaskOutcome::Landed { .. }, .. } => return None,
+            Event::TaskClosed { task, outcome: TaskOutcome::Failed { why } } => {
+                (Step, format!("{}: failed: {}", self.task(*task), one_line(why, 300)))
+            }
+            Event::TaskClosed { task, outcome: TaskOutcome::Cancelled } => (Step, format!("{}: cancelled", self.task(*task))),
+            _ => return None,
+        };
+        Some(said)
+    }
+
+    fn change_line(&self, event: &Event) -> Option<(Weight, String)> {
+        use Weight::{Detail, Step};
+        let said = match event {
+            Event::ChangeSubmitted { task, agent, summary, left_out, .. } => {
+                let left = if left_out.is_empty() { String::new() } else { format!(" (left out, not in its scope: {})", list(left_out)) };
+                (Step, format!("{}: {agent} submitted: {}{left}", self.task(*task), one_line(summary, 120)))
+            }
+            Event::ChangeImported { change, paths } => (Detail, format!("{}: imported, {paths} paths", self.of(*change))),
+            Event::TierTried { change, tier, outcome: TierOutcome::Merged { .. }, .. } => {
+                (Detail, format!("{}: tier {tier} merged it", self.of(*change)))
+            }
+            Event::TierTried { change, tier, outcome: TierOutcome::Conflict { paths }, .. } => {
+                (Detail, format!("{}: tier {tier} found conflicts in {}", self.of(*change), list(paths)))
+            }
+            Event::TierTried { change, tier, outcome: TierOutcome::Declined { why }, .. } => {
+                (Detail, format!("{}: tier {tier} declined: {}", self.of(*change), one_line(why, 200)))
+            }
+            Event::GatePassed { change, gate, millis, .. } => {
+                (Step, format!("{}: gate {} green in {}", self.of(*change), one_line(gate, 60), seconds(*millis)))
+            }
+            Event::GateFailed { change, gate, millis, exit, .. } => {
+                (Step, format!("{}: gate {} RED after {} ({exit})", self.of(*change), one_line(gate, 60), seconds(*millis)))
+            }
+            Event::Gated { change, gates, .. } if gates.is_empty() => {
+                (Step, format!("{}: no gate is configured, so nothing was tested", self.of(*change)))
+            }
+            Event::Gated { change, .. } => (Detail, format!("{}: all gates green", self.of(*change))),
+            Event::LandIntended { change, new, .. } => (Detail, format!("{}: about to land as {}", self.of(*change), short(new))),
+            Event::Landed { change, landing_ref, new, .. } => {
+                (Step, format!("{}: landed on {} as {}", self.of(*change), branch(landing_ref), short(new)))
+            }
+            Event::LandAbandoned { change, why } => (Step, format!("{}: merged again: {}", self.of(*change), one_line(why, 200))),
+            Event::ChangeReturned { change, reason, .. } => (Step, format!("{}: goes back: {}", self.of(*change), returned(reason))),
+            _ => return None,
+        };
+        Some(said)
+    }
+}
+
+fn other_line(event: &Event) -> Option<(Weight, String)> {
+    let said = match event {
+        Event::MailSent { from, to, subject, .. } => (Weight::Step, format!("mail from {from} to {to}: {}", one_line(subject, 120))),
+        Event::SpendSettled { usage, usd, estimated, .. } => {
+            (Weight::Detail, format!("{} tokens, {usd}{}", usage.total(), if *estimated { " (estimated)" } else { "" }))
+        }
+        _ => return None,
+    };
+    Some(said)
+}
+
+/// Says why a change went back.
+pub fn returned(reason: &ReturnReason) -> String {
+    match reason {
+        ReturnReason::Conflict { paths } => format!("it conflicts with the target in {}", list(paths)),
+        ReturnReason::Gate { gate } => format!("gate {} was red on the merged tree", one_line(gate, 60)),
+        ReturnReason::Scope { violations } => format!("it changes what it may not: {}", list(violations)),
+        ReturnReason::Protected { paths } => format!("it changes protected paths ({}), which needs --allow-protected", list(paths)),
+        ReturnReason::Import { message } => format!("it could not be imported: {}", one_line(message, 200)),
+        ReturnReason::Empty => "it changes nothing".to_owned(),
+    }
+}
+
+fn list(items: &[String]) -> String {
+    let shown: Vec<String> = items.iter().take(3).map(|item| one_line(item, 120)).collect();
+    match items.len().saturating_sub(3) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+/// The first ten digits of a commit id.
+pub fn short(commit: &CommitId) -> &str {
+    &commit.as_str()[..10]
+}
+
+/// A ref without `refs/heads/`.
+pub fn branch(name: &RefName) -> &str {
+    name.as_str().strip_prefix("refs/heads/").unwrap_or(name.as_str())
+}
+
+/// Milliseconds as seconds with one decimal.
+pub fn seconds(millis: u64) -> String {
+    format!("{}.{} s", millis / 1000, millis % 1000 / 100)
+}

@@ -1,0 +1,71 @@
+//! A door for a command that is no agent of ours: the model of the project, metered, and nothing else.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+
+use aedile_core::agent_api::{AgentApi, AgentReply, AgentRequest, DoorIdentity};
+use aedile_core::egress::{Door, DoorGrant, Egress};
+use aedile_core::model::ModelRef;
+use aedile_core::{AgentName, IncarnationId, RunId, TaskId, TaskKey};
+use async_trait::async_trait;
+
+use crate::clock::{OsEntropy, SystemClock};
+use crate::commands::run::checkout_config;
+use crate::config::file::{self, ConfigFile};
+use crate::error::CliError;
+use crate::{state, wiring};
+
+/// Opens one door under the budgets of the project's `aedile.toml`.
+pub struct Opener {
+    config: ConfigFile,
+    model: ModelRef,
+    gateway: Arc<aedile_gateway::Gateway>,
+}
+
+/// There is no task behind such a door.
+struct NoTask;
+
+#[async_trait]
+impl AgentApi for NoTask {
+    async fn call(&self, _who: &DoorIdentity, _request: AgentRequest) -> AgentReply {
+        AgentReply::Refused {
+            message: "this box was started with `aedile sandbox exec`: there is no task, no mail and nothing to submit to".to_owned(),
+        }
+    }
+}
+
+impl Opener {
+    /// Reads `aedile.toml` of the directory and wires a gateway. Must be called inside a tokio runtime.
+    pub fn for_directory(dir: &Path) -> Result<Self, CliError> {
+        let config = checkout_config(dir)?;
+        let Some(model) = config.agents.model.clone() else {
+            return Err(CliError::config(format!("{} names no model for the door", dir.join(file::NAME).display()))
+                .hint("set `[agents] model = \"PROVIDER/MODEL\"`, or use --net none"));
+        };
+        let (_, gateway) = wiring::store_and_gateway(&state::dir()?, &config)?;
+        Ok(Self { config, model, gateway })
+    }
+
+    /// Serves the listener of a box.
+    pub fn open(&self, listener: OwnedFd) -> Result<Box<dyn Door>, CliError> {
+        let rules = self.config.rules(file::NAME)?;
+        let name = |error: aedile_core::BadId| CliError::failure(error.to_string());
+        let grant = DoorGrant {
+            who: DoorIdentity {
+                run: RunId::new(&SystemClock, &OsEntropy),
+                task: TaskId::new(&SystemClock, &OsEntropy),
+                key: TaskKey::new("exec").map_err(name)?,
+                agent: AgentName::new("exec").map_err(name)?,
+                incarnation: IncarnationId::new(&SystemClock, &OsEntropy),
+            },
+            model: self.model.clone(),
+            script: None,
+            agent_budget: rules.task_budget,
+            task_budget: rules.task_budget,
+            run_budget: rules.run_budget,
+            api: Arc::new(NoTask),
+        };
+        self.gateway.open_door(listener, grant).map_err(|error| CliError::config(error.to_string()))
+    }
+}

@@ -1,0 +1,81 @@
+//! The state directory and what commands read from it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use aedile_core::machine::RunState;
+use aedile_core::redact::NoSecrets;
+use aedile_core::store::{Store, list};
+use aedile_core::view::{RunView, TaskView};
+use aedile_store::SqliteStore;
+
+use crate::clock::SystemClock;
+use crate::env;
+use crate::error::CliError;
+
+/// Returns the state directory.
+pub fn dir() -> Result<PathBuf, CliError> {
+    env::state_dir().ok_or_else(|| {
+        CliError::new(crate::exit::STATE, "there is no place for the state: neither AEDILE_STATE, XDG_STATE_HOME nor HOME is set")
+            .hint("set AEDILE_STATE to a directory of yours")
+    })
+}
+
+/// Opens the store for commands that read or append a command of the person's; makes it when it is not there.
+pub fn open() -> Result<SqliteStore, CliError> {
+    Ok(SqliteStore::open(&dir()?, aedile_store::Options { clock: Arc::new(SystemClock), redactor: Arc::new(NoSecrets), read_only: false })?)
+}
+
+/// Opens the store if there is one.
+pub fn open_existing() -> Result<Option<SqliteStore>, CliError> {
+    if dir()?.join("aedile.db").exists() { open().map(Some) } else { Ok(None) }
+}
+
+/// All runs, oldest first.
+pub fn runs(store: &dyn Store) -> Result<Vec<RunView>, CliError> {
+    Ok(list(store, None)?)
+}
+
+/// Finds a run by its id or by the eight characters that other commands print.
+pub fn find_run(store: &dyn Store, text: &str) -> Result<RunView, CliError> {
+    let all = runs(store)?;
+    let mut found = all.into_iter().filter(|run| run.run.to_string() == text || run.run.short().starts_with(text) && text.len() >= 4);
+    match (found.next(), found.next()) {
+        (Some(run), None) => Ok(run),
+        (Some(_), Some(_)) => Err(CliError::usage(format!("more than one run is called {text}"))
+            .hint("give the whole id, as `aedile status --all --json` prints it")),
+        (None, _) => Err(CliError::usage(format!("there is no run {text}")).hint("`aedile status --all` lists them")),
+    }
+}
+
+/// Finds the named run, or takes the last one.
+pub fn run_or_last(store: &dyn Store, text: Option<&str>) -> Result<RunView, CliError> {
+    match text {
+        Some(text) => find_run(store, text),
+        None => {
+            runs(store)?.pop().ok_or_else(|| CliError::failure("nothing has been run yet").hint("`aedile run --tasks FILE` starts a run"))
+        }
+    }
+}
+
+/// Finds the run to resume: the named one, or the last that is not over, or the last.
+pub fn run_to_resume(store: &dyn Store, text: Option<&str>) -> Result<RunView, CliError> {
+    if text.is_some() {
+        return run_or_last(store, text);
+    }
+    let open = runs(store)?.into_iter().rfind(|run| run.state != RunState::Ended);
+    open.map_or_else(|| run_or_last(store, None), Ok)
+}
+
+/// Finds a task by its key.
+pub fn find_task<'a>(tasks: &'a [TaskView], key: &str) -> Result<&'a TaskView, CliError> {
+    tasks.iter().find(|task| task.spec.key.as_str() == key).ok_or_else(|| {
+        let known: Vec<&str> = tasks.iter().map(|task| task.spec.key.as_str()).collect();
+        CliError::usage(format!("there is no task {key} in this run")).hint(format!("its tasks are: {}", known.join(", ")))
+    })
+}
+
+/// Reads a run's view.
+pub fn view_of(store: &dyn Store, run: aedile_core::RunId) -> Result<Option<RunView>, aedile_core::store::StoreError> {
+    aedile_core::store::load(store, &run.to_string())
+}

@@ -1,0 +1,238 @@
+//! The one place that names implementations.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use aedile_core::store::{Store, list};
+use aedile_core::view::ProjectView;
+use aedile_core::{Clock, Entropy, ProjectId, Redactor, SecretString};
+use aedile_fleet::{HostFacts, HubWorkspaces, Pace, Parts};
+use aedile_gateway::{Gateway, Provider, ProviderKey, Vault};
+use aedile_git::{Git, Hub, PersonEnv, Project};
+use aedile_landing::{GateBox, LandingDeps};
+use aedile_models::ApiFormat;
+use aedile_runtimes::AcpRuntime;
+use aedile_sandbox::{NativeSandbox, SandboxConfig, TOOL_VARIABLES, ToolSearch, Toolchains};
+use aedile_store::SqliteStore;
+
+use crate::clock::{OsEntropy, SystemClock};
+use crate::config::file::ConfigFile;
+use crate::error::CliError;
+use crate::{env, exit, host, prices};
+
+/// Finds git and the person's repository around a directory.
+pub fn discover(here: &Path) -> Result<Project, CliError> {
+    let git = Git::find(&env::get(env::PATH).unwrap_or_default())?;
+    Project::discover(&git, here, &person()).map_err(|error| {
+        CliError::config(error.to_string()).hint("aedile works in a git repository that has a commit: `git init`, `git add`, `git commit`")
+    })
+}
+
+/// What git needs to act as the person.
+fn person() -> PersonEnv {
+    let names = [env::HOME, env::XDG_CONFIG_HOME, env::GNUPGHOME, env::SSH_AUTH_SOCK, env::GPG_TTY];
+    PersonEnv(names.into_iter().filter_map(|name| Some((name.into(), env::get(name)?))).collect())
+}
+
+/// Looks for the person's tools.
+pub fn toolchains() -> Toolchains {
+    let path = env::get(env::PATH).map(|path| std::env::split_paths(&path).collect()).unwrap_or_default();
+    let variables = TOOL_VARIABLES.iter().filter_map(|name| Some(((*name).to_owned(), env::tool_variable(name)?))).collect();
+    aedile_sandbox::discover(&ToolSearch { home: env::home(), path, candidates: Vec::new(), variables, state_dir: env::state_dir() })
+}
+
+/// Makes the sandbox. Temporary things of boxes go below `state`.
+pub fn sandbox(state: &Path) -> Result<NativeSandbox, CliError> {
+    let runtime_dir = state.join("boxes");
+    std::fs::create_dir_all(&runtime_dir)
+        .map_err(|error| CliError::new(exit::STATE, format!("cannot make {}: {error}", runtime_dir.display())))?;
+    let launcher = program()?;
+    Ok(NativeSandbox::new(SandboxConfig { launcher, toolchains: toolchains(), runtime_dir })?)
+}
+
+/// The running program.
+fn program() -> Result<PathBuf, CliError> {
+    std::env::current_exe().map_err(|error| CliError::failure(format!("cannot find the running program: {error}")))
+}
+
+/// Everything that one worker on one project works with.
+pub struct Workshop {
+    /// The store.
+    pub store: Arc<SqliteStore>,
+    /// The project.
+    pub project: Project,
+    /// Its id.
+    pub project_id: ProjectId,
+    /// What the fleet works with.
+    pub parts: Parts,
+    /// What the landing works with.
+    pub landing: LandingDeps,
+    /// Holds the keys; asked to settle at the end.
+    pub gateway: Arc<Gateway>,
+}
+
+impl Workshop {
+    /// Wires a worker for a project. Must be called inside a tokio runtime.
+    pub fn open(state: &Path, project: Project, config: &ConfigFile) -> Result<Self, CliError> {
+        let (clock, entropy) = times();
+        let (store, gateway) = store_and_gateway(state, config)?;
+        let dynamic: Arc<dyn Store> = Arc::clone(&store) as Arc<dyn Store>;
+        let project_id = project_id(&*store, &project)?;
+        let hub = Hub::open_or_create(&state.join("hubs").join(format!("{project_id}.git")), &project)?;
+        let sandbox: Arc<dyn aedile_core::sandbox::Sandbox> = Arc::new(sandbox(state)?);
+        let holder = host::holder();
+        let dead: Vec<String> = store.claims("")?.into_iter().map(|claim| claim.holder).filter(|holder| host::is_dead(holder)).collect();
+        let mounts = hub
+            .object_mounts()?
+            .into_iter()
+            .map(|mount| aedile_core::sandbox::BoxMount { host: mount.host, inside: mount.inside, writable: false })
+            .collect();
+        let landing = LandingDeps {
+            store: Arc::clone(&dynamic),
+            sandbox: Arc::clone(&sandbox),
+            hub: hub.clone(),
+            project: project.clone(),
+            clock: Arc::clone(&clock),
+            rooms: state.join("rooms"),
+            gate_box: GateBox { mounts, ..GateBox::default() },
+            holder: holder.clone(),
+            dead: dead.clone(),
+        };
+        let workspaces = HubWorkspaces {
+            hub,
+            project: project.clone(),
+            sandbox: Arc::clone(&sandbox),
+            state: state.to_owned(),
+            clock: Arc::clone(&clock),
+        };
+        let parts = Parts {
+            store: dynamic,
+            sandbox,
+            egress: Arc::clone(&gateway) as Arc<dyn aedile_core::egress::Egress>,
+            runtimes: vec![Arc::new(AcpRuntime::aedile())],
+            workspaces: Arc::new(workspaces),
+            clock,
+            entropy,
+            host: HostFacts {
+                program: program()?,
+                state: state.to_owned(),
+                holder,
+                dead,
+                cpu_ticks: Arc::new(host::cpu_ticks),
+                kill_orphan: Arc::new(host::kill_orphan),
+            },
+            pace: Pace::default(),
+        };
+        Ok(Self { store, project, project_id, parts, landing, gateway })
+    }
+}
+
+/// The HTTP client wants a TLS provider even where it will only speak plain HTTP.
+pub fn install_crypto() {
+    // Fails only when one is installed already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+fn times() -> (Arc<dyn Clock>, Arc<dyn Entropy>) {
+    (Arc::new(SystemClock), Arc::new(OsEntropy))
+}
+
+/// Opens the store behind the keys' redactor, and the gateway that holds the keys. Must be called inside a tokio runtime.
+pub fn store_and_gateway(state: &Path, config: &ConfigFile) -> Result<(Arc<SqliteStore>, Arc<Gateway>), CliError> {
+    let (clock, entropy) = times();
+    let vault = Arc::new(vault(config)?);
+    let options = aedile_store::Options { clock: Arc::clone(&clock), redactor: Arc::clone(&vault) as Arc<dyn Redactor>, read_only: false };
+    let store = Arc::new(SqliteStore::open(state, options)?);
+    let providers = providers(config, &vault);
+    install_crypto();
+    let gateway = Gateway::new(
+        providers,
+        prices::table(config)?,
+        vault,
+        Arc::clone(&store) as Arc<dyn Store>,
+        clock,
+        entropy,
+        tokio::runtime::Handle::current(),
+    );
+    Ok((store, Arc::new(gateway.map_err(|error| CliError::config(error.to_string()))?)))
+}
+
+/// The project's id; a repository is known by its root.
+fn project_id(store: &dyn Store, project: &Project) -> Result<ProjectId, CliError> {
+    let root = project.common_dir();
+    let known: Vec<ProjectView> = list(store, None)?;
+    if let Some(found) = known.iter().find(|known| known.root == root) {
+        return Ok(found.project);
+    }
+    let id = ProjectId::new(&SystemClock, &OsEntropy);
+    let event = aedile_core::event::Event::ProjectAdded { project: id, root: root.to_owned() };
+    let append = aedile_core::store::Append {
+        events: vec![aedile_core::store::NewEvent { run: None, event }],
+        fence: None,
+        once: Some(format!("project/{}", root.display())),
+    };
+    store.append(append)?;
+    // Another process may have been quicker; the log decides.
+    let known: Vec<ProjectView> = list(store, None)?;
+    known
+        .iter()
+        .find(|known| known.root == root)
+        .map(|known| known.project)
+        .ok_or_else(|| CliError::failure("the project was not recorded"))
+}
+
+/// The names under which the keys lie in the vault.
+const ANTHROPIC: &str = "anthropic";
+const OPENAI: &str = "openai";
+
+/// Takes each key once: from the environment, else from its file.
+fn vault(config: &ConfigFile) -> Result<Vault, CliError> {
+    let mut secrets = Vec::new();
+    for (name, variable) in [(ANTHROPIC, env::ANTHROPIC_API_KEY), (OPENAI, env::OPENAI_API_KEY)] {
+        let file = config.provider.get(name).and_then(|provider| provider.key_file.as_deref());
+        let key = match (env::text(variable), file) {
+            (Some(key), _) => Some(SecretString::from(key)),
+            (None, Some(file)) => Some(key_from_file(file)?),
+            (None, None) => None,
+        };
+        secrets.extend(key.map(|key| (name.to_owned(), key)));
+    }
+    Vault::new(secrets).map_err(|error| CliError::config(format!("a key cannot be used: {error}")))
+}
+
+fn key_from_file(file: &str) -> Result<SecretString, CliError> {
+    use std::os::unix::fs::PermissionsExt;
+    let path = match (file.strip_prefix("~/"), env::home()) {
+        (Some(rest), Some(home)) => home.join(rest),
+        _ => PathBuf::from(file),
+    };
+    let failed = |error: std::io::Error| CliError::config(format!("cannot read the key file {}: {error}", path.display()));
+    let mode = std::fs::metadata(&path).map_err(failed)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        return Err(CliError::config(format!("the key file {} can be read by others (mode {:o})", path.display(), mode & 0o777))
+            .hint(format!("chmod 600 {}", path.display())));
+    }
+    Ok(SecretString::from(std::fs::read_to_string(&path).map_err(failed)?))
+}
+
+fn providers(config: &ConfigFile, vault: &Vault) -> Vec<Provider> {
+    let make = |name: &str, format, variable, key_variable: &str, vendor: &str| {
+        let base_url = env::text(variable)
+            .or_else(|| config.provider.get(name).and_then(|provider| provider.base_url.clone()))
+            .unwrap_or_else(|| vendor.to_owned());
+        let known = vault.names().any(|known| known == name);
+        let key = match (known, base_url == vendor) {
+            (true, _) => ProviderKey::Secret(name.to_owned()),
+            // A server of one's own usually wants no key.
+            (false, false) => ProviderKey::None,
+            (false, true) => ProviderKey::Missing(format!(
+                "there is no key for {name}: set {key_variable}, or `[provider.{name}] key_file` in aedile.toml"
+            )),
+        };
+        Provider { name: name.to_owned(), format, base_url, key }
+    };
+    vec![
+        make(ANTHROPIC, ApiFormat::Anthropic, env::ANTHROPIC_BASE_URL, env::ANTHROPIC_API_KEY, "https://api.anthropic.com"),
+        make(OPENAI, ApiFormat::OpenAi, env::OPENAI_BASE_URL, env::OPENAI_API_KEY, "https://api.openai.com"),
+    ]
+}

@@ -1,0 +1,38 @@
+//! The program as a person meets it: the real binary, real git, the real kernel.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
+mod demo;
+mod real_input;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+
+use aedile_testkit::TestEnvironment;
+
+/// The program under test.
+fn program() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_aedile"))
+}
+
+/// Runs a tool of the machine and returns what it printed.
+fn output_of(tool: &str, args: &[&str], dir: &Path) -> String {
+    #[expect(clippy::disallowed_methods, reason = "a test prepares its material")]
+    let output = std::process::Command::new(tool).args(args).current_dir(dir).output().unwrap();
+    assert!(
+        output.status.success(),
+        "{tool} {args:?}: {}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Gives the environment this machine's Rust, as a person would have it.
+fn share_toolchain(env: &mut TestEnvironment) {
+    #[expect(clippy::disallowed_methods, reason = "a test hands on the machine's toolchain")]
+    let var = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let home = var("HOME").unwrap();
+    let cargo = var("CARGO_HOME").unwrap_or_else(|| home.join(".cargo"));
+    let rustup = var("RUSTUP_HOME").unwrap_or_else(|| home.join(".rustup"));
+    env.var("PATH", var("PATH").unwrap()).var("CARGO_HOME", cargo).var("RUSTUP_HOME", rustup);
+}
