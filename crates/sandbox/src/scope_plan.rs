@@ -56,8 +56,16 @@ pub(crate) fn plan(tree: BorrowedFd<'_>, scope: &Scope, also: &[String]) -> Writ
         writable.iter().filter(|path| !writable.iter().any(|above| above != *path && lies_in(path, above))).cloned().collect();
     let mut walk = Walk { tree, scope, whole, partial: partial.clone(), frozen: Vec::new(), looked_at: 0 };
     let fits = outermost.iter().filter(|path| partial.contains(path)).all(|path| walk.directory(path));
-    let frozen = if fits { walk.frozen } else { Vec::new() };
+    let mut frozen = if fits { walk.frozen } else { Vec::new() };
+    frozen.extend(git_directories(&walk.whole, also).filter(|path| is_directory(path)));
     WritePlan { writable: outermost, frozen, filter_only: !fits }
+}
+
+/// `.git` is in no scope, not even in that of everything: it is writable only when named.
+fn git_directories<'a>(whole: &'a [String], also: &'a [String]) -> impl Iterator<Item = String> + 'a {
+    let named = |path: &str| also.iter().any(|also| lies_in(path, also.trim_matches('/')));
+    let paths = whole.iter().map(|directory| if directory.is_empty() { ".git".to_owned() } else { format!("{directory}/.git") });
+    paths.filter(move |path| !named(path))
 }
 
 /// Whether `path` is `above` or lies below it.
@@ -162,6 +170,12 @@ mod tests {
             plan,
             WritePlan { writable: vec!["src".into()], frozen: vec!["src/a/y.c".into(), "src/z.c".into()], filter_only: false }
         );
+    }
+
+    #[test]
+    fn git_is_in_no_scope_unless_it_is_named() {
+        assert_eq!(planned(&[".git/config", "a/.git/x"], &["**", "a/**"], &[]).frozen, [".git", "a/.git"]);
+        assert_eq!(planned(&[".git/config"], &["**"], &[".git"]).frozen, Vec::<String>::new());
     }
 
     #[test]

@@ -99,7 +99,14 @@ fn hold_a_box() {
 fn no_process_survives_the_death_of_its_parent() {
     let word = format!("97531.{}3", std::process::id());
     let me = std::env::current_exe().unwrap();
-    let mut parent = std::process::Command::new(me).args(["processes::hold_a_box", "--exact"]).env(HOLD, &word).spawn().unwrap();
+    // What the killed parent leaves goes with this directory.
+    let dir = tempfile::tempdir().unwrap();
+    let mut parent = std::process::Command::new(me)
+        .args(["processes::hold_a_box", "--exact"])
+        .env(HOLD, &word)
+        .env("TMPDIR", dir.path())
+        .spawn()
+        .unwrap();
     eventually("the box runs", || !processes_named(&word).is_empty());
     parent.kill().unwrap();
     parent.wait().unwrap();
