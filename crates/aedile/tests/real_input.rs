@@ -128,6 +128,7 @@ fn four_agents_work_on_a_real_crate() {
     let mut command = env.command();
     command.current_dir(&root).args(["run", "--tasks", "../tasks.toml", "--agents", "4", "--json"]);
     let finished = env.run_command(command, Duration::from_secs(400));
+    assert_eq!(server.failures(), Vec::<String>::new());
     let last = finished.last_json();
     finished.expect_code(0);
     assert_eq!((last["landed"].as_u64(), last["failed"].as_u64()), (Some(4), Some(0)), "{last}");

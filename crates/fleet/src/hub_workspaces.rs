@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aedile_core::sandbox::{BoxMount, Sandbox};
+use aedile_core::scope::Scope;
 use aedile_core::view::{ChangeView, RunView, TaskView};
 use aedile_core::{Clock, CommitId, RunId};
-use aedile_git::{GitError, Hub, Identity, Project, Snapshotter, WorkspaceSpec, remove_tree};
+use aedile_git::{GitError, Hub, Identity, OverlayFile, Project, Snapshotter, WorkspaceSpec, remove_tree};
 
 use crate::workspaces::{Snapshot, Workspace, WorkspaceError, Workspaces};
 
@@ -53,6 +54,21 @@ impl HubWorkspaces {
     }
 }
 
+impl HubWorkspaces {
+    /// Cargo writes its lock file before it does anything else, and in a workspace whose root is read-only it could not make one.
+    /// An empty one that git does not see, which the box lets tools rewrite without effect, is enough for it.
+    fn missing_lock(&self, commit: &CommitId, task: &TaskView) -> Result<Vec<OverlayFile>, GitError> {
+        let allowed = Scope::new(&task.spec.scope).is_ok_and(|scope| scope.allows(CARGO_LOCK));
+        if allowed || self.hub.file_at(commit, "Cargo.toml")?.is_none() || self.hub.file_at(commit, CARGO_LOCK)?.is_some() {
+            return Ok(Vec::new());
+        }
+        Ok(vec![OverlayFile { path: CARGO_LOCK.into(), bytes: Vec::new() }])
+    }
+}
+
+/// Cargo's lock file.
+const CARGO_LOCK: &str = "Cargo.lock";
+
 fn agent(task: &TaskView) -> Identity {
     task.agent.as_ref().map_or_else(Identity::aedile, Identity::agent)
 }
@@ -78,7 +94,7 @@ impl Workspaces for HubWorkspaces {
             key: &task.spec.key,
             commit: &commit,
             identity: &identity,
-            overlay: &[],
+            overlay: &self.missing_lock(&commit, task)?,
             build_dirs: &run.rules.build_dirs,
         })?;
         Ok(Workspace { path, base, conflicts })

@@ -154,6 +154,13 @@ impl Snapshotter {
             return Err(GitError::Unreadable { command: "snapshot".to_owned(), what: "it ended without a commit".to_owned() });
         }
         let commit = commit_id("snapshot", &String::from_utf8_lossy(&line))?;
+        if self.last.as_ref() == Some(&commit) {
+            // The same files within the same second make the very same commit: it is in the hub, and the pack is empty.
+            drop(std::io::copy(&mut pipe, &mut std::io::sink()));
+            running.finish(0)?;
+            self.hub.set_ref(reference, &commit)?;
+            return Ok(Snapshot { commit, reference: reference.clone(), files: listing.paths.len(), left_out: self.left_out(&listing) });
+        }
         let quarantine = Quarantine::new(&self.hub, &format!("snapshot-{}", reference.as_str().replace('/', "-")))?;
         // Names that git would not check out are no reason to lose the work, so the form of trees is not judged here.
         let pack = quarantine.read(OwnedFd::from(pipe), IMPORT_PACK_BYTES_MAX, false);

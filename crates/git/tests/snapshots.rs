@@ -80,6 +80,15 @@ fn untracked_changed_and_removed_files_are_saved() {
 }
 
 #[test]
+fn an_unchanged_workspace_in_the_same_second_is_the_same_snapshot() {
+    let mut saved = Saved::new(World::new());
+    let first = saved.take();
+    saved.turn -= 1;
+    let second = saved.take();
+    assert_eq!(first.commit, second.commit);
+}
+
+#[test]
 fn a_restart_goes_on_where_it_was() {
     let mut saved = Saved::new(World::new());
     saved.workspace.repo.write("new.txt", "new\n");

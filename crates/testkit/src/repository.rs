@@ -132,7 +132,8 @@ impl TempRepo {
     pub fn command(&self, args: &[&str]) -> Command {
         let date = format!("{} +0000", self.next_date.fetch_add(60, Ordering::SeqCst));
         let mut command = Command::new("git");
-        command.args(args).current_dir(&self.path).env_clear().stdin(std::process::Stdio::null());
+        // A test that runs as root looks at repositories of an ordinary user.
+        command.args(["-c", "safe.directory=*"]).args(args).current_dir(&self.path).env_clear().stdin(std::process::Stdio::null());
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", "/nonexistent").env("LANG", "C");
         command.env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_TERMINAL_PROMPT", "0");
         for who in ["AUTHOR", "COMMITTER"] {
