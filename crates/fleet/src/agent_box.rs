@@ -115,7 +115,8 @@ pub(crate) async fn make(
         }
         sandbox.spawn(spec)
     });
-    let mut child = spawned.await.map_err(|error| Trouble::Broke(format!("making the box broke: {error}")))?.map_err(box_trouble)?;
+    let mut child =
+        spawned.await.map_err(|error| Trouble::Broke(format!("making the box broke: {error}")))?.map_err(|error| box_trouble(&error))?;
     crash::point("spawn");
     let (Some(stdin), Some(stdout), Some(stderr), Some(listener)) =
         (child.take_stdin(), child.take_stdout(), child.take_stderr(), child.take_door())
@@ -136,7 +137,7 @@ pub(crate) async fn make(
     Ok(MadeBox { child, io: AgentIo { stdin, stdout, stderr }, door, grants })
 }
 
-fn box_trouble(error: SandboxError) -> Trouble {
+fn box_trouble(error: &SandboxError) -> Trouble {
     match error {
         SandboxError::Setup { .. } => Trouble::Broke(error.to_string()),
         SandboxError::Unsupported { .. } | SandboxError::Refused { .. } => Trouble::Person(error.to_string()),

@@ -75,7 +75,7 @@ fn by_paths(picture: &RunPicture, task: &TaskPicture, started: &[&TaskPicture]) 
     };
     let holder = (picture.tasks.iter()).find(|other| other.view.task != task.view.task && holds(other) && other.overlaps(task))?;
     let key = &holder.view.spec.key;
-    let whose = holder.scope.as_ref().map_or_else(String::new, |scope| format!(" ({})", scope.globs().join(", ")));
+    let whose = holder.scope().map_or_else(String::new, |scope| format!(" ({})", scope.globs().join(", ")));
     Some(Blocked { reason: format!("the paths that `{key}` holds{whose}"), since: task.view.since.max(holder.view.since), moves: false })
 }
 

@@ -1,6 +1,7 @@
 //! What `decide` looks at: the run as the store has it, and what this worker does at the moment.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use aedile_core::apply::agent_key;
@@ -91,18 +92,23 @@ impl Spent {
 pub struct TaskPicture {
     /// The task.
     pub view: TaskView,
-    /// Its compiled scope; `None` when it does not compile, which counts as everything.
-    pub scope: Option<Scope>,
     /// Where its present change stands.
     pub change: Option<ChangeState>,
     /// What it used.
     pub spent: Spent,
+    /// Its scope, compiled when it is first needed: most tasks of a status line never are compared.
+    scope: OnceLock<Option<Scope>>,
 }
 
 impl TaskPicture {
+    /// Its scope; `None` when it does not compile, which counts as everything.
+    pub fn scope(&self) -> Option<&Scope> {
+        self.scope.get_or_init(|| Scope::new(&self.view.spec.scope).ok()).as_ref()
+    }
+
     /// Whether the two tasks may change a common path.
     pub fn overlaps(&self, other: &Self) -> bool {
-        match (&self.scope, &other.scope) {
+        match (self.scope(), other.scope()) {
             (Some(a), Some(b)) => a.overlaps(b),
             _ => true,
         }
@@ -309,5 +315,5 @@ impl RunPicture {
 
 fn task_picture(view: TaskView, changes: &BTreeMap<ChangeId, ChangeState>) -> TaskPicture {
     let change = view.change.and_then(|change| changes.get(&change).copied());
-    TaskPicture { scope: Scope::new(&view.spec.scope).ok(), change, spent: Spent::default(), view }
+    TaskPicture { scope: OnceLock::new(), change, spent: Spent::default(), view }
 }

@@ -121,7 +121,7 @@ pub(crate) fn mail(mail: &[MailText]) -> String {
         many => format!("You have {many} pieces of mail.\n"),
     };
     for piece in mail {
-        text.push_str(&format!("\nFrom {}: {}\n", piece.from, piece.subject));
+        text.extend(["\nFrom ", &piece.from, ": ", &piece.subject, "\n"]);
         for line in piece.body.lines() {
             text.push_str("> ");
             text.push_str(line);

@@ -45,12 +45,12 @@ fn return_mail(parts: &Parts, task: &TaskView, fence: &Fence) -> Result<(), Stor
     for mail in mail::inbox(store, task.run, agent.as_str())? {
         let id = MailId::new(parts.clock.as_ref(), parts.entropy.as_ref());
         let key = format!("mail-back/{}", mail.mail);
-        store.append(send_back(store, task.run, id, &task.spec.key.to_string(), mail)?.fenced(fence).once(key))?;
+        store.append(send_back(store, task.run, id, task.spec.key.as_str(), &mail)?.fenced(fence).once(key))?;
     }
     Ok(())
 }
 
-fn send_back(store: &dyn Store, run: RunId, id: MailId, key: &str, mail: MailView) -> Result<Append, StoreError> {
+fn send_back(store: &dyn Store, run: RunId, id: MailId, key: &str, mail: &MailView) -> Result<Append, StoreError> {
     let subject: String = format!("not read: {}", mail.subject).chars().take(mail::SUBJECT_BYTES_MAX / 4).collect();
     let body = format!("The task `{key}` of {} is closed, and your mail was not read.\n", mail.to);
     // A sender that has finished too does not read this: the person does.

@@ -28,11 +28,14 @@ use crate::support::{self, Landing};
 
 type Play = Box<dyn Fn(Turn) -> Pin<Box<dyn Future<Output = TurnEnd> + Send>> + Send + Sync>;
 
+/// Who speaks through a door, and what answers.
+type OpenDoor = (DoorIdentity, Arc<dyn AgentApi>);
+
 /// What happens in a test's world, and what a test lets go wrong.
 pub(crate) struct World {
     pub(crate) dir: tempfile::TempDir,
     play: Play,
-    doors: Mutex<BTreeMap<String, (DoorIdentity, Arc<dyn AgentApi>)>>,
+    doors: Mutex<BTreeMap<String, OpenDoor>>,
     prompts: Mutex<Vec<(String, String)>>,
     /// Boxes that were made.
     pub(crate) specs: Mutex<Vec<BoxSpec>>,

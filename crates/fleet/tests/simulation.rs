@@ -24,7 +24,7 @@ fn no_history_loses_a_task_or_lands_twice() {
 fn history(seed: u64) {
     let lived = std::panic::catch_unwind(|| {
         let mut world = World::new(seed);
-        let steps = world.random.below(40);
+        let steps = world.random.below(24);
         for _ in 0..steps {
             world.step();
         }

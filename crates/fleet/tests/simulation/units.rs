@@ -107,8 +107,7 @@ impl World {
             Stage::Start => {
                 let session = SessionId::new("session").unwrap();
                 let prompt = aedile_core::BlobId::of(b"prompt");
-                let ready = append(Event::BoxReady { task, incarnation, pid: 1, pid_start: 1, grants: Vec::new() })
-                    .and(Event::AgentStarted { task, agent: unit.agent.clone(), incarnation, session, prompt })
+                let ready = append(Event::AgentStarted { task, agent: unit.agent.clone(), incarnation, session, prompt })
                     .and(Event::TurnStarted { task, incarnation, turn: unit.task.turn + 1 });
                 self.store.append(ready)?;
                 unit.stage = Stage::InTurn;
@@ -144,8 +143,7 @@ impl World {
         let (task, incarnation) = (unit.task.task, unit.incarnation);
         let turn = unit.task.turn + 1;
         let ended = Event::TurnEnded { task, incarnation, turn, stop: TurnStop::EndTurn, detail: None, transcript: None };
-        let saved = Event::SnapshotTaken { task, turn, commit: support::commit(u64::from(turn)), oversized: Vec::new() };
-        self.store.append(Append::of(self.run, ended).and(saved).fenced(&unit.fence))?;
+        self.store.append(Append::of(self.run, ended).fenced(&unit.fence))?;
         unit.task = load(&self.store, &task.to_string())?.unwrap();
         unit.idle_turns += 1;
         if unit.submitted || unit.told.is_some() {
