@@ -42,6 +42,13 @@ impl CliError {
         Self::new(exit::FAILURE, message)
     }
 
+    /// Puts a hint before all others.
+    #[must_use]
+    pub fn first_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.insert(0, hint.into());
+        self
+    }
+
     /// Adds a hint.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -67,8 +74,14 @@ impl fmt::Display for CliError {
 
 impl From<StoreError> for CliError {
     fn from(error: StoreError) -> Self {
-        let code = if matches!(error, StoreError::Illegal(_)) { exit::FAILURE } else { exit::STATE };
-        Self::new(code, error.to_string())
+        let plain = Self::new(exit::STATE, error.to_string());
+        match error {
+            StoreError::Illegal(_) => Self { code: exit::FAILURE, ..plain },
+            StoreError::Backend(_) => {
+                plain.hint("the state directory must be one that you can write; AEDILE_STATE names another one (docs/state.md)")
+            }
+            _ => plain,
+        }
     }
 }
 
@@ -119,7 +132,13 @@ impl From<aedile_fleet::PlanError> for CliError {
 
 impl From<aedile_git::GitError> for CliError {
     fn from(error: aedile_git::GitError) -> Self {
-        Self::new(exit::GIT, error.to_string())
+        let plain = Self::new(exit::GIT, error.to_string());
+        match error {
+            aedile_git::GitError::SyncRefused { .. } => {
+                plain.hint("`aedile sync` is `git merge --ff-only`: take out of the way what git names, or merge by hand, and try again")
+            }
+            _ => plain,
+        }
     }
 }
 

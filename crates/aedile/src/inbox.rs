@@ -105,7 +105,7 @@ async fn answer(command: Command, door: &str, out: Output) -> Result<(), String>
         }
         Command::Task { command: TaskCommand::Info } => say(ask(&door, &AgentRequest::TaskInfo {}).await?, out),
         Command::Mail { command: MailCommand::Send { to, subject, body } } => {
-            say(ask(&door, &AgentRequest::MailSend { to, subject, body }).await?, out)
+            say(ask(&door, &AgentRequest::MailSend { to, subject, body }).await?, out);
         }
         Command::Mail { command: MailCommand::Read } => {
             let reply = ask(&door, &AgentRequest::MailRead { ack: Vec::new() }).await?;
@@ -147,7 +147,7 @@ fn say(reply: AgentReply, out: Output) {
         }
         AgentReply::Mail { mail } if mail.is_empty() => out.line("no unread mail"),
         AgentReply::Mail { mail } => {
-            mail.iter().for_each(|letter| out.line(format!("from {}: {}\n{}\n", letter.from, one_line(&letter.subject, 200), letter.body)))
+            mail.iter().for_each(|letter| out.line(format!("from {}: {}\n{}\n", letter.from, one_line(&letter.subject, 200), letter.body)));
         }
         AgentReply::Done { message } | AgentReply::Refused { message } => out.line(message),
     }

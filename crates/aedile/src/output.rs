@@ -45,6 +45,15 @@ impl Output {
         let _ = writeln!(std::io::stderr().lock(), "{}", text.as_ref());
     }
 
+    /// Whether whoever read stdout has gone away, as `head` does: then there is nobody to follow anything for.
+    pub fn reader_is_gone(&self) -> bool {
+        use rustix::event::{PollFd, PollFlags};
+        let stdout = std::io::stdout();
+        let mut polled = [PollFd::new(&stdout, PollFlags::empty())];
+        let answer = rustix::event::poll(&mut polled, Some(&rustix::event::Timespec::default()));
+        answer.is_ok() && polled[0].revents().intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL)
+    }
+
     /// Whether a person can be asked.
     pub fn can_ask(&self) -> bool {
         !self.json && std::io::stdin().is_terminal() && std::io::stdout().is_terminal()

@@ -26,9 +26,36 @@ pub fn open() -> Result<SqliteStore, CliError> {
     Ok(SqliteStore::open(&dir()?, aedile_store::Options { clock: Arc::new(SystemClock), redactor: Arc::new(NoSecrets), read_only: false })?)
 }
 
-/// Opens the store if there is one.
+/// Opens the store if there is one; makes nothing.
 pub fn open_existing() -> Result<Option<SqliteStore>, CliError> {
-    if dir()?.join("aedile.db").exists() { open().map(Some) } else { Ok(None) }
+    let dir = dir()?;
+    match dir.join("aedile.db").metadata() {
+        Ok(_) => open().map(Some),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(CliError::new(crate::exit::STATE, format!("the state directory {} cannot be read: {error}", dir.display()))
+            .hint("AEDILE_STATE names another one (docs/state.md)")),
+    }
+}
+
+/// The store and the named run, or its last one; `None` when nothing has been run yet.
+pub fn last_run(text: Option<&str>) -> Result<Option<(SqliteStore, RunView)>, CliError> {
+    let Some(store) = open_existing()? else {
+        return text.map_or(Ok(None), |text| Err(no_run(text)));
+    };
+    let run = match text {
+        Some(text) => Some(find_run(&store, text)?),
+        None => runs(&store)?.pop(),
+    };
+    Ok(run.map(|run| (store, run)))
+}
+
+/// The error of commands that need a run when there is none.
+pub fn nothing_yet() -> CliError {
+    CliError::failure("nothing has been run yet").hint("`aedile run --tasks FILE` starts a run")
+}
+
+fn no_run(text: &str) -> CliError {
+    CliError::usage(format!("there is no run {text}")).hint("`aedile status --all` lists them")
 }
 
 /// All runs, oldest first.
@@ -44,7 +71,7 @@ pub fn find_run(store: &dyn Store, text: &str) -> Result<RunView, CliError> {
         (Some(run), None) => Ok(run),
         (Some(_), Some(_)) => Err(CliError::usage(format!("more than one run is called {text}"))
             .hint("give the whole id, as `aedile status --all --json` prints it")),
-        (None, _) => Err(CliError::usage(format!("there is no run {text}")).hint("`aedile status --all` lists them")),
+        (None, _) => Err(no_run(text)),
     }
 }
 
@@ -52,9 +79,7 @@ pub fn find_run(store: &dyn Store, text: &str) -> Result<RunView, CliError> {
 pub fn run_or_last(store: &dyn Store, text: Option<&str>) -> Result<RunView, CliError> {
     match text {
         Some(text) => find_run(store, text),
-        None => {
-            runs(store)?.pop().ok_or_else(|| CliError::failure("nothing has been run yet").hint("`aedile run --tasks FILE` starts a run"))
-        }
+        None => runs(store)?.pop().ok_or_else(nothing_yet),
     }
 }
 

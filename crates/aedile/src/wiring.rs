@@ -8,7 +8,7 @@ use aedile_core::view::ProjectView;
 use aedile_core::{Clock, Entropy, ProjectId, Redactor, SecretString};
 use aedile_fleet::{HostFacts, HubWorkspaces, Pace, Parts};
 use aedile_gateway::{Gateway, Provider, ProviderKey, Vault};
-use aedile_git::{Git, Hub, PersonEnv, Project};
+use aedile_git::{Git, GitError, Hub, PersonEnv, Project};
 use aedile_landing::{GateBox, LandingDeps};
 use aedile_models::ApiFormat;
 use aedile_runtimes::AcpRuntime;
@@ -23,8 +23,10 @@ use crate::{env, exit, host, prices};
 /// Finds git and the person's repository around a directory.
 pub fn discover(here: &Path) -> Result<Project, CliError> {
     let git = Git::find(&env::get(env::PATH).unwrap_or_default())?;
-    Project::discover(&git, here, &person()).map_err(|error| {
-        CliError::config(error.to_string()).hint("aedile works in a git repository that has a commit: `git init`, `git add`, `git commit`")
+    Project::discover(&git, here, &person()).map_err(|error| match error {
+        GitError::NotARepository { .. } | GitError::NotAWorkTree { .. } | GitError::NoCommit { .. } => CliError::config(error.to_string())
+            .hint("aedile works in a git repository that has a commit: `git init`, `git add`, `git commit`"),
+        other => other.into(),
     })
 }
 
@@ -41,11 +43,9 @@ pub fn toolchains() -> Toolchains {
     aedile_sandbox::discover(&ToolSearch { home: env::home(), path, candidates: Vec::new(), variables, state_dir: env::state_dir() })
 }
 
-/// Makes the sandbox. Temporary things of boxes go below `state`.
+/// Makes the sandbox. What boxes need to put down goes below `state`, which is made when the first thing goes there.
 pub fn sandbox(state: &Path) -> Result<NativeSandbox, CliError> {
     let runtime_dir = state.join("boxes");
-    std::fs::create_dir_all(&runtime_dir)
-        .map_err(|error| CliError::new(exit::STATE, format!("cannot make {}: {error}", runtime_dir.display())))?;
     let launcher = program()?;
     Ok(NativeSandbox::new(SandboxConfig { launcher, toolchains: toolchains(), runtime_dir })?)
 }

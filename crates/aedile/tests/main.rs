@@ -1,8 +1,11 @@
 //! The program as a person meets it: the real binary, real git, the real kernel.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+mod control;
+mod crash;
 mod demo;
 mod real_input;
+mod scenario;
 mod tidy;
 
 use std::path::{Path, PathBuf};

@@ -77,7 +77,7 @@ impl At<'_> {
         self.envelope.event.name()
     }
 
-    fn illegal(&self, noun: &'static str, id: impl ToString, state: impl ToString, why: &str) -> StoreError {
+    fn illegal(&self, noun: &'static str, id: impl std::fmt::Display, state: impl std::fmt::Display, why: &str) -> StoreError {
         StoreError::Illegal(Illegal { noun, id: id.to_string(), state: state.to_string(), step: self.step(), why: why.to_owned() })
     }
 
@@ -386,10 +386,10 @@ fn apply_change(at: &mut At<'_>) -> Result<(), StoreError> {
     at.step_change(&mut view, step)?;
     match &at.envelope.event {
         Event::Gated { tree, onto, gates, .. } => {
-            view.gated = Some(GatedTree { tree: tree.clone(), onto: onto.clone(), gates: gates.clone() })
+            view.gated = Some(GatedTree { tree: tree.clone(), onto: onto.clone(), gates: gates.clone() });
         }
         Event::LandIntended { landing_ref, old, new, .. } => {
-            view.intent = Some(Intent { landing_ref: landing_ref.clone(), old: old.clone(), new: new.clone() })
+            view.intent = Some(Intent { landing_ref: landing_ref.clone(), old: old.clone(), new: new.clone() });
         }
         Event::LandAbandoned { .. } => (view.intent, view.gated) = (None, None),
         Event::Landed { new, .. } => {

@@ -24,7 +24,7 @@ pub mod task;
 pub mod tool;
 pub mod view;
 
-pub use clock::{Clock, Entropy, Timestamp};
+pub use clock::{Clock, Entropy, SeededEntropy, SteppingClock, Timestamp};
 pub use ids::*;
 pub use money::{MicroUsd, Usage};
 pub use redact::Redactor;

@@ -24,12 +24,18 @@ impl Scope {
     /// Compiles the globs. An empty list allows nothing.
     ///
     /// # Errors
-    /// [`BadScope`] names the first glob that is absolute, leaves the tree, touches `.git` or does not parse.
+    /// [`BadScope`] names the first glob that is empty, absolute, an exclusion, leaves the tree, touches `.git` or does not parse.
     pub fn new(globs: &[String]) -> Result<Self, BadScope> {
         let mut builder = GlobSetBuilder::new();
         let mut kept = Vec::with_capacity(globs.len());
         for glob in globs {
             let bad = |problem: &str| BadScope { glob: glob.clone(), problem: problem.to_owned() };
+            if glob.is_empty() {
+                return Err(bad("is empty; write ** for everything"));
+            }
+            if glob.starts_with('!') {
+                return Err(bad("begins with `!`, but a scope cannot exclude; name what may be changed"));
+            }
             let mut text = glob.trim_start_matches("./").to_owned();
             if text.is_empty() || text == "." {
                 text = "**".to_owned();
@@ -42,6 +48,9 @@ impl Scope {
             }
             if text.split('/').any(|part| part.eq_ignore_ascii_case(".git")) {
                 return Err(bad("must not name .git"));
+            }
+            if text.contains("//") {
+                return Err(bad("holds `//`, which matches nothing"));
             }
             if text.ends_with('/') {
                 text.push_str("**");

@@ -117,30 +117,27 @@ fn make(root: &Path, makefile: &str, found: &mut Found) {
 
 /// Writes the commented `aedile.toml` for what was found.
 pub fn render(found: &Found, target: &str) -> String {
-    let mut text = String::from(
-        "# aedile: what holds for this repository. Read from the commit on the target branch, so commit changes to this file.\n\n\
-         # The branch that agents' changes land on.\n",
-    );
-    text += &format!("target = {}\n\n", quoted(target));
-    text.push_str("# Gates: commands (given to `sh -c`) that must succeed on the merged tree, in a clean room without network, before anything lands.\n");
-    for gate in &found.gates {
-        text += &format!("[[gate]]\nname = {}\ncommand = {}\n\n", quoted(&gate.name), quoted(&gate.command));
-    }
-    if found.gates.is_empty() {
-        text.push_str(
-            "# None was found. Until there is one, changes land untested.\n# [[gate]]\n# name = \"test\"\n# command = \"make test\"\n\n",
-        );
-    }
-    text.push_str("[build]\n# Directories that builds write: writable for agents whatever their scope, never part of a change.\n");
+    let gate = |gate: &GateSpec| format!("[[gate]]\nname = {}\ncommand = {}\n\n", quoted(&gate.name), quoted(&gate.command));
+    let gates: String = match found.gates.is_empty() {
+        true => {
+            "# None was found. Until there is one, changes land untested.\n# [[gate]]\n# name = \"test\"\n# command = \"make test\"\n\n"
+                .to_owned()
+        }
+        false => found.gates.iter().map(gate).collect(),
+    };
     let dirs: Vec<String> = found.build_dirs.iter().map(|dir| quoted(dir)).collect();
-    text += &format!("directories = [{}]\n\n", dirs.join(", "));
-    text.push_str(
-        "[agents]\n# Model of tasks that name none, as PROVIDER/MODEL. Keys come from ANTHROPIC_API_KEY, OPENAI_API_KEY or a key file.\n\
+    format!(
+        "# aedile: what holds for this repository. Read from the commit on the target branch, so commit changes to this file.\n\n\
+         # The branch that agents' changes land on.\ntarget = {}\n\n\
+         # Gates: commands (given to `sh -c`) that must succeed on the merged tree, in a clean room without network, before anything lands.\n{gates}\
+         [build]\n# Directories that builds write: writable for agents whatever their scope, never part of a change.\ndirectories = [{}]\n\n\
+         [agents]\n# Model of tasks that name none, as PROVIDER/MODEL. Keys come from ANTHROPIC_API_KEY, OPENAI_API_KEY or a key file.\n\
          # model = \"anthropic/claude-sonnet-4-5\"\n# Agents at work at once.\n# at_once = 4\n\n\
          [budget]\n# Dollars for a whole run, and for each task that names no budget.\n# run_usd = 10.0\n# task_usd = 2.0\n\n\
          [protect]\n# Further paths that no change may touch without --allow-protected (this file and CI configuration always are).\n# paths = [\"migrations/**\"]\n",
-    );
-    text
+        quoted(target),
+        dirs.join(", ")
+    )
 }
 
 fn quoted(text: &str) -> String {

@@ -156,7 +156,7 @@ impl ConfigFile {
         for name in file.provider.keys() {
             if !matches!(name.as_str(), "anthropic" | "openai") {
                 return Err(bad(place, &format!("[provider.{name}] is not known"))
-                    .hint("providers are `anthropic` and `openai` (anything that speaks its format, by base_url)"));
+                    .first_hint("providers are `anthropic` and `openai` (anything that speaks its format, by base_url)"));
             }
         }
         for (model, price) in &file.prices {

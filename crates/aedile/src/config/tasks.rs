@@ -107,7 +107,7 @@ impl TaskEntry {
             (None, Some(_)) => scripted(),
             (None, None) => defaults.model.clone().ok_or_else(|| {
                 here("no model is named".to_owned())
-                    .hint("give the task a `model`, run with --model PROVIDER/MODEL, or set `[agents] model` in aedile.toml")
+                    .first_hint("give the task a `model`, run with --model PROVIDER/MODEL, or set `[agents] model` in aedile.toml")
             })?,
         };
         if model.provider == "script" && script.is_none() {
@@ -115,11 +115,11 @@ impl TaskEntry {
         }
         if !matches!(model.provider.as_str(), "script" | "anthropic" | "openai") {
             return Err(here(format!("provider {:?} of model {model} is not known", model.provider))
-                .hint("providers are `anthropic`, `openai` (anything that speaks its format, by base_url) and `script`"));
+                .first_hint("providers are `anthropic`, `openai` (anything that speaks its format, by base_url) and `script`"));
         }
         let runtime = self.runtime.clone().unwrap_or_else(|| defaults.runtime.clone());
         if runtime != "aedile" {
-            return Err(here(format!("runtime {runtime:?} is not known")).hint("the runtime is `aedile`, our own coding agent"));
+            return Err(here(format!("runtime {runtime:?} is not known")).first_hint("the runtime is `aedile`, our own coding agent"));
         }
         Ok(TaskSpec {
             key: self.id.clone(),
