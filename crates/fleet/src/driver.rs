@@ -320,16 +320,21 @@ impl Dispatcher {
         self.picture.units.insert(task, UnitPhase::Working);
     }
 
-    /// A task keeps its agent; a new one gets a name that no open task has.
+    /// A task keeps its agent. Another one gets an agent of its own as long as the run has had fewer agents than slots, then one whose
+    /// tasks are closed.
     fn name_for(&self, task: TaskId) -> Option<AgentName> {
         let of = self.picture.task(task)?;
         if let Some(name) = &of.view.agent {
             return Some(name.clone());
         }
-        let open = self.picture.tasks.iter().filter(|task| !task.view.state.is_closed());
-        let mut taken: BTreeSet<String> = open.filter_map(|task| task.view.agent.as_ref()).map(ToString::to_string).collect();
-        taken.extend(self.handles.values().filter_map(|handle| handle.name.as_ref()).map(ToString::to_string));
-        free_name(&taken)
+        let names = |open_only: bool| -> BTreeSet<String> {
+            let tasks = self.picture.tasks.iter().filter(|task| !open_only || !task.view.state.is_closed());
+            let held = tasks.filter_map(|task| task.view.agent.as_ref()).map(ToString::to_string);
+            held.chain(self.handles.values().filter_map(|handle| handle.name.as_ref()).map(ToString::to_string)).collect()
+        };
+        let had = names(false);
+        let all_met = had.len() >= self.picture.slots();
+        free_name(&if all_met { names(true) } else { had })
     }
 
     fn tidy(&mut self, task: TaskId) {
