@@ -2,13 +2,15 @@
 
 use std::collections::HashMap;
 
+use aedile_core::apply::inbox_key;
 use aedile_core::machine::TaskState;
-use aedile_core::store::{Store, StoreError, list};
-use aedile_core::view::{AgentView, ChangeView, CostView, MailView, RunView, TaskView};
+use aedile_core::store::{Store, StoreError, list, load};
+use aedile_core::view::{AgentView, ChangeView, CostView, InboxView, RunView, TaskView};
 use aedile_core::{Clock, MicroUsd, TaskId, Timestamp};
 use aedile_fleet::{RunPicture, waits_for};
 
 use crate::clock::SystemClock;
+use aedile_fleet::mail::PERSON;
 
 /// A run with all that belongs to it.
 #[derive(Debug)]
@@ -22,7 +24,7 @@ pub struct Picture {
     /// Its changes.
     pub changes: Vec<ChangeView>,
     /// Unread mail for the person.
-    pub mail_for_person: usize,
+    pub mail_for_person: u64,
     spent: HashMap<TaskId, (u64, MicroUsd)>,
     fleet: Option<RunPicture>,
 }
@@ -36,14 +38,14 @@ impl Picture {
             let sum = spent.entry(cost.task).or_default();
             *sum = (sum.0 + cost.usage.total() + cost.estimated_tokens, sum.1.plus(cost.usd));
         }
-        let mail: Vec<MailView> = list(store, id)?;
+        let inbox: Option<InboxView> = load(store, &inbox_key(run.run, PERSON))?;
         let fleet = RunPicture::load(store, run.run)?;
         Ok(Self {
             tasks: fleet.iter().flat_map(|fleet| &fleet.tasks).map(|task| task.view.clone()).collect(),
             agents: fleet.iter().flat_map(|fleet| &fleet.agents).cloned().collect(),
             fleet,
             changes: list(store, id)?,
-            mail_for_person: mail.iter().filter(|mail| mail.to == "person" && !mail.acked).count(),
+            mail_for_person: inbox.map_or(0, |inbox| inbox.unread),
             spent,
             run,
         })

@@ -1,17 +1,19 @@
 //! The effect of each event on the views: one pure function for every store.
 
+mod mail;
+
 use serde::de::DeserializeOwned;
 
 use crate::event::{Envelope, Event, TaskOutcome};
-use crate::ids::{ChangeId, MailId, RunId, SpendId, TaskId};
+use crate::ids::{ChangeId, RunId, SpendId, TaskId};
 use crate::machine::{
     AgentState, ChangeState, ChangeStep, Illegal, RunState, RunStep, TaskState, TaskStep, change_step, run_step, task_step,
 };
 use crate::money::{MicroUsd, Usage};
 use crate::store::StoreError;
-use crate::view::{
-    AgentView, ChangeView, CostView, GatedTree, Intent, MailView, ProjectView, RunView, SpendView, TaskView, View, ViewKind,
-};
+use crate::view::{AgentView, ChangeView, CostView, GatedTree, Intent, ProjectView, RunView, SpendView, TaskView, View, ViewKind};
+
+pub use mail::inbox_key;
 
 /// The views inside one transaction of a store.
 pub trait ViewTx {
@@ -62,7 +64,7 @@ pub fn apply(envelope: &Envelope, tx: &mut dyn ViewTx) -> Result<(), StoreError>
         Event::TierTried { change, .. } | Event::GatePassed { change, .. } | Event::GateFailed { change, .. } => {
             at.change(*change).map(drop)
         }
-        Event::MailSent { .. } | Event::MailClaimed { .. } | Event::MailAcked { .. } => apply_mail(&mut at),
+        Event::MailSent { .. } | Event::MailClaimed { .. } | Event::MailAcked { .. } => mail::apply_mail(&mut at),
         Event::SpendReserved { .. } | Event::SpendSettled { .. } => apply_spend(&mut at),
     }
 }
@@ -416,36 +418,6 @@ fn return_task(at: &mut At<'_>, change: &ChangeView) -> Result<(), StoreError> {
     }
     (owner.returned, owner.evidence) = (change.returned.clone(), change.evidence.clone());
     at.put_task(&owner)
-}
-
-fn apply_mail(at: &mut At<'_>) -> Result<(), StoreError> {
-    let taken = |at: &mut At<'_>, mail: MailId| at.get::<MailView>("mail", &mail.to_string());
-    let view = match &at.envelope.event {
-        Event::MailSent { mail, run, from, to, subject, body } => {
-            at.is_new(ViewKind::Mail, "mail", &mail.to_string())?;
-            MailView {
-                mail: *mail,
-                run: *run,
-                from: from.clone(),
-                to: to.clone(),
-                subject: subject.clone(),
-                body: body.clone(),
-                sent: at.envelope.at,
-                claimed_by: None,
-                acked: false,
-            }
-        }
-        Event::MailClaimed { mail, by } => {
-            let view = taken(at, *mail)?;
-            if view.acked {
-                return Err(at.illegal("mail", mail, "acknowledged", "it was taken in already"));
-            }
-            MailView { claimed_by: Some(by.clone()), ..view }
-        }
-        Event::MailAcked { mail } => MailView { acked: true, ..taken(at, *mail)? },
-        _ => return Ok(()),
-    };
-    at.put(&view.mail.to_string(), Some(view.run), &view)
 }
 
 fn apply_spend(at: &mut At<'_>) -> Result<(), StoreError> {

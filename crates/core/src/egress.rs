@@ -63,4 +63,10 @@ pub trait Egress: Send + Sync {
 pub trait Door: Send + Sync {
     /// What flowed so far.
     fn activity(&self) -> DoorActivity;
+
+    /// Why a request was refused that will be refused again until a person changes a setting: a budget too small for it with nothing
+    /// under way that could give back, or a price that is not known. A sentence that names the setting.
+    fn refusal(&self) -> Option<String> {
+        None
+    }
 }

@@ -33,6 +33,8 @@ pub enum ViewKind {
     Change,
     /// [`MailView`] by mail id.
     Mail,
+    /// [`InboxView`] by `run/receiver`.
+    Inbox,
     /// [`SpendView`] by spend id; only what is reserved and not settled.
     Spend,
     /// [`CostView`] by `task/agent/model`.
@@ -41,7 +43,8 @@ pub enum ViewKind {
 
 impl ViewKind {
     /// Every kind.
-    pub const ALL: &[Self] = &[Self::Project, Self::Run, Self::Task, Self::Agent, Self::Change, Self::Mail, Self::Spend, Self::Cost];
+    pub const ALL: &[Self] =
+        &[Self::Project, Self::Run, Self::Task, Self::Agent, Self::Change, Self::Mail, Self::Inbox, Self::Spend, Self::Cost];
 
     /// Returns its name.
     pub fn as_str(self) -> &'static str {
@@ -52,6 +55,7 @@ impl ViewKind {
             Self::Agent => "agent",
             Self::Change => "change",
             Self::Mail => "mail",
+            Self::Inbox => "inbox",
             Self::Spend => "spend",
             Self::Cost => "cost",
         }
@@ -277,6 +281,18 @@ pub struct MailView {
     pub acked: bool,
 }
 view!(MailView, Mail);
+
+/// How much mail waits for somebody.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct InboxView {
+    /// The run.
+    pub run: RunId,
+    /// The receiver.
+    pub to: String,
+    /// Mail that was not taken in.
+    pub unread: u64,
+}
+view!(InboxView, Inbox);
 
 /// A reservation that is not settled.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -1,5 +1,4 @@
 //! Properties of the state machines: whatever comes, in whatever order.
-#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use aedile_core::machine::{ChangeState, ChangeStep, RunState, RunStep, TaskState, TaskStep, change_step, run_step, task_step};
 use aedile_core::{Clock, CommitId, RefName, SeededEntropy, SteppingClock, TaskKey};
