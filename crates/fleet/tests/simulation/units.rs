@@ -1,7 +1,8 @@
 //! Agents: they submit, forget to, break, stall, and are told to end.
 
+use std::path::PathBuf;
+
 use aedile_core::event::Event;
-use aedile_core::machine::TaskState;
 use aedile_core::runtime::TurnStop;
 use aedile_core::store::{Append, Fence, Store, StoreError, load};
 use aedile_core::view::{ChangeView, TaskView};
@@ -49,7 +50,7 @@ impl World {
         let agent = view.agent.clone().unwrap_or_else(|| AgentName::new(format!("agent-{}", view.spec.key)).unwrap());
         let incarnation = IncarnationId::new(self.clock.as_ref(), &self.ids);
         self.store.append(steps::claim(&view, &agent, incarnation, &fence, attempt))?;
-        let view: TaskView = load(&self.store, &task.to_string())?.unwrap();
+        let view = TaskView { attempt, ..view };
         let stage = if fresh { Stage::Workspace } else { Stage::Start };
         let unit = SimUnit { task: view, agent, incarnation, fence, stage, submitted: false, idle_turns: 0, told: None };
         worker.units.insert(task, unit);
@@ -95,20 +96,20 @@ impl World {
             return Ok(Some(LifeEnd::Failed("broken".to_owned())));
         }
         let (task, incarnation) = (unit.task.task, unit.incarnation);
-        let append = |event: Event| Append::of(self.run, event).fenced(&unit.fence);
         match unit.stage {
             Stage::Workspace => {
-                let (path, base) = (format!("/w/{}/{}", unit.task.spec.key, unit.task.attempt).into(), self.git.tip());
+                let (path, base) = (PathBuf::from(format!("/w/{}/{}", unit.task.spec.key, unit.task.attempt)), self.git.tip());
+                (unit.task.workspace, unit.task.base) = (Some(path.clone()), Some(base.clone()));
                 let ready = Event::WorkspaceReady { task, attempt: unit.task.attempt, path, base, conflicts: Vec::new() };
-                self.store.append(append(ready))?;
-                unit.task = load(&self.store, &task.to_string())?.unwrap();
+                self.store.append(Append::of(self.run, ready).fenced(&unit.fence))?;
                 unit.stage = Stage::Start;
             }
             Stage::Start => {
                 let session = SessionId::new("session").unwrap();
                 let prompt = aedile_core::BlobId::of(b"prompt");
-                let ready = append(Event::AgentStarted { task, agent: unit.agent.clone(), incarnation, session, prompt })
-                    .and(Event::TurnStarted { task, incarnation, turn: unit.task.turn + 1 });
+                let ready = Append::of(self.run, Event::AgentStarted { task, agent: unit.agent.clone(), incarnation, session, prompt })
+                    .and(Event::TurnStarted { task, incarnation, turn: unit.task.turn + 1 })
+                    .fenced(&unit.fence);
                 self.store.append(ready)?;
                 unit.stage = Stage::InTurn;
             }
@@ -144,12 +145,12 @@ impl World {
         let turn = unit.task.turn + 1;
         let ended = Event::TurnEnded { task, incarnation, turn, stop: TurnStop::EndTurn, detail: None, transcript: None };
         self.store.append(Append::of(self.run, ended).fenced(&unit.fence))?;
-        unit.task = load(&self.store, &task.to_string())?.unwrap();
+        unit.task.turn = turn;
         unit.idle_turns += 1;
         if unit.submitted || unit.told.is_some() {
             return Ok(Some(LifeEnd::Told("told".to_owned())));
         }
-        if unit.idle_turns > 1 && unit.task.state == TaskState::Working {
+        if unit.idle_turns > 1 {
             return Ok(Some(LifeEnd::WithoutSubmit));
         }
         unit.stage = Stage::InTurn;

@@ -42,6 +42,8 @@ pub(super) struct Worker {
     pub(super) fence: Fence,
     pub(super) picture: RunPicture,
     pub(super) units: BTreeMap<TaskId, SimUnit>,
+    /// The end of the log and the units at the last look.
+    looked: Option<(Position, BTreeMap<TaskId, UnitPhase>)>,
 }
 
 pub(super) struct World {
@@ -141,13 +143,21 @@ impl World {
 
     fn worker_step(&mut self) -> Result<(), StoreError> {
         let Some(mut worker) = self.worker.take() else { return self.begin() };
+        let seen = (self.store.last()?, worker.picture.units.clone());
+        if self.calm && worker.looked.as_ref() == Some(&seen) {
+            // Nothing has changed, so the same decision would be taken again.
+            self.worker = Some(worker);
+            return Ok(());
+        }
         worker.picture.refresh(&self.store)?;
         if matches!(worker.picture.run.state, RunState::Stopped | RunState::Ended) {
             assert!(worker.units.is_empty(), "the run ended with agents at work");
             self.ended = worker.picture.run.state == RunState::Ended;
             return self.store.release(&worker.fence);
         }
-        for action in decide(&worker.picture, aedile_core::Clock::now(self.clock.as_ref())) {
+        let actions = decide(&worker.picture, aedile_core::Clock::now(self.clock.as_ref()));
+        worker.looked = actions.is_empty().then_some(seen);
+        for action in actions {
             self.act(&mut worker, action)?;
         }
         self.worker = Some(worker);
@@ -163,7 +173,7 @@ impl World {
         aedile_fleet::recover::take_over(&self.store, &self.holder(), &|_, _| {}, &run, &fence)?;
         let mut picture = RunPicture::load(&self.store, self.run)?.unwrap();
         picture.pace.restart_backoff = std::time::Duration::ZERO;
-        self.worker = Some(Worker { fence, picture, units: BTreeMap::new() });
+        self.worker = Some(Worker { fence, picture, units: BTreeMap::new(), looked: None });
         Ok(())
     }
 
