@@ -28,6 +28,8 @@ pub(crate) fn serve(listener: std::net::TcpListener, state: &Arc<Mutex<State>>, 
                 _ = &mut stopped => return,
                 accepted = listener.accept() => {
                     let Ok((stream, _)) = accepted else { continue };
+                    // As providers do: a piece goes at once, whether or not the one before was acknowledged.
+                    let _ = stream.set_nodelay(true);
                     let state = state.clone();
                     tokio::spawn(async move {
                         let service = service_fn(move |request| answer(request, state.clone()));
