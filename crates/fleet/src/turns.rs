@@ -73,7 +73,7 @@ impl Unit {
                 return Ok(LifeEnd::Told(why));
             }
             let (end, cut) = self.turn(agent, &prompt, std::mem::take(&mut delivered)).await?;
-            if let Some(life) = self.after_turn(&end, cut) {
+            if let Some(life) = self.after_turn(&end, cut, agent.door.refusal()) {
                 return Ok(life);
             }
             self.snapshot().await?;
@@ -94,8 +94,8 @@ impl Unit {
         }
     }
 
-    /// Decides after a turn whether the life ends.
-    fn after_turn(&self, end: &TurnEnd, cut: Cut) -> Option<LifeEnd> {
+    /// Decides after a turn whether the life ends. A turn that failed since its door `refused` for good is not tried again.
+    fn after_turn(&self, end: &TurnEnd, cut: Cut, refused: Option<String>) -> Option<LifeEnd> {
         match cut {
             Cut::Told(why) => return Some(LifeEnd::Told(why)),
             Cut::Stuck(why) => return Some(LifeEnd::Failed(why)),
@@ -105,6 +105,7 @@ impl Unit {
             return Some(LifeEnd::Submitted);
         }
         match end.stop {
+            TurnStop::Failed if refused.is_some() => refused.map(LifeEnd::Person),
             TurnStop::Failed => Some(LifeEnd::Failed(end.detail.clone().unwrap_or_else(|| "its turn failed".to_owned()))),
             TurnStop::EndTurn | TurnStop::Limit | TurnStop::MaxTokens | TurnStop::Refusal | TurnStop::Cancelled => {
                 self.end_told().map(|(_, why)| LifeEnd::Told(why))

@@ -46,6 +46,8 @@ pub(crate) struct Room {
     pub(crate) closed: CancellationToken,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) activity: Mutex<DoorActivity>,
+    /// The last refusal that no waiting helps against.
+    pub(crate) refusal: Mutex<Option<String>>,
 }
 
 /// Counts a request as under way until it is dropped.
@@ -60,6 +62,10 @@ impl Drop for UnderWay<'_> {
 impl Room {
     pub(crate) fn activity(&self) -> MutexGuard<'_, DoorActivity> {
         self.activity.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn refusal(&self) -> MutexGuard<'_, Option<String>> {
+        self.refusal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn under_way(&self) -> UnderWay<'_> {
@@ -104,6 +110,10 @@ pub(crate) struct OpenDoor {
 impl Door for OpenDoor {
     fn activity(&self) -> DoorActivity {
         *self.room.activity()
+    }
+
+    fn refusal(&self) -> Option<String> {
+        self.room.refusal().clone()
     }
 }
 

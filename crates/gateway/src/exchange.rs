@@ -51,10 +51,16 @@ impl Exchange {
         let input = self.body.facts().input_estimate;
         let room = self.room.clone();
         let held = match room.spending.reserve(&room.grant.who, &room.grant.model, &room.limits, input, output).await {
-            Ok(held) => held,
+            Ok(held) => {
+                *room.refusal() = None;
+                held
+            }
             Err(not) => {
                 let refused = match not {
-                    NotReserved::Budget(message) => Refused::budget(message),
+                    NotReserved::Budget { message, for_good } => {
+                        *room.refusal() = for_good.then(|| message.clone());
+                        Refused::budget(message)
+                    }
                     NotReserved::Store(message) => Refused::store(format!("the request's cost cannot be recorded: {message}")),
                 };
                 return answer_with(reply, refused.into_response());

@@ -176,6 +176,7 @@ impl Egress for Gateway {
             closed: CancellationToken::new(),
             clock: self.clock.clone(),
             activity: Mutex::new(DoorActivity::default()),
+            refusal: Mutex::default(),
         };
         let _entered = self.runtime.enter();
         let door =

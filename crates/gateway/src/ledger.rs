@@ -87,7 +87,7 @@ pub enum Refusal {
     /// Too many tokens.
     #[error(
         "the token budget of this {level} does not allow the request: it may use {wanted} tokens and {left} of {limit} are left \
-         ({held} are held for requests under way); raise {}, or ask for fewer output tokens", setting(.level, "tokens")
+         ({held} are held for requests under way); raise {} for a new run, or ask for fewer output tokens", setting(.level, "tokens")
     )]
     Tokens {
         /// Whose.
@@ -104,7 +104,7 @@ pub enum Refusal {
     /// Too much money.
     #[error(
         "the money budget of this {level} does not allow the request: it may cost {wanted} and {left} of {limit} is left \
-         ({held} is held for requests under way); raise {}, or ask for fewer output tokens", setting(.level, "usd")
+         ({held} is held for requests under way); raise {} for a new run, or ask for fewer output tokens", setting(.level, "usd")
     )]
     Money {
         /// Whose.
@@ -120,10 +120,21 @@ pub enum Refusal {
     },
 }
 
+impl Refusal {
+    /// Whether the same request will be refused again until a person changes a setting: nothing under way can give back what it needs.
+    pub fn is_for_good(&self) -> bool {
+        match self {
+            Self::Tokens { held, .. } => *held == 0,
+            Self::Money { held, .. } => *held == MicroUsd(0),
+        }
+    }
+}
+
 fn setting(level: &Level, unit: &str) -> String {
     match level {
         Level::Agent | Level::Task if unit == "usd" => "`budget_usd` of the task, or `task_usd` under `[budget]` in aedile.toml".to_owned(),
         Level::Agent | Level::Task => format!("`task_{unit}` under `[budget]` in aedile.toml"),
+        Level::Run if unit == "usd" => "`--budget-usd`, or `run_usd` under `[budget]` in aedile.toml".to_owned(),
         Level::Run => format!("`run_{unit}` under `[budget]` in aedile.toml"),
     }
 }

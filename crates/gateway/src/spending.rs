@@ -19,8 +19,8 @@ pub(crate) const SCRIPT: &str = "script";
 /// Why nothing was reserved.
 #[derive(Debug)]
 pub(crate) enum NotReserved {
-    /// A budget does not allow the request.
-    Budget(String),
+    /// A budget does not allow the request. `for_good`: nothing under way could give back what it needs.
+    Budget { message: String, for_good: bool },
     /// The store failed.
     Store(String),
 }
@@ -119,11 +119,14 @@ impl Spending {
         let usd = match (price, limits.money()) {
             (Some(usd), _) => usd,
             (None, None) => MicroUsd(0),
-            (None, Some(level)) => return Err(NotReserved::Budget(unknown_price(model, &level.to_string()))),
+            (None, Some(level)) => return Err(NotReserved::Budget { message: unknown_price(model, &level.to_string()), for_good: true }),
         };
         let amount = Amount { tokens: input_tokens.saturating_add(output_tokens), usd };
         let spend = SpendId::new(self.clock.as_ref(), self.entropy.as_ref());
-        self.books().ledger.reserve(spend, who, limits, amount).map_err(|refusal| NotReserved::Budget(refusal.to_string()))?;
+        self.books()
+            .ledger
+            .reserve(spend, who, limits, amount)
+            .map_err(|refusal| NotReserved::Budget { message: refusal.to_string(), for_good: refusal.is_for_good() })?;
         let event = Event::SpendReserved {
             spend,
             run: who.run,

@@ -115,7 +115,7 @@ fn what_an_earlier_process_spent_counts() {
     assert_eq!(
         refusal,
         "the token budget of this run does not allow the request: it may use 41 tokens and 40 of 100 are left (0 are held for requests \
-         under way); raise `run_tokens` under `[budget]` in aedile.toml, or ask for fewer output tokens"
+         under way); raise `run_tokens` under `[budget]` in aedile.toml for a new run, or ask for fewer output tokens"
     );
     ledger.reserve(spend, &who, &limits, amount(40)).unwrap();
     ledger.forget_agent(who.incarnation);

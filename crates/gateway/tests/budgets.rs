@@ -30,9 +30,10 @@ async fn a_request_that_does_not_fit_is_refused_and_never_sent() {
     let rig = Rig::new(&server.url());
     let mut grant = rig.grant(CLAUDE);
     grant.run_budget = usd(10_300);
-    let (_door, url) = rig.open(grant);
+    let (door, url) = rig.open(grant);
     let (status, _, text) = post(&url, "/v1/messages", &ask("claude-test", false)).await;
     assert_eq!(status, 200, "{text}");
+    assert_eq!(door.refusal(), None);
     // 200 were spent: 100 tokens at 1 and 10 at 10.
     let (status, _, text) = post(&url, "/v1/messages", &ask("claude-test", false)).await;
     assert!(status == 402 && text.contains("\"budget_exceeded\""), "{text}");
@@ -43,6 +44,7 @@ async fn a_request_that_does_not_fit_is_refused_and_never_sent() {
             && message.contains("`run_usd` under `[budget]`"),
         "{message}"
     );
+    assert_eq!(door.refusal(), Some(message), "nothing under way could give it back");
     assert_eq!(server.finish().len(), 1);
     assert_eq!((rig.costs()[0].requests, rig.costs()[0].usd.0), (1, 200));
 }
