@@ -146,6 +146,11 @@ impl From<aedile_fleet::FleetError> for CliError {
     fn from(error: aedile_fleet::FleetError) -> Self {
         match error {
             aedile_fleet::FleetError::Store(error) => error.into(),
+            aedile_fleet::FleetError::Held { holder, .. } => {
+                Self::failure(format!("the run is driven by {} already; this one changed nothing", crate::host::describe(&holder)))
+                    .hint("`aedile status` and `aedile feed --follow` show how far it is")
+                    .hint("press Ctrl-C there to stop it; `aedile run --resume` then goes on here")
+            }
             other => Self::failure(other.to_string()),
         }
     }

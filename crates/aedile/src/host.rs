@@ -73,6 +73,15 @@ pub fn is_dead(holder: &str) -> bool {
     of_machine == machine() && (of_boot != boot() || start_time(pid) != Some(start))
 }
 
+/// Names a holder for a person.
+pub fn describe(holder: &str) -> String {
+    match holder.split('/').collect::<Vec<_>>()[..] {
+        [of_machine, _, pid, _] if of_machine == machine() => format!("process {pid}"),
+        [of_machine, _, pid, _] => format!("process {pid} on the machine {of_machine}"),
+        _ => format!("the worker {holder}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

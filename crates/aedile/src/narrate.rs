@@ -14,6 +14,8 @@ pub struct Narrator {
     tasks: HashMap<TaskId, String>,
     agents: HashMap<TaskId, String>,
     changes: HashMap<ChangeId, TaskId>,
+    /// Whether the task that was claimed last had been claimed before.
+    again: bool,
 }
 
 /// How important a line is.
@@ -33,7 +35,7 @@ impl Narrator {
                 self.tasks.insert(*task, spec.key.to_string());
             }
             Event::TaskClaimed { task, agent, .. } => {
-                self.agents.insert(*task, agent.to_string());
+                self.again = self.agents.insert(*task, agent.to_string()).is_some();
             }
             Event::ChangeSubmitted { change, task, .. } => {
                 self.changes.insert(*change, *task);
@@ -87,6 +89,7 @@ impl Narrator {
             Event::TaskClaimed { task, agent, attempt, .. } if *attempt > 1 => {
                 (Step, format!("{}: {agent} takes it up again (workspace {attempt})", self.task(*task)))
             }
+            Event::TaskClaimed { task, agent, .. } if self.again => (Step, format!("{}: {agent} goes on with it", self.task(*task))),
             Event::TaskClaimed { task, agent, .. } => (Step, format!("{}: {agent} takes it up", self.task(*task))),
             Event::WorkspaceReady { task, base, conflicts, .. } if conflicts.is_empty() => {
                 (Detail, format!("{}: workspace ready at {}", self.task(*task), short(base)))
@@ -97,8 +100,9 @@ impl Narrator {
             Event::BoxReady { task, pid, .. } => (Detail, format!("{}: box ready (pid {pid})", self.task(*task))),
             Event::AgentStarted { task, agent, .. } => (Detail, format!("{}: {agent} answers", self.task(*task))),
             Event::TurnStarted { task, turn, .. } => (Detail, format!("{}: {} begins turn {turn}", self.task(*task), self.agent(*task))),
-            Event::TurnEnded { task, turn, stop: TurnStop::Failed | TurnStop::Limit | TurnStop::Refusal, detail, .. } => (
-                Step,
+            Event::TurnEnded { task, turn, stop: stop @ (TurnStop::Failed | TurnStop::Limit | TurnStop::Refusal), detail, .. } => (
+                // The end of the agent, which follows a failed turn, says the same.
+                if *stop == TurnStop::Failed { Detail } else { Step },
                 format!(
                     "{}: turn {turn} of {} broke off: {}",
                     self.task(*task),

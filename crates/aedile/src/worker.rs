@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use aedile_core::RunId;
 use aedile_core::event::Position;
-use aedile_core::machine::RunState;
+use aedile_core::machine::{RunState, TaskState};
 use aedile_core::store::{Store, load};
 use aedile_core::view::RunView;
-use aedile_fleet::{RunDriver, RunReport, StopWish};
+use aedile_fleet::{RunDriver, RunReport, StopWish, TaskReport};
 use aedile_git::Project;
 use aedile_landing::LandingQueue;
 use tokio::sync::watch;
@@ -75,18 +75,27 @@ impl Outcome {
         if run.rules.gates.is_empty() && self.report.landed > 0 {
             lines.push("no gate is configured: what landed was not tested (add [[gate]] to aedile.toml)".to_owned());
         }
-        for task in self.report.tasks.iter().filter(|task| task.state != aedile_core::machine::TaskState::Landed) {
-            lines.push(format!(
-                "  {} is {}: {}",
-                task.key,
-                task.state,
-                one_line(task.why.as_deref().unwrap_or("no reason was recorded"), 300)
-            ));
-        }
+        lines.extend(self.report.tasks.iter().filter(|task| task.state != TaskState::Landed).map(not_landed));
         if self.report.state == RunState::Stopped {
             lines.push("everything is saved; `aedile run --resume` goes on".to_owned());
         }
         lines
+    }
+}
+
+/// Says why a task has not landed, and what a person can do about it.
+fn not_landed(task: &TaskReport) -> String {
+    let TaskReport { key, state, why } = task;
+    let why = why.as_deref().map(|why| one_line(why, 600));
+    match (state, why) {
+        (TaskState::Cancelled, _) | (_, None) => format!("  {key} is {state}"),
+        (state, Some(why)) if state.needs_person() && !why.contains("`aedile task retry") => {
+            format!(
+                "  {key} is {state}: {why}; `aedile task retry {key}` and `aedile run --resume` try again, `aedile task cancel {key}` gives up"
+            )
+        }
+        (TaskState::Open | TaskState::Ready, Some(why)) => format!("  {key} is {state} and waits for {why}"),
+        (state, Some(why)) => format!("  {key} is {state}: {why}"),
     }
 }
 

@@ -45,7 +45,7 @@ pub enum FleetError {
     #[error("there is no run {0}; `aedile status` lists them")]
     NoRun(RunId),
     /// Another worker drives it.
-    #[error("the run is driven by another worker ({holder}); wait until it ends or stop it with `aedile stop`")]
+    #[error("the run is driven by another worker ({holder}); wait until it ends or stop it with Ctrl-C there")]
     Held {
         /// Who.
         holder: String,

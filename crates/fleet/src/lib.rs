@@ -31,7 +31,7 @@ mod wakeups;
 pub use blocked::{WaitsFor, waits_for};
 pub use command::{CommandError, cancel_task, find_task, request_stop, retry_task};
 pub use decide::{Action, decide};
-pub use driver::{FleetError, RunDriver, RunReport, StopWish};
+pub use driver::{FleetError, RunDriver, RunReport, StopWish, TaskReport};
 pub use hub_workspaces::HubWorkspaces;
 pub use mail::{MailError, inbox, send_mail, take_mail};
 pub use parts::{HostFacts, Parts};
