@@ -30,6 +30,8 @@ fn tasks() -> String {
         steady(&[bash("while aedile task info | grep -q 'others:.*ada'; do sleep 0.05; done")]),
         vec![says(None, "I wait for mail.")],
         vec![turn(Some("the part is yours"), &[write("mender", "broken"), submit("Write the mender")])],
+        // The mail came while the first turn was played again, so that only a reminder follows.
+        vec![turn(Some("Your turn has ended"), &[write("mender", "broken"), submit("Write the mender")])],
         vec![turn(Some("did not land"), &[write("mender", "ok mended"), submit("Mend the mender")])],
         vec![turn(Some(CUT), &[write("mender", "ok mended"), submit("Write the mender")])],
     ];

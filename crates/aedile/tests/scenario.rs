@@ -78,14 +78,6 @@ impl Scenario {
         self.events().into_iter().map(|mut line| line["event"].take()).filter(|event| event["type"] == kind).collect()
     }
 
-    /// Waits until the log holds `count` events of a kind that pass, and returns the last of them.
-    pub(crate) fn wait_for_event(&self, kind: &str, count: usize, passes: impl Fn(&Value) -> bool) -> Value {
-        wait_for(&format!("{count} events {kind}"), LIMIT, || {
-            let found: Vec<Value> = self.events_of(kind).into_iter().filter(&passes).collect();
-            (found.len() >= count).then(|| found.last().cloned()).flatten()
-        })
-    }
-
     /// Waits until the agent of the only task is held up by [`hold`] in its workspace, and returns the file that lets it go on.
     pub(crate) fn held(&self, name: &str) -> PathBuf {
         wait_for(&format!("an agent at parts/{name}.held"), LIMIT, || {
