@@ -23,6 +23,11 @@ pub struct ExecRequest {
     pub limits: BoxLimits,
 }
 
+/// Words of the failure to find the program of a box.
+pub(crate) const NOT_A_PROGRAM: &str = "is not a program on the box's PATH";
+/// The step of executing it.
+pub(crate) const STARTING_PROGRAM: &str = "starting the program";
+
 /// Directories of the system that are never given to a box to write.
 const SYSTEM: &[&str] = &["/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/usr", "/var"];
 
@@ -40,7 +45,7 @@ pub fn check_exec_dir(dir: &Path, home: Option<&Path>, state_dir: &Path) -> Resu
     if !real.is_dir() {
         return Err(refused(format!("{} is not a directory; name the directory to work in", dir.display())));
     }
-    let home = home.map(|home| fs::canonicalize(home).unwrap_or_else(|_| home.to_owned()));
+    let home = home.map(real_of);
     if home.is_some_and(|home| home.starts_with(&real)) {
         return Err(refused(format!("{} is or holds your home; choose the directory of one project in it", dir.display())));
     }
@@ -52,11 +57,14 @@ pub fn check_exec_dir(dir: &Path, home: Option<&Path>, state_dir: &Path) -> Resu
 
 /// The real path of something that a box may see.
 fn shareable(path: &Path, state_dir: &Path) -> Result<PathBuf, SandboxError> {
-    let real = fs::canonicalize(path).map_err(|error| refused(format!("{} cannot be shown to a box: {error}", path.display())))?;
+    let real = fs::canonicalize(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => refused(format!("{} does not exist; name something that is there", path.display())),
+        _ => refused(format!("{} cannot be shown to a box: {error}", path.display())),
+    })?;
     if real.parent().is_none() {
         return Err(refused("the root directory cannot be given to a box; choose the directory of one project".to_owned()));
     }
-    let state = fs::canonicalize(state_dir).unwrap_or_else(|_| state_dir.to_owned());
+    let state = real_of(state_dir);
     if real.starts_with(&state) || state.starts_with(&real) {
         return Err(refused(format!(
             "{} holds or lies in aedile's own state ({}); choose another directory",
@@ -65,6 +73,24 @@ fn shareable(path: &Path, state_dir: &Path) -> Result<PathBuf, SandboxError> {
         )));
     }
     Ok(real)
+}
+
+/// The real path of something that need not exist yet: links in the part that exists are followed.
+fn real_of(path: &Path) -> PathBuf {
+    let existing = path.ancestors().find_map(|part| Some((fs::canonicalize(part).ok()?, path.strip_prefix(part).ok()?)));
+    existing.map_or_else(|| path.to_owned(), |(real, rest)| real.join(rest))
+}
+
+/// The exit code that a shell gives when it cannot start a command: 127 when there is no such program in the box, 126 when it cannot be
+/// executed. `None` when the error is about something else.
+pub fn not_started(error: &SandboxError) -> Option<u8> {
+    match error {
+        SandboxError::Refused { reason } if reason.contains(NOT_A_PROGRAM) => Some(127),
+        SandboxError::Setup { step, source } if step.starts_with(STARTING_PROGRAM) => {
+            Some(if source.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 })
+        }
+        _ => None,
+    }
 }
 
 /// Turns the request into a box. Its HOME is temporary and its streams are the caller's.

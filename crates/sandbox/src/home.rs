@@ -1,5 +1,6 @@
 //! The box's home and environment.
 
+use crate::exec::NOT_A_PROGRAM;
 use crate::idmap::INSIDE_ID;
 use crate::toolchain::Toolchains;
 use crate::wire::{Failure, Plan};
@@ -87,7 +88,7 @@ pub(crate) fn find_program(command: &[String], env: &[(String, String)]) -> Resu
     path.split(':')
         .map(|directory| Path::new(directory).join(name))
         .find(|candidate| is_program(candidate))
-        .ok_or_else(|| Failure::refused(format!("{name} is not a program on the box's PATH (user {INSIDE_ID} there, PATH {path})")))
+        .ok_or_else(|| Failure::refused(format!("{name} {NOT_A_PROGRAM} (user {INSIDE_ID} there, PATH {path})")))
 }
 
 fn is_program(path: &Path) -> bool {

@@ -1,6 +1,7 @@
 //! The first process of a box: it builds the box from the inside, gives up every privilege, starts the program, reaps, and ends
 //! everything when the program or the parent ends.
 
+use crate::exec::STARTING_PROGRAM;
 use crate::idmap::INSIDE_ID;
 use crate::launcher::no_namespaces;
 use crate::wire::{self, Failure, Plan, Step, TERMINATE, Word};
@@ -133,7 +134,7 @@ fn start(plan: &Plan, program: &Path, env: &[(String, String)]) -> Result<Pid, F
     let length = rustix::io::retry_on_intr(|| rustix::io::read(&result, &mut errno)).step("waiting for the program")?;
     if length == errno.len() {
         let error = io::Error::from_raw_os_error(i32::from_ne_bytes(errno));
-        return Err(error).step_at("starting", program);
+        return Err(error).step_at(STARTING_PROGRAM, program);
     }
     Ok(pid)
 }

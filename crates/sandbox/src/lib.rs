@@ -27,7 +27,7 @@ mod sys;
 mod toolchain;
 mod wire;
 
-pub use exec::{ExecRequest, check_exec_dir, exec_spec};
+pub use exec::{ExecRequest, check_exec_dir, exec_spec, not_started};
 pub use launcher::launcher_main;
 pub use native::{BOX_HOST_ID, NativeSandbox, SandboxConfig};
 pub use starter::LAUNCHER_ARGUMENT;
