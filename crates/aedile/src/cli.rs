@@ -47,8 +47,12 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // clap prints help and version to stdout and errors to stderr; its exit codes are 0 and 2, as ours.
+            let code = u8::try_from(error.exit_code()).unwrap_or(crate::exit::USAGE);
+            if code != crate::exit::OK && std::env::args_os().take_while(|arg| arg != "--").any(|arg| arg == "--json") {
+                Output { json: true }.object(&usage_error(&error).to_json());
+            }
             let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(crate::exit::USAGE));
+            return ExitCode::from(code);
         }
     };
     let out = Output { json: cli.json };
@@ -59,6 +63,15 @@ pub fn main() -> ExitCode {
             ExitCode::from(error.code)
         }
     }
+}
+
+/// What clap says, as an error of ours: its first line, and the rest as a hint.
+fn usage_error(error: &clap::Error) -> CliError {
+    let text = error.to_string();
+    let (first, rest) = text.split_once("\n\n").unwrap_or((&text, ""));
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let plain = CliError::usage(words(first.trim_start_matches("error: ")));
+    if rest.trim().is_empty() { plain } else { plain.hint(words(rest)) }
 }
 
 fn report(error: &CliError, out: Output) {

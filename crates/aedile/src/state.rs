@@ -13,6 +13,9 @@ use crate::clock::SystemClock;
 use crate::env;
 use crate::error::CliError;
 
+/// What commands say that have nothing to show.
+pub const NOTHING_YET: &str = "nothing has been run yet";
+
 /// Returns the state directory.
 pub fn dir() -> Result<PathBuf, CliError> {
     env::state_dir().ok_or_else(|| {
@@ -51,10 +54,11 @@ pub fn last_run(text: Option<&str>) -> Result<Option<(SqliteStore, RunView)>, Cl
 
 /// The error of commands that need a run when there is none.
 pub fn nothing_yet() -> CliError {
-    CliError::failure("nothing has been run yet").hint("`aedile run --tasks FILE` starts a run")
+    CliError::failure(NOTHING_YET).hint("`aedile run --tasks FILE` starts a run")
 }
 
-fn no_run(text: &str) -> CliError {
+/// The error of commands that were given a run that is not there.
+pub fn no_run(text: &str) -> CliError {
     CliError::usage(format!("there is no run {text}")).hint("`aedile status --all` lists them")
 }
 

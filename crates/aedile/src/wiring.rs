@@ -18,7 +18,7 @@ use aedile_store::SqliteStore;
 use crate::clock::{OsEntropy, SystemClock};
 use crate::config::file::ConfigFile;
 use crate::error::CliError;
-use crate::{env, exit, host, prices};
+use crate::{env, host, prices};
 
 /// Finds git and the person's repository around a directory.
 pub fn discover(here: &Path) -> Result<Project, CliError> {

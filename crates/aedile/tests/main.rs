@@ -1,9 +1,11 @@
 //! The program as a person meets it: the real binary, real git, the real kernel.
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+mod cli;
 mod control;
 mod crash;
 mod demo;
+mod exec;
 mod real_input;
 mod scenario;
 mod tidy;

@@ -15,23 +15,24 @@ use crate::{exit, state};
 pub struct AgentArgs {
     #[command(subcommand)]
     command: Option<AgentCommand>,
+    /// The run (its id or the eight characters that other commands print); otherwise the last one
+    #[arg(long, value_name = "RUN", global = true)]
+    run: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
 enum AgentCommand {
     /// List the agents of a run
-    List {
-        /// The run (its id or the eight characters that other commands print); otherwise the last one
-        #[arg(long, value_name = "RUN")]
-        run: Option<String>,
-    },
+    List,
 }
 
 /// Runs `aedile agent`.
 pub fn cmd_agent(args: &AgentArgs, out: Output) -> CliResult {
-    let run = args.command.as_ref().and_then(|AgentCommand::List { run }| run.as_deref());
-    let store = state::open()?;
-    let run = state::run_or_last(&store, run)?;
+    let AgentCommand::List = args.command.as_ref().unwrap_or(&AgentCommand::List);
+    let Some((store, run)) = state::last_run(args.run.as_deref())? else {
+        out.object_or(&serde_json::json!({ "run": null, "agents": [] }), || vec![state::NOTHING_YET.to_owned()]);
+        return Ok(exit::OK);
+    };
     let agents: Vec<AgentView> = list(&store, Some(run.run))?;
     if out.json {
         let rows: Vec<_> = agents

@@ -22,6 +22,9 @@ pub struct CostsArgs {
 /// Runs `aedile costs`.
 pub fn cmd_costs(args: &CostsArgs, out: Output) -> CliResult {
     let Some(store) = state::open_existing()? else {
+        if let Some(text) = &args.run {
+            return Err(state::no_run(text));
+        }
         out.say("nothing was spent: nothing has been run yet");
         if out.json {
             out.object(&serde_json::json!({ "costs": [], "usd": 0.0, "tokens": 0, "reserved_usd": 0.0 }));
@@ -34,7 +37,8 @@ pub fn cmd_costs(args: &CostsArgs, out: Output) -> CliResult {
     let open: Vec<SpendView> = list(&store, run)?;
     let keys: HashMap<TaskId, String> =
         list::<TaskView>(&store, run)?.into_iter().map(|task| (task.task, task.spec.key.to_string())).collect();
-    let key = |task: &TaskId| keys.get(task).map_or("?", String::as_str);
+    // What `sandbox exec --net door` spends belongs to no task.
+    let key = |task: &TaskId| keys.get(task).map(String::as_str);
     let usd = costs.iter().fold(MicroUsd(0), |sum, cost| sum.plus(cost.usd));
     let tokens: u64 = costs.iter().map(|cost| cost.usage.total() + cost.estimated_tokens).sum();
     let reserved = open.iter().fold(MicroUsd(0), |sum, spend| sum.plus(spend.usd));
@@ -55,7 +59,7 @@ pub fn cmd_costs(args: &CostsArgs, out: Output) -> CliResult {
     for cost in &costs {
         let mark = if cost.estimated > 0 { format!("{} ({} estimated)", cost.usd, cost.estimated) } else { cost.usd.to_string() };
         rows.push(vec![
-            key(&cost.task).to_owned(),
+            key(&cost.task).unwrap_or("-").to_owned(),
             cost.agent.to_string(),
             cost.model.to_string(),
             cost.requests.to_string(),

@@ -24,13 +24,13 @@ pub fn cmd_doctor(_args: &DoctorArgs, out: Output) -> CliResult {
         Ok(git) => ("git".to_owned(), true, format!("{} at {}", git.version(), git.program().display())),
         Err(error) => ("git".to_owned(), false, error.to_string()),
     });
-    let dir = state::dir()?;
-    findings.push(match state::open_existing() {
-        Ok(Some(_)) => ("state".to_owned(), true, format!("{}, {}", dir.display(), disk::bytes(disk::measure(&dir).bytes))),
-        Ok(None) => ("state".to_owned(), true, format!("{}, empty", dir.display())),
+    findings.push(match state::dir().and_then(|dir| Ok((state::open_existing()?.is_some(), dir))) {
+        Ok((true, dir)) => ("state".to_owned(), true, format!("{}, {}", dir.display(), disk::bytes(disk::measure(&dir).bytes))),
+        Ok((false, dir)) => ("state".to_owned(), true, format!("{}, empty", dir.display())),
         Err(error) => ("state".to_owned(), false, error.message),
     });
     let scratch = tempfile::Builder::new().prefix("aedile-doctor-").tempdir()?;
+    std::fs::create_dir(scratch.path().join("boxes"))?;
     let sandbox = wiring::sandbox(scratch.path())?;
     let report = sandbox.report();
     let tried = try_box(&sandbox);
@@ -41,8 +41,14 @@ pub fn cmd_doctor(_args: &DoctorArgs, out: Output) -> CliResult {
     findings.extend(report.mechanisms.iter().cloned());
     let tools: Vec<String> = wiring::toolchains().mounts.iter().map(|mount| mount.host.display().to_string()).collect();
     scratch.close()?;
-    let needed = findings.iter().filter(|(what, _, _)| matches!(what.as_str(), "git" | "state" | "box"));
-    let well = needed.fold(true, |well, (_, good, _)| well && *good);
+    let missing = |needed: &str| findings.iter().any(|(what, good, _)| what == needed && !good);
+    let code = match &tried {
+        Err(error) => error.code,
+        Ok(()) if missing("git") => exit::GIT,
+        Ok(()) if missing("state") => exit::STATE,
+        Ok(()) => exit::OK,
+    };
+    let well = code == exit::OK;
     let rows: Vec<_> = findings.iter().map(|(what, good, words)| json!({ "what": what, "good": good, "words": words })).collect();
     out.object_or(&json!({ "well": well, "level": report.level, "findings": rows, "tools": tools }), || {
         let mut lines: Vec<String> =
@@ -53,11 +59,7 @@ pub fn cmd_doctor(_args: &DoctorArgs, out: Output) -> CliResult {
         ));
         lines
     });
-    Ok(match (well, tried) {
-        (true, _) => exit::OK,
-        (false, Err(error)) => error.code,
-        (false, Ok(())) => exit::FAILURE,
-    })
+    Ok(code)
 }
 
 /// The proof is a box that ran something.

@@ -11,6 +11,9 @@ use crate::error::CliResult;
 use crate::output::Output;
 use crate::{exit, state};
 
+/// How often a follower looks whether somebody still reads.
+pub const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// Print the event log, one event a line
 #[derive(Debug, Args)]
 pub struct EventsArgs {
@@ -35,11 +38,11 @@ pub fn cmd_events(args: &EventsArgs, out: Output) -> CliResult {
             out.object(envelope);
             after = envelope.position;
         }
-        if events.is_empty() {
-            if !args.follow {
+        if events.is_empty() || out.reader_is_gone() {
+            if !args.follow || out.reader_is_gone() {
                 return Ok(exit::OK);
             }
-            store.wait_for_change(after, Duration::from_secs(3600))?;
+            store.wait_for_change(after, LOOK_EVERY)?;
         }
     }
 }

@@ -1,13 +1,12 @@
 //! `aedile feed`.
 
-use std::time::Duration;
-
 use aedile_core::event::Position;
 use aedile_core::limits::READ_EVENTS_MAX;
 use aedile_core::store::Store;
 use clap::Args;
 
 use crate::clock::moment;
+use crate::commands::events::LOOK_EVERY;
 use crate::error::CliResult;
 use crate::narrate::{Narrator, Weight};
 use crate::output::Output;
@@ -33,6 +32,9 @@ pub struct FeedArgs {
 /// Runs `aedile feed`.
 pub fn cmd_feed(args: &FeedArgs, out: Output) -> CliResult {
     let Some(store) = state::open_existing()? else {
+        if let Some(text) = &args.run {
+            return Err(state::no_run(text));
+        }
         out.warn("nothing has been run yet");
         return Ok(exit::OK);
     };
@@ -65,10 +67,10 @@ pub fn cmd_feed(args: &FeedArgs, out: Output) -> CliResult {
         if events.is_empty() {
             past.drain(..).for_each(|line| out.line(line));
             live = true;
-            if !args.follow {
+            if !args.follow || out.reader_is_gone() {
                 return Ok(exit::OK);
             }
-            store.wait_for_change(after, Duration::from_secs(3600))?;
+            store.wait_for_change(after, LOOK_EVERY)?;
         }
     }
 }

@@ -1,5 +1,9 @@
 //! `aedile init`.
 
+use std::path::Path;
+
+use aedile_core::CommitId;
+use aedile_git::Project;
 use clap::Args;
 use serde_json::json;
 
@@ -42,9 +46,13 @@ pub fn cmd_init(args: &InitArgs, out: Output) -> CliResult {
             return Ok(exit::OK);
         }
     }
-    write_new(&path, &text)?;
     let commit = args.yes || out.ask("Commit it? Gates are read from the commit, so an uncommitted file has no effect.");
-    let commit = if commit { Some(project.commit_file(file::NAME, "Add aedile.toml")?) } else { None };
+    if commit && project.identity().is_none() {
+        return Err(CliError::new(exit::GIT, "git does not know who you are, so aedile.toml cannot be committed; nothing was written")
+            .hint("git config --global user.name \"Your Name\" && git config --global user.email you@example.com"));
+    }
+    write_new(&path, &text)?;
+    let commit = if commit { Some(commit_it(&project, &path)?) } else { None };
     let value = json!({
         "written": path, "commit": commit, "languages": found.languages, "gates": found.gates, "build_directories": found.build_dirs, "notes": found.notes, "target": target,
     });
@@ -58,6 +66,13 @@ pub fn cmd_init(args: &InitArgs, out: Output) -> CliResult {
         lines
     });
     Ok(exit::OK)
+}
+
+fn commit_it(project: &Project, path: &Path) -> Result<CommitId, CliError> {
+    project.commit_file(file::NAME, "Add aedile.toml").map_err(|error| {
+        CliError::new(exit::GIT, format!("{} was written but could not be committed: {error}", path.display()))
+            .hint(format!("mend that, then `git add {0} && git commit {0}`; until it is committed, runs do not see it", file::NAME))
+    })
 }
 
 fn explain(found: &detect::Found, out: Output) {
@@ -78,7 +93,7 @@ fn explain(found: &detect::Found, out: Output) {
 }
 
 /// Creates the file; one that appeared meanwhile is left alone.
-fn write_new(path: &std::path::Path, text: &str) -> Result<(), CliError> {
+fn write_new(path: &Path, text: &str) -> Result<(), CliError> {
     use std::io::Write;
     let failed = |error: std::io::Error| CliError::failure(format!("cannot write {}: {error}", path.display()));
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).open(path).map_err(failed)?;

@@ -35,8 +35,14 @@ enum LandingCommand {
 
 /// Runs `aedile landing`.
 pub fn cmd_landing(args: &LandingArgs, out: Output) -> CliResult {
-    let store = state::open()?;
-    let run = state::run_or_last(&store, args.run.as_deref())?;
+    let Some((store, run)) = state::last_run(args.run.as_deref())? else {
+        if let Some(LandingCommand::Evidence { .. }) = &args.command {
+            return Err(state::nothing_yet());
+        }
+        let nothing = serde_json::json!({ "run": null, "landing_ref": null, "tip": null, "changes": [] });
+        out.object_or(&nothing, || vec![state::NOTHING_YET.to_owned()]);
+        return Ok(exit::OK);
+    };
     let picture = Picture::of(&store, run)?;
     match &args.command {
         None | Some(LandingCommand::List) => list(&picture, out),

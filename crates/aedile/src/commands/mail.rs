@@ -43,8 +43,13 @@ enum MailCommand {
 
 /// Runs `aedile mail`.
 pub fn cmd_mail(args: &MailArgs, out: Output) -> CliResult {
-    let store = state::open()?;
-    let run = state::run_or_last(&store, args.run.as_deref())?;
+    let Some((store, run)) = state::last_run(args.run.as_deref())? else {
+        if let MailCommand::Send { .. } = &args.command {
+            return Err(state::nothing_yet());
+        }
+        out.object_or(&json!({ "mail": [] }), || vec![state::NOTHING_YET.to_owned()]);
+        return Ok(exit::OK);
+    };
     match &args.command {
         MailCommand::Send { to, subject, body } => {
             let subject = if subject.trim().is_empty() { one_line(body.lines().next().unwrap_or_default(), 80) } else { subject.clone() };

@@ -7,7 +7,7 @@ use aedile_core::model::ModelRef;
 use aedile_core::project::ProjectRules;
 use aedile_core::store::Store;
 use aedile_core::{CommitId, RefName};
-use aedile_fleet::{RunPlan, open_run};
+use aedile_fleet::{PlanError, RunPlan, open_run};
 use aedile_git::Project;
 use clap::Args;
 
@@ -38,7 +38,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "MODEL", conflicts_with = "resume")]
     model: Option<ModelRef>,
     /// Dollars that the whole run may spend
-    #[arg(long, value_name = "USD", conflicts_with = "resume")]
+    #[arg(long, value_name = "USD", conflicts_with = "resume", allow_negative_numbers = true)]
     budget_usd: Option<f64>,
     /// Let changes touch protected paths (aedile.toml, CI configuration, [protect] paths)
     #[arg(long, conflicts_with = "resume")]
@@ -66,7 +66,7 @@ pub fn cmd_run(args: &RunArgs, out: Output) -> CliResult {
 fn resume(which: &str, out: Output) -> Result<worker::Outcome, CliError> {
     let state = state::dir()?;
     let run = {
-        let store = state::open()?;
+        let store = state::open_existing()?.ok_or_else(state::nothing_yet)?;
         state::run_to_resume(&store, Some(which).filter(|text| !text.is_empty()))?
     };
     let project = wiring::discover(&run.root)?;
@@ -77,7 +77,9 @@ fn resume(which: &str, out: Output) -> Result<worker::Outcome, CliError> {
 fn start(args: &RunArgs, out: Output) -> Result<worker::Outcome, CliError> {
     let file = args.tasks.clone().unwrap_or_default();
     let place = file.display().to_string();
-    let text = std::fs::read_to_string(&file).map_err(|error| CliError::config(format!("cannot read the tasks file {place}: {error}")))?;
+    let text = std::fs::read_to_string(&file).map_err(|error| {
+        CliError::config(format!("cannot read the tasks file {place}: {error}")).hint("docs/tasks-file.md describes the file")
+    })?;
     let tasks = TasksFile::parse(&text, &place)?;
     let project = wiring::discover(&std::env::current_dir()?)?;
     let local = checkout_config(project.root())?;
@@ -87,7 +89,8 @@ fn start(args: &RunArgs, out: Output) -> Result<worker::Outcome, CliError> {
     let defaults = Defaults { model: args.model.clone().or_else(|| config.agents.model.clone()), runtime: "aedile".to_owned() };
     let specs = tasks.specs(&place, &rules, &defaults)?;
     rules.allow_protected = args.allow_protected;
-    if let Some(usd) = file::dollars(args.budget_usd, "--budget-usd", "the command line")? {
+    let usd = file::dollars(args.budget_usd, "--budget-usd", "command line");
+    if let Some(usd) = usd.map_err(|error| CliError::usage(error.message))? {
         rules.run_budget.usd = Some(usd);
     }
     let slots = args.agents.or(config.agents.at_once).unwrap_or(AGENTS_DEFAULT);
@@ -109,8 +112,17 @@ fn start(args: &RunArgs, out: Output) -> Result<worker::Outcome, CliError> {
             tasks: specs,
         };
         let shown = workshop.store.last()?;
-        Ok((open_run(&*workshop.store, &SystemClock, &OsEntropy, &plan)?, shown))
+        let opened = open_run(&*workshop.store, &SystemClock, &OsEntropy, &plan);
+        Ok((opened.map_err(|error| in_file(error, &place))?, shown))
     })
+}
+
+/// Says in which file a plan is wrong.
+fn in_file(error: PlanError, place: &str) -> CliError {
+    match error {
+        PlanError::Store(error) => error.into(),
+        other => CliError::config(format!("{place}: {other}")).hint("docs/tasks-file.md describes the file"),
+    }
 }
 
 /// The file in the checkout: it says where this machine's keys and servers are, and which branch is the target.

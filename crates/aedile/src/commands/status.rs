@@ -28,6 +28,9 @@ pub struct StatusArgs {
 /// Runs `aedile status`.
 pub fn cmd_status(args: &StatusArgs, out: Output) -> CliResult {
     let Some(store) = state::open_existing()? else {
+        if let Some(text) = &args.run {
+            return Err(state::no_run(text));
+        }
         out.say("nothing has been run yet; `aedile demo` shows how it looks, `aedile init` prepares this repository");
         if out.json {
             out.object(&json!({ "runs": [], "disk": disk::Use::default() }));

@@ -28,7 +28,9 @@ enum StoreCommand {
 
 /// Runs `aedile store`.
 pub fn cmd_store(args: &StoreArgs, out: Output) -> CliResult {
-    let store = state::open()?;
+    let Some(store) = state::open_existing()? else {
+        return Err(state::nothing_yet());
+    };
     match args.command {
         StoreCommand::Check => {
             let report = store.check()?;

@@ -43,10 +43,14 @@ enum TaskCommand {
 
 /// Runs `aedile task`.
 pub fn cmd_task(args: &TaskArgs, out: Output) -> CliResult {
-    let store = state::open()?;
-    let run = state::run_or_last(&store, args.run.as_deref())?;
+    let command = args.command.as_ref().unwrap_or(&TaskCommand::List);
+    let Some((store, run)) = state::last_run(args.run.as_deref())? else {
+        let TaskCommand::List = command else { return Err(state::nothing_yet()) };
+        out.object_or(&json!({ "run": null, "tasks": [] }), || vec![state::NOTHING_YET.to_owned()]);
+        return Ok(exit::OK);
+    };
     let picture = Picture::of(&store, run)?;
-    match args.command.as_ref().unwrap_or(&TaskCommand::List) {
+    match command {
         TaskCommand::List => list(&picture, out),
         TaskCommand::Show { task } => {
             let found = state::find_task(&picture.tasks, task)?;
@@ -92,15 +96,18 @@ fn show(picture: &Picture, task: &aedile_core::view::TaskView) -> Vec<String> {
     let mut lines = vec![
         format!("{}: {}", task.spec.key, one_line(&task.spec.title, 200)),
         format!("  state      {} since {}", task.state, moment(task.since)),
-        format!("  waits for  {}", picture.waits_for(task)),
         format!("  scope      {}", task.spec.scope.join(" ")),
         format!("  runtime    {} with {}", task.spec.runtime, task.spec.model),
         format!("  turns      {} in {} workspaces, sent back {} times", task.turn, task.attempt, task.returns),
     ];
+    let waits_for = picture.waits_for(task);
+    if !waits_for.is_empty() {
+        lines.insert(2, format!("  waits for  {waits_for}"));
+    }
     if let Some(agent) = &task.agent {
         lines.push(format!("  agent      {agent}"));
     }
-    if let Some(path) = &task.workspace {
+    if let Some(path) = task.workspace.as_ref().filter(|path| path.exists()) {
         lines.push(format!("  workspace  {}", path.display()));
     }
     if let Some(reason) = &task.returned {
