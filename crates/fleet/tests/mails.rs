@@ -88,15 +88,13 @@ fn mail_that_cannot_be_sent_is_refused_with_who_can_be_reached() {
 #[tokio::test]
 async fn agents_hear_each_other_between_turns_and_the_finished_are_not_written_to() {
     let world = World::new(|turn| async move {
-        let AgentReply::Task { agents, .. } = turn.call(AgentRequest::TaskInfo {}).await else { panic!() };
         match (turn.key.as_str(), turn.number) {
             ("one", 1) => {
-                let mut other = agents;
-                while other.is_empty() {
+                // Once the other is in its turn: what comes earlier would be in its first prompt.
+                while turn.world.prompts("two").is_empty() {
                     tokio::time::sleep(Duration::from_millis(2)).await;
-                    let AgentReply::Task { agents, .. } = turn.call(AgentRequest::TaskInfo {}).await else { panic!() };
-                    other = agents;
                 }
+                let AgentReply::Task { agents: other, .. } = turn.call(AgentRequest::TaskInfo {}).await else { panic!() };
                 assert!(matches!(turn.send(&other[0], "a question").await, AgentReply::Done { .. }));
                 turn.world.ticks.store(1, Ordering::SeqCst);
                 turn.submit().await;
