@@ -11,7 +11,7 @@ use aedile_core::model::{ModelProvider, ModelRef};
 use aedile_core::tool::Tool;
 use aedile_models::{AnthropicMessages, Endpoint, OpenAiChat, client_for};
 use aedile_runtimes::PLACEHOLDER_KEY;
-use aedile_tools::{DoorClient, ToolBox};
+use aedile_tools::{DoorClient, ToolBox, clear_stale_locks};
 
 use crate::clock::{OsEntropy, SystemClock};
 use crate::output::Output;
@@ -38,6 +38,8 @@ async fn serve() -> Result<(), String> {
     let model: ModelRef = env::text(env::MODEL).ok_or("AEDILE_MODEL is not set")?.parse()?;
     let door = DoorClient::new(&url).map_err(|error| error.to_string())?;
     let (scope, notes) = task(&door).await?;
+    // A git that was killed with an earlier box would block every commit here.
+    clear_stale_locks(&std::env::current_dir().map_err(|error| error.to_string())?);
     let tools: aedile_agent::ToolFactory =
         Arc::new(move |cwd: &Path| -> Vec<Arc<dyn Tool>> { ToolBox::standard(cwd, &scope, Some(door.clone())) });
     let home = env::home().unwrap_or_else(|| PathBuf::from("/tmp"));

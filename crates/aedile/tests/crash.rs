@@ -8,7 +8,7 @@ use aedile_core::limits::LEASE;
 use aedile_testkit::wait_for;
 use serde_json::Value;
 
-use crate::scenario::{LIMIT, Scenario, bash, says, submit, task, turn, write};
+use crate::scenario::{LIMIT, Scenario, bash, hold, says, submit, task, turn, write};
 
 /// What an agent finds in its session where a call was cut by the crash; each turn is then played once more.
 const CUT: &str = "the call was not finished";
@@ -206,4 +206,21 @@ fn killed_at_arbitrary_moments() {
 #[test]
 fn killed_at_other_arbitrary_moments() {
     moments(1).for_each(kill_after);
+}
+
+#[test]
+fn locks_of_a_git_that_died_with_its_agent_block_nothing() {
+    let scenario = Scenario::new();
+    let name = "one";
+    let turns = [
+        turn(None, &[write(name, "ok"), bash("touch .git/HEAD.lock .git/index.lock"), hold(name)]),
+        turn(Some(CUT), &[submit("Write the part")]),
+    ];
+    scenario.tasks(&format!("goal = \"One part\"\n{}", task(name, "", &turns)));
+    let worker = scenario.start(&[]);
+    scenario.held(name);
+    worker.kill_9();
+    scenario.run(&["run", "--resume"]).success();
+    assert_eq!(scenario.landed("aedile/main"), [name]);
+    scenario.env.assert_nothing_left();
 }

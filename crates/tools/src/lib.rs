@@ -13,6 +13,7 @@ mod grep;
 mod http;
 mod input;
 mod jobs;
+mod locks;
 mod ls;
 mod mail;
 mod place;
@@ -27,5 +28,6 @@ mod toolbox;
 mod write;
 
 pub use door::{DoorClient, DoorError};
+pub use locks::clear_stale_locks;
 pub use submit::{SubmitError, Submitted, submit_work};
 pub use toolbox::ToolBox;

@@ -1,7 +1,7 @@
 //! Submitting from a real clone.
 
 use aedile_core::agent_api::{AgentReply, AgentRequest};
-use aedile_tools::{SubmitError, Submitted, submit_work};
+use aedile_tools::{SubmitError, Submitted, clear_stale_locks, submit_work};
 use serde_json::json;
 use std::fs;
 
@@ -162,4 +162,22 @@ async fn the_orchestrators_refusal_is_passed_on() {
     });
     let bench = clone(&door, &["**"]);
     assert_eq!(submit(&bench, &door).await, Err(SubmitError::Refused("The task is stopped.".to_owned())));
+}
+
+#[tokio::test]
+async fn locks_of_a_killed_git_are_removed_before_anything_runs() {
+    let door = FakeDoor::of_task(&["src/**"]);
+    let bench = clone(&door, &["src/**"]);
+    bench.put("src/lib.rs", "two\n");
+    for lock in [".git/HEAD.lock", ".git/index.lock", ".git/refs/heads/aedile/auth.lock"] {
+        bench.put(lock, "");
+    }
+    assert!(matches!(submit(&bench, &door).await, Err(SubmitError::Git { .. })));
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::write(elsewhere.path().join("Cargo.lock"), "mine").unwrap();
+    std::os::unix::fs::symlink(elsewhere.path(), bench.path(".git/linked")).unwrap();
+    assert_eq!(clear_stale_locks(bench.directory.path()), 3);
+    assert!(elsewhere.path().join("Cargo.lock").exists(), "links are not followed");
+    assert!(bench.path("Cargo.lock").exists());
+    submit(&bench, &door).await.unwrap();
 }
