@@ -72,8 +72,11 @@ impl Unit {
         let left_out = left_out.into_iter().take(LEFT_OUT_MAX).map(|path| path.chars().take(1000).collect()).collect();
         let what = Submission { commit: commit.clone(), summary, left_out, workspace, base };
         let append = steps::submit(&self.task, change, &self.who.agent, self.who.incarnation, what, &self.fence);
+        // Whoever submits in a turn has taken in what the turn began with.
+        let append = self.delivered.iter().fold(append, |append, mail| append.and(Event::MailAcked { mail: *mail }));
         match self.append(append).await {
             Ok(Appended::At(_) | Appended::Already(_)) => {
+                self.delivered.clear();
                 self.submitted = Some(commit);
                 crash::point("submit");
                 Ok(done(SUBMITTED))

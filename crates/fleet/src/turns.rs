@@ -6,7 +6,7 @@ use aedile_core::agent_api::MailText;
 use aedile_core::event::Event;
 use aedile_core::runtime::{TurnEnd, TurnStop};
 use aedile_core::store::Append;
-use aedile_core::{MailId, crash};
+use aedile_core::crash;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::agent_box::Agent;
@@ -62,17 +62,16 @@ impl Unit {
     /// Takes turns until there is a reason to end.
     pub(crate) async fn turns(&mut self, agent: &Agent, first: String) -> Result<LifeEnd, Ended> {
         let mut prompt = first;
-        let mut delivered: Vec<MailId> = Vec::new();
         let mut reminded = false;
         if let Some(letters) = self.take_letters().await? {
-            delivered = letters.iter().map(|letter| letter.id).collect();
+            self.delivered = letters.iter().map(|letter| letter.id).collect();
             prompt = format!("{prompt}\n{}", prompts::mail(&letters));
         }
         loop {
             if let Some((_, why)) = self.end_told() {
                 return Ok(LifeEnd::Told(why));
             }
-            let (end, cut) = self.turn(agent, &prompt, std::mem::take(&mut delivered)).await?;
+            let (end, cut) = self.turn(agent, &prompt).await?;
             if let Some(life) = self.after_turn(&end, cut, agent.door.refusal()) {
                 return Ok(life);
             }
@@ -82,7 +81,7 @@ impl Unit {
             }
             prompt = match self.take_letters().await? {
                 Some(letters) => {
-                    delivered = letters.iter().map(|letter| letter.id).collect();
+                    self.delivered = letters.iter().map(|letter| letter.id).collect();
                     prompts::mail(&letters)
                 }
                 None if reminded => return Ok(LifeEnd::WithoutSubmit),
@@ -114,7 +113,7 @@ impl Unit {
     }
 
     /// One turn, written down with its transcript; mail that it carried is acknowledged with its end.
-    async fn turn(&mut self, agent: &Agent, prompt: &str, delivered: Vec<MailId>) -> Result<(TurnEnd, Cut), Ended> {
+    async fn turn(&mut self, agent: &Agent, prompt: &str) -> Result<(TurnEnd, Cut), Ended> {
         self.task.turn += 1;
         let (task, incarnation, turn, run) = (self.task.task, self.who.incarnation, self.task.turn, self.task.run);
         self.append(Append::of(run, Event::TurnStarted { task, incarnation, turn }).fenced(&self.fence)).await?;
@@ -129,6 +128,7 @@ impl Unit {
         };
         let ended = Event::TurnEnded { task, incarnation, turn, stop: end.stop, detail, transcript: Some(transcript) };
         let mut append = Append::of(run, ended);
+        let delivered = std::mem::take(&mut self.delivered);
         // A turn that broke may not have taken its mail in: it is delivered again.
         if end.stop != TurnStop::Failed && matches!(cut, Cut::No | Cut::Submitted) {
             append = delivered.into_iter().fold(append, |append, mail| append.and(Event::MailAcked { mail }));

@@ -9,7 +9,7 @@ use aedile_core::limits::LEASE;
 use aedile_core::machine::TaskState;
 use aedile_core::store::{Append, Appended, ClaimRequest, Fence, Store, StoreError, load};
 use aedile_core::view::{ChangeView, RunView, TaskView};
-use aedile_core::{AgentName, BlobId, IncarnationId, SessionId, TaskId, Timestamp, crash};
+use aedile_core::{AgentName, BlobId, IncarnationId, MailId, SessionId, TaskId, Timestamp, crash};
 use tokio::sync::{mpsc, watch};
 
 use crate::agent_box::{self, AgentBox, MadeBox, Trouble};
@@ -56,6 +56,8 @@ pub(crate) struct Unit {
     sender: mpsc::Sender<Call>,
     /// Whether the change of this life is in the queue, and the answer that its agent got.
     pub(crate) submitted: Option<aedile_core::CommitId>,
+    /// Mail that the present turn's prompt carries and that is not acknowledged yet.
+    pub(crate) delivered: Vec<MailId>,
     claimed: Claimed,
     /// Whether the workspace has not changed since its last snapshot.
     saved: bool,
@@ -85,7 +87,7 @@ impl Unit {
         let (Some(agent), Some(incarnation)) = (view.agent.clone(), view.incarnation) else { return Ok(None) };
         let who = DoorIdentity { run: view.run, task, key: view.spec.key.clone(), agent, incarnation };
         let (sender, calls) = mpsc::channel(API_QUEUE_MAX);
-        Ok(Some(Self { parts, run, task: view, returned, who, fence, told, calls, sender, submitted: None, claimed, saved }))
+        Ok(Some(Self { parts, run, task: view, returned, who, fence, told, calls, sender, submitted: None, delivered: Vec::new(), claimed, saved }))
     }
 
     /// Lives. The box is gone when this returns; the answer says whether the workspace was saved after that.
