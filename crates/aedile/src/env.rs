@@ -43,8 +43,6 @@ pub const GNUPGHOME: &str = "GNUPGHOME";
 pub const SSH_AUTH_SOCK: &str = "SSH_AUTH_SOCK";
 /// Where a passphrase is asked for.
 pub const GPG_TTY: &str = "GPG_TTY";
-/// Colours off.
-pub const NO_COLOR: &str = "NO_COLOR";
 
 /// Every variable.
 pub const ALL: &[EnvVar] = &[
@@ -67,7 +65,6 @@ pub const ALL: &[EnvVar] = &[
     EnvVar { name: GNUPGHOME, meaning: "Handed to git when it signs as the person." },
     EnvVar { name: SSH_AUTH_SOCK, meaning: "Handed to git when it signs as the person. No box sees it." },
     EnvVar { name: GPG_TTY, meaning: "Handed to git when it signs as the person." },
-    EnvVar { name: NO_COLOR, meaning: "Any value turns colours off." },
     EnvVar {
         name: CRASH_AT,
         meaning: "For tests: kills the program with SIGKILL at this crash point, written `NAME` or `NAME:N` for the N-th time.",

@@ -163,7 +163,7 @@ impl Narrator {
             Event::Landed { change, landing_ref, new, .. } => {
                 (Step, format!("{}: landed on {} as {}", self.of(*change), branch(landing_ref), short(new)))
             }
-            Event::LandAbandoned { change, why } => (Step, format!("{}: merged again: {}", self.of(*change), one_line(why, 200))),
+            Event::LandAbandoned { change, why } => (Step, format!("{}: not landed: {}", self.of(*change), one_line(why, 200))),
             Event::ChangeReturned { change, reason, .. } => (Step, format!("{}: goes back: {}", self.of(*change), returned(reason))),
             _ => return None,
         };
@@ -182,16 +182,9 @@ fn other_line(event: &Event) -> Option<(Weight, String)> {
     Some(said)
 }
 
-/// Says why a change went back.
+/// Says why a change went back, safe for a terminal.
 pub fn returned(reason: &ReturnReason) -> String {
-    match reason {
-        ReturnReason::Conflict { paths } => format!("it conflicts with the target in {}", list(paths)),
-        ReturnReason::Gate { gate } => format!("gate {} was red on the merged tree", one_line(gate, 60)),
-        ReturnReason::Scope { violations } => format!("it changes what it may not: {}", list(violations)),
-        ReturnReason::Protected { paths } => format!("it changes protected paths ({}), which needs --allow-protected", list(paths)),
-        ReturnReason::Import { message } => format!("it could not be imported: {}", one_line(message, 200)),
-        ReturnReason::Empty => "it changes nothing".to_owned(),
-    }
+    one_line(&reason.to_string(), 300)
 }
 
 fn list(items: &[String]) -> String {

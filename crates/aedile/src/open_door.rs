@@ -61,7 +61,7 @@ impl Opener {
             },
             model: self.model.clone(),
             script: None,
-            agent_budget: rules.task_budget,
+            agent_budget: rules.agent_budget,
             task_budget: rules.task_budget,
             run_budget: rules.run_budget,
             api: Arc::new(NoTask),

@@ -11,7 +11,6 @@ use aedile_core::{Clock, RunId};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::clock::{SystemClock, ago};
-use crate::env;
 use crate::narrate::{Narrator, Weight};
 use crate::output::{Output, one_line};
 use crate::picture::Picture;
@@ -49,8 +48,7 @@ impl Progress {
             }
             at = events.last().map_or(shown, |envelope| envelope.position);
         }
-        let live = (!out.json && std::io::stdout().is_terminal() && env::get(env::NO_COLOR).is_none())
-            .then(|| Live { all: MultiProgress::new(), lines: Vec::new() });
+        let live = (!out.json && std::io::stdout().is_terminal()).then(|| Live { all: MultiProgress::new(), lines: Vec::new() });
         Ok(Self { out, run, after: shown, narrator, live })
     }
 

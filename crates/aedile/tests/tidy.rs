@@ -99,7 +99,7 @@ fn files_and_functions_are_short() {
         }
         for (at, line) in lines.iter().enumerate().filter(|(_, line)| is_function(line)) {
             let indent = line.len() - line.trim_start().len();
-            let end = lines[at..].iter().position(|later| later.len() == indent + 1 && later.ends_with('}')).unwrap_or(0);
+            let end = lines[at..].iter().position(|later| later.len() == indent + 1 && later.ends_with('}')).unwrap_or(usize::MAX - 1);
             if end + 1 > FUNCTION_LINES_MAX {
                 long.push(format!("{}:{} is a function of {} lines", path.display(), at + 1, end + 1));
             }

@@ -87,6 +87,24 @@ pub enum ReturnReason {
     Empty,
 }
 
+/// Says in one clause why the change went back, with at most three of the paths.
+impl std::fmt::Display for ReturnReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let few = |items: &[String]| match items.len() {
+            0..=3 => items.join(", "),
+            all => format!("{} and {} more", items[..3].join(", "), all - 3),
+        };
+        match self {
+            Self::Conflict { paths } => write!(f, "it conflicts with the target in {}", few(paths)),
+            Self::Gate { gate } => write!(f, "gate `{gate}` was red on the merged tree"),
+            Self::Scope { violations } => write!(f, "it changes what it may not: {}", few(violations)),
+            Self::Protected { paths } => write!(f, "it changes protected paths ({}), which needs `--allow-protected`", few(paths)),
+            Self::Import { message } => write!(f, "it could not be imported: {message}"),
+            Self::Empty => f.write_str("it changes nothing against the target"),
+        }
+    }
+}
+
 /// How a task ended.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
@@ -142,7 +160,7 @@ pub enum Event {
     TaskReady { task: TaskId },
     /// An agent has claimed the task. `attempt` counts workspaces, from 1.
     TaskClaimed { task: TaskId, agent: AgentName, incarnation: IncarnationId, fence: u64, attempt: u32 },
-    /// Its private workspace is complete. `target` is the target's commit that it contains; `conflicts` are paths that carry markers.
+    /// Its private workspace is complete. `base` is the target's commit that it contains; `conflicts` are paths that carry markers.
     WorkspaceReady { task: TaskId, attempt: u32, path: PathBuf, base: CommitId, conflicts: Vec<String> },
     /// Its box and door are made; `grants` names what the box may do, never a value.
     BoxReady { task: TaskId, incarnation: IncarnationId, pid: u32, pid_start: u64, grants: Vec<String> },

@@ -20,6 +20,9 @@ pub struct ProjectRules {
     /// The budget of each task that names none.
     #[serde(default)]
     pub task_budget: Budget,
+    /// The budget of one life of an agent.
+    #[serde(default)]
+    pub agent_budget: Budget,
     /// Whether protected paths may change in this run.
     #[serde(default)]
     pub allow_protected: bool,

@@ -127,7 +127,7 @@ pub(crate) async fn make(
         who: who.clone(),
         model: task.spec.model.clone(),
         script: task.spec.script.clone(),
-        agent_budget: Budget::default(),
+        agent_budget: run.rules.agent_budget,
         task_budget: Budget { usd: task.spec.budget_usd.or(run.rules.task_budget.usd), tokens: run.rules.task_budget.tokens },
         run_budget: run.rules.run_budget,
         api,

@@ -150,39 +150,17 @@ fn must_wait(picture: &RunPicture, task: &TaskPicture) -> Option<String> {
         }
         // `returns` is 0 after a person's retry.
         TaskState::Returned if view.returns > 0 => match &view.returned {
-            Some(ReturnReason::Protected { paths }) => Some(format!(
-                "its change touches protected paths ({}) and the run was started without `--allow-protected`; \
-                 `aedile task retry {key}` lets the agent leave them alone, `aedile task cancel {key}` gives it up, \
-                 a new run with `--allow-protected` allows them",
-                few(paths)
+            Some(reason @ ReturnReason::Protected { .. }) => Some(format!(
+                "its change came back: {reason}; `aedile task retry {key}` lets the agent leave them alone, `aedile task cancel {key}` gives it up, \
+                 a new run with `--allow-protected` allows them"
             )),
             Some(reason) if view.returns > RETURNS_MAX => Some(format!(
                 "its change came back {} times, at last: {}; `aedile task retry {key}` or `aedile task cancel {key}`",
-                view.returns,
-                describe(reason)
+                view.returns, reason
             )),
             _ => None,
         },
         _ => None,
-    }
-}
-
-/// Says in words why a change came back.
-pub fn describe(reason: &ReturnReason) -> String {
-    match reason {
-        ReturnReason::Conflict { paths } => format!("it conflicts with the target in {}", few(paths)),
-        ReturnReason::Gate { gate } => format!("the gate `{gate}` was red on it merged with the target"),
-        ReturnReason::Scope { violations } => format!("it changes paths that it may not change: {}", few(violations)),
-        ReturnReason::Protected { paths } => format!("it changes protected paths: {}", few(paths)),
-        ReturnReason::Import { message } => format!("it could not be imported: {message}"),
-        ReturnReason::Empty => "it changes nothing against the target".to_owned(),
-    }
-}
-
-fn few(items: &[String]) -> String {
-    match items.len() {
-        0..=5 => items.join(", "),
-        all => format!("{} and {} more", items[..5].join(", "), all - 5),
     }
 }
 

@@ -14,7 +14,7 @@ use aedile_core::store::{Store, StoreError, list, load};
 use aedile_core::view::{AgentView, ChangeView, CostView, RunView, SpendView, TaskView};
 use aedile_core::{AgentName, ChangeId, RunId, TaskId, Timestamp};
 
-/// How long things may take. The product uses [`Pace::default`], which is `core::limits`; tests shorten it.
+/// How long things may take. The product uses [`Pace::default`]; tests shorten it.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
     /// The wait before an agent that died is started again; doubled for each further time.
@@ -41,7 +41,7 @@ impl Default for Pace {
             turn_timeout: limits::TURN_TIMEOUT,
             submit_grace: Duration::from_secs(60),
             term_grace: limits::TERM_GRACE,
-            attach: Duration::from_secs(60),
+            attach: limits::AGENT_HANDSHAKE + limits::TERM_GRACE,
             look_every: Duration::from_secs(5),
         }
     }

@@ -4,9 +4,8 @@ use aedile_core::AgentName;
 use aedile_core::agent_api::MailText;
 use aedile_core::event::ReturnReason;
 use aedile_core::sandbox::WORKSPACE_INSIDE;
+use aedile_core::tool::cut_middle;
 use aedile_core::view::{RunView, TaskView};
-
-use crate::decide::describe;
 
 /// Evidence beyond this is cut in the middle; head and tail stay.
 const EVIDENCE_BYTES_MAX: usize = 16 * 1024;
@@ -49,7 +48,7 @@ fn format_rules(run: &RunView, task: &TaskView) -> String {
 
 /// The prompt for a change that came back.
 pub(crate) fn returned(run: &RunView, task: &TaskView, reason: &ReturnReason, evidence: Option<&str>) -> String {
-    let mut text = format!("Your change for `{}` did not land: {}.\n", task.spec.key, describe(reason));
+    let mut text = format!("Your change for `{}` did not land: {}.\n", task.spec.key, reason);
     let next = match reason {
         ReturnReason::Conflict { .. } => {
             "Your workspace is new: it holds your commits merged with the present target. Files with conflicts carry markers \
@@ -79,7 +78,7 @@ pub(crate) fn returned(run: &RunView, task: &TaskView, reason: &ReturnReason, ev
     }
     if let Some(evidence) = evidence.filter(|evidence| !evidence.trim().is_empty()) {
         text.push_str("\nThe evidence:\n");
-        text.push_str(&cut(evidence.trim_end(), EVIDENCE_BYTES_MAX));
+        text.push_str(&cut_middle(evidence.trim_end(), EVIDENCE_BYTES_MAX));
         text.push('\n');
     }
     text.push('\n');
@@ -130,14 +129,4 @@ pub(crate) fn mail(mail: &[MailText]) -> String {
     }
     text.push_str("\nTake it into account, go on with your task, submit it when it is complete, and end your turn.\n");
     text
-}
-
-/// Keeps head and tail of a text.
-pub(crate) fn cut(text: &str, max: usize) -> String {
-    if text.len() <= max {
-        return text.to_owned();
-    }
-    let head = (0..=max / 2).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-    let tail = (text.len() - max / 2..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
-    format!("{}\n[... {} bytes left out ...]\n{}", &text[..head], tail - head, &text[tail..])
 }

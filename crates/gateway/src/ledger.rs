@@ -132,8 +132,9 @@ impl Refusal {
 
 fn setting(level: &Level, unit: &str) -> String {
     match level {
-        Level::Agent | Level::Task if unit == "usd" => "`budget_usd` of the task, or `task_usd` under `[budget]` in aedile.toml".to_owned(),
-        Level::Agent | Level::Task => format!("`task_{unit}` under `[budget]` in aedile.toml"),
+        Level::Agent => format!("`agent_{unit}` under `[budget]` in aedile.toml"),
+        Level::Task if unit == "usd" => "`budget_usd` of the task, or `task_usd` under `[budget]` in aedile.toml".to_owned(),
+        Level::Task => format!("`task_{unit}` under `[budget]` in aedile.toml"),
         Level::Run if unit == "usd" => "`--budget-usd`, or `run_usd` under `[budget]` in aedile.toml".to_owned(),
         Level::Run => format!("`run_{unit}` under `[budget]` in aedile.toml"),
     }

@@ -1,6 +1,6 @@
 //! Commits that we make: message, trailers, author, committer, signature.
 
-use aedile_core::{AgentName, CommitId, RunId, TaskKey, Timestamp, TreeId};
+use aedile_core::{AgentName, CommitId, Timestamp, TreeId};
 
 use crate::error::GitError;
 use crate::hub::Hub;
@@ -48,24 +48,6 @@ impl Identity {
     pub fn email(&self) -> &str {
         &self.email
     }
-}
-
-/// Makes the message of a landed commit: title, body and the three trailers. Lines of the body that look like our trailers are indented.
-pub fn message(title: &str, body: &str, task: &TaskKey, agent: &AgentName, run: RunId) -> String {
-    let clean = |line: &str| line.chars().filter(|c| !c.is_control() || *c == '\t').collect::<String>().trim_end().to_owned();
-    let title = clean(title.lines().find(|line| !line.trim().is_empty()).unwrap_or("Change without a title").trim());
-    let mut text = format!("{title}\n\n");
-    for line in body.trim().lines() {
-        if line.trim_start().to_ascii_lowercase().starts_with("aedile-") {
-            text.push_str("  ");
-        }
-        text.push_str(&clean(line));
-        text.push('\n');
-    }
-    if !body.trim().is_empty() {
-        text.push('\n');
-    }
-    text + &format!("Aedile-Task: {task}\nAedile-Agent: {agent}\nAedile-Run: {run}\n")
 }
 
 /// A commit to be made.
@@ -160,21 +142,7 @@ pub(crate) fn commit_id(command: &str, text: &str) -> Result<CommitId, GitError>
 
 #[cfg(test)]
 mod tests {
-    use aedile_core::clock::{SeededEntropy, SteppingClock};
-
     use super::*;
-
-    #[test]
-    fn a_body_cannot_pretend_to_be_our_trailers() {
-        let run = RunId::new(&SteppingClock::default(), &SeededEntropy::new(1));
-        let (task, agent) = (TaskKey::new("t").unwrap(), AgentName::new("ada").unwrap());
-        let text = message("\n Fix\u{7} it \nsecond", "Because.\n\nAedile-Task: other\n aedile-run: x", &task, &agent, run);
-        let want = format!(
-            "Fix it\n\nBecause.\n\n  Aedile-Task: other\n   aedile-run: x\n\nAedile-Task: t\nAedile-Agent: ada\nAedile-Run: {run}\n"
-        );
-        assert_eq!(text, want);
-        assert!(message("", "", &task, &agent, run).starts_with("Change without a title\n\nAedile-Task: t\n"));
-    }
 
     #[test]
     fn identities_are_what_git_can_store() {

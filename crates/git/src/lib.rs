@@ -32,8 +32,8 @@ mod walk;
 mod workspace;
 
 pub use clean::{DiskUse, disk_use, remove_tree};
-pub use commit::{CommitInfo, CommitRequest, Identity, message};
-pub use diff::{EntryMode, PathChange, PathProblem};
+pub use commit::{CommitInfo, CommitRequest, Identity};
+pub use diff::{EntryMode, PathChange};
 pub use error::GitError;
 pub use hub::{Hub, ObjectFormat};
 pub use import::{ImportRequest, Imported};

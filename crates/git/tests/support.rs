@@ -163,7 +163,7 @@ impl World {
             .commit_tree(&CommitRequest {
                 tree: &tree,
                 parents: std::slice::from_ref(base),
-                message: &aedile_git::message("Do it", "", &key("t"), &AgentName::new("ada").unwrap(), self.run),
+                message: &format!("Do it\n\nAedile-Task: t\nAedile-Agent: ada\nAedile-Run: {}\n", self.run),
                 author: &agent,
                 committer: &self.project.committer(),
                 at: at(),

@@ -1,6 +1,5 @@
 //! What an agent reads when its change comes back. Complete text: whoever starts its next turn only passes it on.
 
-use aedile_core::event::ReturnReason;
 use aedile_core::task::GateSpec;
 use aedile_core::tool::cut_middle;
 use aedile_core::{CommitId, TreeId};
@@ -76,8 +75,8 @@ pub(crate) fn protected(paths: &[String]) -> String {
     format!(
         "Your change did not land: it changes protected paths, and that needs a person's word: `--allow-protected`.\n\n\
          Protected paths:\n{list}\n\
-         What to do: leave these paths as they are on the target and submit again. If the task needs them, a person must start or resume the run \
-         with `--allow-protected`.\n",
+         What to do: leave these paths as they are on the target and submit again. If the task needs them, a person must start \
+         a new run with `--allow-protected`.\n",
         list = list(paths),
     )
 }
@@ -99,23 +98,6 @@ pub(crate) fn empty(onto: &CommitId) -> String {
          Either nothing was committed, or everything in it is on the target already.\n\
          What to do: if work is missing, do it and submit again; if the target has all that the task asks for, send mail to `person` and say so.\n"
     )
-}
-
-/// Says in one sentence why a change went back: for lists and for the log of a run.
-pub fn reason_line(reason: &ReturnReason) -> String {
-    let first = |all: &[String]| match all {
-        [] => String::new(),
-        [one] => one.clone(),
-        [one, rest @ ..] => format!("{one} and {} more", rest.len()),
-    };
-    match reason {
-        ReturnReason::Conflict { paths } => format!("it conflicts with the target in {}", first(paths)),
-        ReturnReason::Gate { gate } => format!("the gate {gate} was red on the merged tree"),
-        ReturnReason::Scope { violations } => format!("it touches what it may not: {}", first(violations)),
-        ReturnReason::Protected { paths } => format!("it changes protected paths ({}), which needs --allow-protected", first(paths)),
-        ReturnReason::Import { message } => format!("it could not be imported: {message}"),
-        ReturnReason::Empty => "it changes nothing against the target".to_owned(),
-    }
 }
 
 fn list(lines: &[String]) -> String {
@@ -180,8 +162,5 @@ mod tests {
 
     #[test]
     fn every_reason_has_a_line() {
-        let paths = vec!["a".to_owned(), "b".to_owned(), "c".to_owned()];
-        assert_eq!(reason_line(&ReturnReason::Conflict { paths: paths.clone() }), "it conflicts with the target in a and 2 more");
-        assert!(reason_line(&ReturnReason::Protected { paths }).contains("--allow-protected"));
     }
 }

@@ -19,6 +19,5 @@ mod repo;
 mod room;
 
 pub use error::LandingError;
-pub use evidence::reason_line;
 pub use gate::GateBox;
 pub use queue::{LandingDeps, LandingQueue, Step};

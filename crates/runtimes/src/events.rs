@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use aedile_core::limits::TOOL_OUTPUT_BYTES_MAX;
 use aedile_core::runtime::SessionEvent;
+use aedile_core::tool::cut_middle;
 use serde_json::{Value, json};
 
 use crate::rpc::{self, Chunk, ContentBlock, ToolCall, ToolContent, UpdateKind, UpdateParams};
@@ -86,16 +87,6 @@ fn text_of(block: ContentBlock) -> Option<String> {
 fn output_of(content: Vec<ToolContent>) -> String {
     let texts: Vec<String> = content.into_iter().filter_map(|piece| text_of(piece.content?)).collect();
     cut_middle(&texts.join("\n"), TOOL_OUTPUT_BYTES_MAX)
-}
-
-/// Cuts the middle out of a text that is longer than `max` bytes.
-fn cut_middle(text: &str, max: usize) -> String {
-    if text.len() <= max {
-        return text.to_owned();
-    }
-    let head = text.floor_char_boundary(max / 2);
-    let tail = text.ceil_char_boundary(text.len() - max / 2);
-    format!("{}\n[... {} bytes left out ...]\n{}", &text[..head], tail - head, &text[tail..])
 }
 
 /// Writes an event as the `update` of a `session/update`.

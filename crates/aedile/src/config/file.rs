@@ -90,6 +90,10 @@ pub struct BudgetSection {
     pub task_usd: Option<f64>,
     /// Tokens for each task.
     pub task_tokens: Option<u64>,
+    /// Dollars for one life of an agent.
+    pub agent_usd: Option<f64>,
+    /// Tokens for one life of an agent.
+    pub agent_tokens: Option<u64>,
 }
 
 /// `[protect]`.
@@ -168,6 +172,7 @@ impl ConfigFile {
         }
         file.budget.run(place)?;
         file.budget.task(place)?;
+        file.budget.agent(place)?;
         Ok(file)
     }
 
@@ -181,6 +186,7 @@ impl ConfigFile {
             build_dirs: self.build.directories.iter().map(|dir| dir.trim_end_matches('/').to_owned()).collect(),
             run_budget: self.budget.run(place)?,
             task_budget: self.budget.task(place)?,
+            agent_budget: self.budget.agent(place)?,
             allow_protected: false,
         })
     }
@@ -189,6 +195,10 @@ impl ConfigFile {
 impl BudgetSection {
     fn run(&self, place: &str) -> Result<Budget, CliError> {
         Ok(Budget { tokens: self.run_tokens, usd: dollars(self.run_usd, "[budget] run_usd", place)? })
+    }
+
+    fn agent(&self, place: &str) -> Result<Budget, CliError> {
+        Ok(Budget { tokens: self.agent_tokens, usd: dollars(self.agent_usd, "[budget] agent_usd", place)? })
     }
 
     fn task(&self, place: &str) -> Result<Budget, CliError> {
