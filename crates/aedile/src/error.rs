@@ -80,6 +80,9 @@ impl From<StoreError> for CliError {
             StoreError::Backend(_) => {
                 plain.hint("the state directory must be one that you can write; AEDILE_STATE names another one (docs/state.md)")
             }
+            StoreError::Damaged { .. } => plain.hint(
+                "views are mended by `aedile store rebuild`; for the rest, restore the state directory from a backup (docs/state.md)",
+            ),
             _ => plain,
         }
     }

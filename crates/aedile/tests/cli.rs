@@ -30,9 +30,12 @@ fn refused(finished: &Finished, code: i32, parts: &[&str]) {
     }
 }
 
+/// Files with their content, and what is found in them.
+type Files = (&'static [(&'static str, &'static str)], &'static [&'static str]);
+
 #[test]
 fn init_proposes_what_it_finds_and_commits_only_its_file() {
-    let cases: [(&[(&str, &str)], &[&str]); 4] = [
+    let cases: [Files; 4] = [
         (&[("Cargo.toml", "[package]\nname = \"x\"\n")], &["Rust", "cargo test --offline", "\"target\""]),
         (&[("package.json", r#"{"scripts":{"test":"node t.js"}}"#), ("pnpm-lock.yaml", "")], &["pnpm", "pnpm run test"]),
         (&[("go.mod", "module x\n")], &["Go", "go test ./..."]),
@@ -198,13 +201,14 @@ fn commands_before_anything_was_run() {
         ("mail list", r#"{"mail":[]}"#),
         ("mail read", r#"{"mail":[]}"#),
         ("landing", r#"{"run":null,"landing_ref":null,"tip":null,"changes":[]}"#),
-        ("clean", r#"{"removed":[],"kept":[],"bytes":0,"dry_run":false,"days":14}"#),
     ] {
         let words: Vec<&str> = args.split(' ').collect();
         assert!(env.run(&words).success().contains("nothing"), "{args}");
         let expected: Value = serde_json::from_str(json).unwrap();
         assert_eq!(env.run(words.iter().chain(&["--json"])).last_json(), expected, "{args}");
     }
+    let cleaned = env.run(["clean", "--json"]).last_json();
+    assert_eq!(cleaned, serde_json::json!({ "removed": [], "kept": [], "bytes": 0, "dry_run": false, "days": 14 }));
     for args in ["events", "feed", "events --after 7 --json"] {
         assert_eq!(env.run(args.split(' ')).success(), "", "{args}");
     }
@@ -396,6 +400,8 @@ fn a_state_that_cannot_be_used_is_code_six() {
     bytes[60..64].copy_from_slice(&u32::from(version).to_be_bytes());
     std::fs::write(&database, &bytes).unwrap();
     scenario.run(&["status"]).expect_code(0);
+    std::fs::write(&database, "no database").unwrap();
+    refused(&scenario.run(&["status"]), 6, &["aedile.db", "hint: "]);
 
     let env = TestEnvironment::for_user(super::program(), User::Ordinary);
     std::fs::write(env.work().join("file"), "").unwrap();

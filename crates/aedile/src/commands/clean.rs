@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use aedile_core::machine::RunState;
 use aedile_core::store::{Store, list};
-use aedile_core::view::{RunView, TaskView};
-use aedile_core::{Clock, ProjectId};
+use aedile_core::view::{ChangeView, RunView, TaskView};
+use aedile_core::{Clock, ProjectId, RunId};
 use aedile_git::{Hub, remove_tree};
+use aedile_store::SqliteStore;
 use clap::Args;
 use serde_json::json;
 
@@ -45,16 +46,19 @@ pub fn cmd_clean(args: &CleanArgs, out: Output) -> CliResult {
         Some(days) => days,
         None => configured_days()?,
     };
-    let Some(store) = state::open_existing()? else {
-        let nothing = json!({ "removed": [], "kept": [], "bytes": 0, "dry_run": args.dry_run, "days": days });
-        out.object_or(&nothing, || vec!["nothing to remove: nothing has been run yet".to_owned()]);
-        return Ok(exit::OK);
-    };
     let state = state::dir()?;
-    let mut plan = plan(&state, &store, Duration::from_secs(u64::from(days) * 86_400))?;
+    let age = Duration::from_secs(u64::from(days) * 86_400);
+    let store = state::open_existing()?;
+    let mut plan = match &store {
+        Some(store) => plan(&state, store, age)?,
+        None => Plan::default(),
+    };
+    plan.paths.extend(unreturned(&state, age));
     let bytes: u64 = plan.paths.iter().map(|path| disk::measure(path).bytes).sum();
     if !args.dry_run {
-        plan.kept.extend(forget(&state, &plan.runs)?);
+        if let Some(store) = &store {
+            plan.kept.extend(forget(&state, store, &plan.runs)?);
+        }
         for path in &plan.paths {
             remove_tree(path)?;
         }
@@ -96,7 +100,6 @@ fn plan(state: &Path, store: &dyn Store, age: Duration) -> Result<Plan, CliError
         plan.runs.push(run);
     }
     plan.paths.extend(leftovers(state, store)?);
-    plan.paths.extend(unreturned(state, age));
     Ok(plan)
 }
 
@@ -104,15 +107,20 @@ fn places(state: &Path, run: &RunView) -> Vec<PathBuf> {
     ["workspaces", "homes"].iter().map(|kind| state.join(kind).join(run.run.to_string())).collect()
 }
 
-/// Clean rooms and boxes that no worker holds any more.
+/// Whether some worker may be at work: one that is not proved dead and whose claim still holds.
+fn somebody_works(store: &dyn Store) -> Result<bool, CliError> {
+    let now = SystemClock.now();
+    Ok(store.claims("")?.iter().any(|claim| claim.expires > now && !crate::host::is_dead(&claim.holder)))
+}
+
+/// Clean rooms and boxes that no worker holds any more. A copy that a box worked on is the only place of what it wrote, and is left.
 fn leftovers(state: &Path, store: &dyn Store) -> Result<Vec<PathBuf>, CliError> {
-    let alive: HashSet<String> =
-        store.claims("")?.into_iter().map(|claim| claim.holder).filter(|holder| !crate::host::is_dead(holder)).collect();
-    if !alive.is_empty() {
+    if somebody_works(store)? {
         return Ok(Vec::new());
     }
     let entries = ["rooms", "boxes"].into_iter().flat_map(|kind| std::fs::read_dir(state.join(kind)).into_iter().flatten().flatten());
-    Ok(entries.map(|entry| entry.path()).collect())
+    let copy = |entry: &std::fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(b"box-copy-");
+    Ok(entries.filter(|entry| !copy(entry)).map(|entry| entry.path()).collect())
 }
 
 /// What `sandbox exec` could not give back to its directory, when its process is gone and it is old.
@@ -129,7 +137,7 @@ fn unreturned(state: &Path, age: Duration) -> Vec<PathBuf> {
 }
 
 /// Drops the runs' refs in their hubs and projects, then what only they kept. Returns the runs whose project is not there to be asked.
-fn forget(state: &Path, runs: &[RunView]) -> Result<Vec<(RunView, &'static str)>, CliError> {
+fn forget(state: &Path, store: &SqliteStore, runs: &[RunView]) -> Result<Vec<(RunView, &'static str)>, CliError> {
     let mut hubs: HashMap<ProjectId, Hub> = HashMap::new();
     let mut unreachable = Vec::new();
     for run in runs {
@@ -141,13 +149,30 @@ fn forget(state: &Path, runs: &[RunView]) -> Result<Vec<(RunView, &'static str)>
         if dir.exists() {
             let hub = Hub::open_or_create(&dir, &project)?;
             hub.forget_snapshots(run.run, None)?;
+            for change in list::<ChangeView>(store, Some(run.run))? {
+                hub.forget_change(change.change)?;
+            }
             hub.release(run.run)?;
             hubs.insert(run.project, hub);
         }
         project.release(run.run)?;
     }
-    for hub in hubs.values() {
+    collect(store, &hubs)?;
+    let gone: HashSet<RunId> = runs.iter().map(|run| run.run).collect();
+    let named = store.named_blobs(|envelope| envelope.run.is_none_or(|run| !gone.contains(&run)))?;
+    store.remove_blobs(|blob| named.contains(blob))?;
+    Ok(unreachable)
+}
+
+/// Removes what no ref of a hub keeps. A hub in which a run is open is left alone: what a landing has prepared has no ref yet.
+fn collect(store: &SqliteStore, hubs: &HashMap<ProjectId, Hub>) -> Result<(), CliError> {
+    let open: HashSet<ProjectId> = state::runs(store)?.iter().filter(|run| run.state != RunState::Ended).map(|run| run.project).collect();
+    if somebody_works(store)? {
+        return Ok(());
+    }
+    for hub in hubs.iter().filter(|(project, _)| !open.contains(project)).map(|(_, hub)| hub) {
+        hub.delete_refs("refs/aedile/returns/")?;
         hub.collect_garbage()?;
     }
-    Ok(unreachable)
+    Ok(())
 }

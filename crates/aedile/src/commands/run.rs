@@ -6,6 +6,7 @@ use aedile_core::limits::AGENTS_MAX;
 use aedile_core::model::ModelRef;
 use aedile_core::project::ProjectRules;
 use aedile_core::store::Store;
+use aedile_core::view::RunView;
 use aedile_core::{CommitId, RefName};
 use aedile_fleet::{PlanError, RunPlan, open_run};
 use aedile_git::Project;
@@ -13,7 +14,7 @@ use clap::Args;
 
 use crate::clock::{OsEntropy, SystemClock};
 use crate::config::file::{self, ConfigFile};
-use crate::config::tasks::{Defaults, TasksFile};
+use crate::config::tasks::{Defaults, MANUAL, TasksFile};
 use crate::error::{CliError, CliResult};
 use crate::narrate::short;
 use crate::output::Output;
@@ -55,12 +56,18 @@ pub fn cmd_run(args: &RunArgs, out: Output) -> CliResult {
         out.object(&outcome.to_json());
     } else {
         outcome.lines().into_iter().for_each(|line| out.line(line));
-        let aside = outcome.run.landing_ref.as_str() != format!("refs/heads/{}", outcome.run.target);
-        if aside && outcome.report.landed > 0 {
+        if outcome.report.landed > 0 && !target_has_it(&outcome.run) {
             out.line(format!("{} is checked out, so it was left alone; `aedile sync` brings the landed commits to it", outcome.run.target));
         }
     }
     Ok(outcome.code())
+}
+
+/// Whether what landed is on the target itself.
+fn target_has_it(run: &RunView) -> bool {
+    let target = format!("refs/heads/{}", run.target);
+    let tip = || wiring::discover(&run.root).ok()?.resolve(&target).ok()?;
+    run.landing_ref.as_str() == target || tip().is_some_and(|tip| tip == run.tip)
 }
 
 fn resume(which: &str, out: Output) -> Result<worker::Outcome, CliError> {
@@ -77,9 +84,8 @@ fn resume(which: &str, out: Output) -> Result<worker::Outcome, CliError> {
 fn start(args: &RunArgs, out: Output) -> Result<worker::Outcome, CliError> {
     let file = args.tasks.clone().unwrap_or_default();
     let place = file.display().to_string();
-    let text = std::fs::read_to_string(&file).map_err(|error| {
-        CliError::config(format!("cannot read the tasks file {place}: {error}")).hint("docs/tasks-file.md describes the file")
-    })?;
+    let text = std::fs::read_to_string(&file)
+        .map_err(|error| CliError::config(format!("cannot read the tasks file {place}: {error}")).hint(MANUAL))?;
     let tasks = TasksFile::parse(&text, &place)?;
     let project = wiring::discover(&std::env::current_dir()?)?;
     let local = checkout_config(project.root())?;
@@ -121,7 +127,7 @@ fn start(args: &RunArgs, out: Output) -> Result<worker::Outcome, CliError> {
 fn in_file(error: PlanError, place: &str) -> CliError {
     match error {
         PlanError::Store(error) => error.into(),
-        other => CliError::config(format!("{place}: {other}")).hint("docs/tasks-file.md describes the file"),
+        other => CliError::config(format!("{place}: {other}")).hint(MANUAL),
     }
 }
 

@@ -123,7 +123,7 @@ fn request(args: ExecArgs) -> Result<ExecRequest, CliError> {
 }
 
 async fn run(spec: BoxSpec, dir: &Path, net: Net, place: &Path) -> Result<BoxExit, CliError> {
-    let sandbox = wiring::sandbox(place)?;
+    let sandbox = wiring::persons_sandbox(place)?;
     let opener = match net {
         Net::None => None,
         Net::Door => Some(open_door::Opener::for_directory(dir)?),

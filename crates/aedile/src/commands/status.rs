@@ -66,6 +66,9 @@ fn print(picture: &Picture, out: Output) {
     let run = &picture.run;
     out.line(format!("run {}  {}  ({} for {})", run.run.short(), one_line(&run.goal, 80), run.state, ago(now.since(run.since))));
     out.line(format!("  {} of {} landed on {} at {}", picture.landed(), picture.tasks.len(), branch(&run.landing_ref), short(&run.tip)));
+    if matches!(run.state, RunState::Running | RunState::Stopping) && picture.worker.is_none() {
+        out.line("  no worker drives it; `aedile run --resume` goes on");
+    }
     if run.rules.gates.is_empty() {
         out.line("  no gate is configured: what lands was not tested (add [[gate]] to aedile.toml)");
     }
@@ -120,7 +123,7 @@ fn run_json(picture: &Picture) -> serde_json::Value {
         .map(|change| json!({ "change": change.change, "task": picture.key(change.task), "state": change.state, "since": moment(change.since) }))
         .collect();
     json!({
-        "run": run.run, "goal": run.goal, "state": run.state, "since": moment(run.since), "started": moment(run.started), "repository": run.root,
+        "run": run.run, "goal": run.goal, "state": run.state, "worker": picture.worker, "since": moment(run.since), "started": moment(run.started), "repository": run.root,
         "target": run.target, "landing_ref": run.landing_ref, "base": run.base, "tip": run.tip, "gates": run.rules.gates.iter().map(|gate| &gate.name).collect::<Vec<_>>(),
         "tasks": tasks, "agents": agents, "landing": landing, "unread_mail": picture.mail_for_person,
     })

@@ -9,6 +9,9 @@ use serde::Deserialize;
 use crate::config::file::dollars;
 use crate::error::CliError;
 
+/// Where to read on.
+pub const MANUAL: &str = "docs/tasks-file.md describes the file";
+
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -131,7 +134,8 @@ impl TaskEntry {
             role: self.role.clone().unwrap_or_else(|| "builder".to_owned()),
             runtime,
             model,
-            budget_usd: dollars(self.budget_usd, "budget_usd", &format!("{place}: task {:?}", self.id.as_str()))?,
+            budget_usd: dollars(self.budget_usd, "budget_usd", &format!("{place}: task {:?}", self.id.as_str()))
+                .map_err(|error| CliError { hints: vec![MANUAL.to_owned()], ..error })?,
             script,
         })
     }
@@ -151,7 +155,7 @@ impl TaskEntry {
 }
 
 fn bad(place: &str, problem: &str) -> CliError {
-    CliError::config(format!("{place}: {problem}")).hint("docs/tasks-file.md describes the file")
+    CliError::config(format!("{place}: {problem}")).hint(MANUAL)
 }
 
 #[cfg(test)]
