@@ -7,9 +7,11 @@ use aedile_core::machine::TaskState;
 use aedile_core::store::{Store, StoreError, list, load};
 use aedile_core::view::{AgentView, ChangeView, CostView, InboxView, RunView, TaskView};
 use aedile_core::{Clock, MicroUsd, TaskId, Timestamp};
+use aedile_fleet::steps::run_claim;
 use aedile_fleet::{RunPicture, waits_for};
 
 use crate::clock::SystemClock;
+use crate::host;
 use aedile_fleet::mail::PERSON;
 
 /// A run with all that belongs to it.
@@ -25,8 +27,17 @@ pub struct Picture {
     pub changes: Vec<ChangeView>,
     /// Unread mail for the person.
     pub mail_for_person: u64,
+    /// Who drives it, in words; `None` when nobody is known to: it is over, or its worker is gone.
+    pub worker: Option<String>,
     spent: HashMap<TaskId, (u64, MicroUsd)>,
     fleet: Option<RunPicture>,
+}
+
+/// The holder of the run's claim, unless that is proved dead or the claim has run out.
+fn worker_of(store: &dyn Store, run: &RunView) -> Result<Option<String>, StoreError> {
+    let name = run_claim(run.run);
+    let claim = store.claims(&name)?.into_iter().find(|claim| claim.name == name && claim.expires > SystemClock.now());
+    Ok(claim.filter(|claim| !host::is_dead(&claim.holder)).map(|claim| host::describe(&claim.holder)))
 }
 
 impl Picture {
@@ -45,6 +56,7 @@ impl Picture {
             agents: fleet.iter().flat_map(|fleet| &fleet.agents).cloned().collect(),
             fleet,
             changes: list(store, id)?,
+            worker: worker_of(store, &run)?,
             mail_for_person: inbox.map_or(0, |inbox| inbox.unread),
             spent,
             run,

@@ -264,23 +264,61 @@ fn person_commits_on_main(scenario: &Scenario, content: &str) -> String {
     commit
 }
 
-#[test]
-fn a_conflict_with_a_persons_commit_goes_back_with_markers_and_lands_settled() {
+/// One task whose agent finds the person's commit in its way, and settles that from the markers.
+fn in_conflict() -> Scenario {
     let settle =
         "grep -q '^|||||||' parts/one.txt && grep -q '^ok person' parts/one.txt && printf 'ok person and agent\\n' > parts/one.txt";
-    let scenario = held(&[
+    held(&[
         turn(None, &[write("one", "ok agent"), submit("Write the part")]),
         turn(Some("it conflicts with the target in parts/one.txt"), &[bash(settle), submit("Settle the conflict")]),
-    ]);
+    ])
+}
+
+/// Lets the agent of [`in_conflict`] go on and checks that its change landed on top of the person's commit.
+fn lands_settled(scenario: &Scenario, worker: Background, go: &std::path::Path, theirs: &str, reference: &str) {
+    release(go);
+    let ended = worker.wait(LIMIT);
+    assert!(ended.success().contains("it conflicts with the target in parts/one.txt"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("workspace holds conflicts in parts/one.txt"), "{}", ended.stdout);
+    assert_eq!(scenario.repo.show(reference, "parts/one.txt"), "ok person and agent\n");
+    assert_eq!(scenario.repo.rev(&format!("{reference}~1")), theirs, "the person's commit is below");
+    assert_eq!(scenario.landed(reference), ["one"]);
+}
+
+#[test]
+fn a_conflict_with_a_persons_commit_goes_back_with_markers_and_lands_settled() {
+    let scenario = in_conflict();
     scenario.repo.branch("mine");
     let worker = scenario.start(&[]);
     let go = scenario.held("one");
     let theirs = person_commits_on_main(&scenario, "ok person\n");
-    release(&go);
-    let ended = worker.wait(LIMIT);
-    assert!(ended.success().contains("it conflicts with the target in parts/one.txt"), "{}", ended.stdout);
-    assert_eq!(scenario.repo.show("main", "parts/one.txt"), "ok person and agent\n");
-    assert_eq!(scenario.repo.rev("main~1"), theirs, "the person's commit is below");
-    assert_eq!(scenario.landed("main"), ["one"]);
+    lands_settled(&scenario, worker, &go, &theirs, "main");
     assert_eq!(scenario.repo.head(), scenario.before);
+}
+
+#[test]
+fn a_conflict_with_a_commit_in_the_checkout_goes_back_with_markers_too() {
+    let scenario = in_conflict();
+    let worker = scenario.start(&[]);
+    let go = scenario.held("one");
+    let theirs = scenario.repo.write("parts/one.txt", "ok person\n").commit("The person's part");
+    lands_settled(&scenario, worker, &go, &theirs, "aedile/main");
+    assert_eq!(scenario.repo.head(), theirs);
+    scenario.run(&["sync"]).success();
+    assert_eq!(scenario.repo.read("parts/one.txt"), "ok person and agent\n");
+}
+
+#[test]
+fn status_tells_when_no_worker_drives_a_run() {
+    let scenario = held(&[turn(None, &done("one"))]);
+    let worker = scenario.start(&[]);
+    scenario.held("one");
+    let alive = scenario.run(&["status", "--json"]).last_json();
+    assert_eq!(alive["runs"][0]["worker"], format!("process {}", worker.id()));
+    assert!(!scenario.run(&["status"]).success().contains("--resume"));
+    worker.kill_9();
+    let dead = scenario.run(&["status", "--json"]).last_json();
+    assert_eq!(dead["runs"][0]["worker"], Value::Null);
+    let said = scenario.run(&["status"]);
+    assert!(said.success().contains("no worker drives it; `aedile run --resume` goes on"), "{}", said.stdout);
 }

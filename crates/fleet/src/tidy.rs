@@ -52,7 +52,8 @@ fn return_mail(parts: &Parts, task: &TaskView, fence: &Fence) -> Result<(), Stor
 
 fn send_back(store: &dyn Store, run: RunId, id: MailId, key: &str, mail: &MailView) -> Result<Append, StoreError> {
     let subject: String = format!("not read: {}", mail.subject).chars().take(mail::SUBJECT_BYTES_MAX / 4).collect();
-    let fate = if mail.claimed_by.is_some() { "your mail had reached it, but perhaps it did not read it" } else { "your mail was not read" };
+    let fate =
+        if mail.claimed_by.is_some() { "your mail had reached it, but perhaps it did not read it" } else { "your mail was not read" };
     let body = format!("The task `{key}` of {} is closed, and {fate}.\n", mail.to);
     // A sender that has finished too does not read this: the person does.
     let append = match mail::compose(store, run, id, (&mail.to, &mail.from), (&subject, &body)) {
