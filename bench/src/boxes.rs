@@ -8,7 +8,7 @@ use std::sync::{Arc, Barrier};
 use std::time::Instant;
 
 use aedile_core::sandbox::{BoxIo, BoxLimits, BoxNet, BoxSpec, Sandbox, WORKSPACE_INSIDE, WriteScope};
-use aedile_sandbox::{NativeSandbox, SandboxConfig, TOOL_VARIABLES, ToolSearch, discover};
+use aedile_sandbox::{NativeSandbox, SandboxConfig, TOOL_VARIABLES, ToolSearch, Trees, discover};
 use anyhow::Context;
 
 use crate::figure::{Amount, Figure, Target};
@@ -68,7 +68,12 @@ impl Host {
         for dir in [&tree, &home, &runtime_dir, &tree.join("src/auth"), &tree.join(".git")] {
             std::fs::create_dir_all(dir)?;
         }
-        let config = SandboxConfig { launcher: program.to_owned(), toolchains: discover(&search), runtime_dir };
+        let config = SandboxConfig {
+            launcher: program.to_owned(),
+            toolchains: discover(&search),
+            runtime_dir,
+            trees: Trees::Own(vec![dir.to_owned()]),
+        };
         Ok(Self { sandbox: NativeSandbox::new(config)?, tree, home })
     }
 

@@ -40,7 +40,7 @@ pub(crate) fn figures(_program: &Path) -> anyhow::Result<Vec<Figure>> {
         Figure::beside(
             "redactor, 10 secrets over 10 MB",
             Amount::millis(redacted),
-            ("one look at each byte", Amount::millis(pass)),
+            ("search for one byte", Amount::millis(pass)),
             Target::Reported,
         ),
     ])
@@ -128,9 +128,10 @@ fn scan() -> anyhow::Result<(f64, f64)> {
         ensure!(vault.redact_bytes(&text).is_none(), "there is no secret in the text");
         redacted.push(millis(start.elapsed()));
         let start = Instant::now();
-        let lines = text.iter().filter(|byte| **byte == b'\n').count();
+        // A search for one byte that is not there, as fast as the standard library does it.
+        let found = std::hint::black_box(&text).contains(&0);
         passed.push(millis(start.elapsed()));
-        ensure!(std::hint::black_box(lines) == TEXT_BYTES / line.len(), "the text has lines");
+        ensure!(!std::hint::black_box(found), "there is no zero in the text");
     }
     Ok((median(redacted), median(passed)))
 }

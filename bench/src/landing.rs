@@ -10,7 +10,7 @@ use aedile_core::store::{Append, Store};
 use aedile_core::{AgentName, ChangeId, CommitId, IncarnationId, ProjectId, RefName, RunId, TaskId};
 use aedile_git::{Git, Hub, Identity, PersonEnv, Project, WorkspaceSpec};
 use aedile_landing::{GateBox, LandingDeps, LandingQueue};
-use aedile_sandbox::{NativeSandbox, SandboxConfig, Toolchains};
+use aedile_sandbox::{NativeSandbox, SandboxConfig, Toolchains, Trees};
 use aedile_testkit::{OsEntropy, SystemClock, TempRepo};
 use anyhow::ensure;
 
@@ -100,8 +100,9 @@ impl World {
         let (run, base) = (RunId::new(&SystemClock, &OsEntropy), CommitId::new(repo.head())?);
         hub.adopt(&project, run, &base)?;
         store.append(start(run, repo.path(), &project, &base)?)?;
-        let sandbox =
-            NativeSandbox::new(SandboxConfig { launcher: program.to_owned(), toolchains: Toolchains::default(), runtime_dir: boxes })?;
+        let trees = Trees::Own(vec![dir.to_owned()]);
+        let config = SandboxConfig { launcher: program.to_owned(), toolchains: Toolchains::default(), runtime_dir: boxes, trees };
+        let sandbox = NativeSandbox::new(config)?;
         let queue = LandingQueue::new(LandingDeps {
             store: Arc::clone(&store),
             sandbox: Arc::new(sandbox),

@@ -38,7 +38,8 @@ pub(crate) fn describe() -> anyhow::Result<Machine> {
 impl Machine {
     /// The machine as an object.
     pub(crate) fn to_json(&self) -> Value {
-        json!({ "cores": self.cores, "model": self.model, "kernel": self.kernel, "memory_mb": self.memory_mb, "load": self.load, "git": self.git })
+        let Self { cores, model, kernel, memory_mb, load, git } = self;
+        json!({ "cores": cores, "model": model, "kernel": kernel, "memory_mb": memory_mb, "load": load, "git": git })
     }
 }
 

@@ -1,8 +1,9 @@
 //! Measures the release build of aedile and prints a table: each figure beside its floor or peer, measured in the same run.
 //!
-//! `cargo build --release --locked -p aedile && cargo run --release -p aedile-bench [-- [--json] [GROUP]...]`. The groups are `cpu`, `boxes`,
-//! `landing`, `memory`, `mail`, `door` and `size`; all of them when none is named. Exit code 0 whether or not the targets are met; 1 when
-//! something could not be measured, 2 for an unknown argument.
+//! `cargo build --release --locked -p aedile && cargo run --release -p aedile-bench [-- [--json] [GROUP]...]`
+//!
+//! The groups are `cpu`, `boxes`, `landing`, `memory`, `mail`, `door` and `size`; all of them when none is named. The exit code is 0
+//! whether or not the targets are met, 1 when something could not be measured, 2 for an unknown argument.
 
 mod boxes;
 mod cpu;
