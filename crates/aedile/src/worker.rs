@@ -175,8 +175,8 @@ async fn show(store: &Arc<dyn Store>, progress: Option<Progress>) -> Result<Opti
 fn finish(workshop: &Workshop, report: RunReport, started: Instant, interrupted: bool) -> Result<Outcome, CliError> {
     let store = &*workshop.parts.store;
     let run: RunView = load(store, &report.run.to_string())?.ok_or_else(|| CliError::failure("the run is gone from the store"))?;
-    if report.tasks.iter().all(|task| task.state.is_closed()) {
-        // No workspace is left that could need the kept commits.
+    if report.tasks.iter().all(|task| task.state == aedile_core::machine::TaskState::Landed) {
+        // Everything is on the target. Otherwise snapshots of work that did not land still need the kept commits; `clean` lets both go.
         workshop.project.release(run.run)?;
         workshop.landing.hub.release(run.run)?;
     }

@@ -320,21 +320,15 @@ impl Dispatcher {
         self.picture.units.insert(task, UnitPhase::Working);
     }
 
-    /// A task keeps its agent. Another one gets an agent of its own as long as the run has had fewer agents than slots, then one whose
-    /// tasks are closed.
+    /// A task keeps its agent; another one gets a name that no task of the run has had, so that mail is never meant for somebody else.
     fn name_for(&self, task: TaskId) -> Option<AgentName> {
         let of = self.picture.task(task)?;
         if let Some(name) = &of.view.agent {
             return Some(name.clone());
         }
-        let names = |open_only: bool| -> BTreeSet<String> {
-            let tasks = self.picture.tasks.iter().filter(|task| !open_only || !task.view.state.is_closed());
-            let held = tasks.filter_map(|task| task.view.agent.as_ref()).map(ToString::to_string);
-            held.chain(self.handles.values().filter_map(|handle| handle.name.as_ref()).map(ToString::to_string)).collect()
-        };
-        let had = names(false);
-        let all_met = had.len() >= self.picture.slots();
-        free_name(&if all_met { names(true) } else { had })
+        let had = self.picture.tasks.iter().filter_map(|task| task.view.agent.as_ref());
+        let begun = self.handles.values().filter_map(|handle| handle.name.as_ref());
+        free_name(&had.chain(begun).map(ToString::to_string).collect())
     }
 
     fn tidy(&mut self, task: TaskId) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use aedile_core::sandbox::{BoxMount, Sandbox};
 use aedile_core::scope::Scope;
 use aedile_core::view::{ChangeView, RunView, TaskView};
-use aedile_core::{Clock, CommitId, RunId};
+use aedile_core::{Clock, CommitId, RefName, RunId};
 use aedile_git::{GitError, Hub, Identity, OverlayFile, Project, Snapshotter, WorkspaceSpec, remove_tree};
 
 use crate::workspaces::{Snapshot, Workspace, WorkspaceError, Workspaces};
@@ -48,7 +48,10 @@ impl HubWorkspaces {
 
     /// The target as it is now, in the hub and safe from the project's `gc`.
     fn target(&self, run: &RunView) -> Result<CommitId, GitError> {
-        let tip = self.project.resolve(run.landing_ref.as_str())?.unwrap_or_else(|| run.tip.clone());
+        let tip = match RefName::new(format!("refs/heads/{}", run.target.trim_start_matches("refs/heads/"))) {
+            Ok(target) => self.project.landing_point(&target)?.base,
+            Err(_) => run.tip.clone(),
+        };
         self.hub.adopt(&self.project, run.run, &tip)?;
         Ok(tip)
     }
@@ -106,7 +109,7 @@ impl Workspaces for HubWorkspaces {
 
     fn snapshot(&self, run: &RunView, task: &TaskView, path: &Path) -> Result<Snapshot, WorkspaceError> {
         let mut snapshotter = Snapshotter::open(&self.hub, Arc::clone(&self.sandbox), path, &path.with_file_name(SNAPSHOTS))?;
-        let saved = snapshotter.snapshot(run.run, task.task, task.turn, self.clock.now())?;
+        let saved = snapshotter.snapshot(run.run, task.task, (task.attempt, task.turn), self.clock.now())?;
         let oversized = saved.left_out.iter().map(|left| format!("{}: {}", left.path.display(), left.why)).collect();
         Ok(Snapshot { commit: saved.commit, oversized })
     }

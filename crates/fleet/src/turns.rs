@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use aedile_core::agent_api::MailText;
-use aedile_core::event::Event;
-use aedile_core::runtime::{TurnEnd, TurnStop};
-use aedile_core::store::Append;
 use aedile_core::crash;
+use aedile_core::event::Event;
+use aedile_core::machine::RunState;
+use aedile_core::runtime::{TurnEnd, TurnStop};
+use aedile_core::store::{Append, load};
+use aedile_core::view::RunView;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::agent_box::Agent;
@@ -79,6 +81,9 @@ impl Unit {
             if let Some((_, why)) = self.end_told() {
                 return Ok(LifeEnd::Told(why));
             }
+            if self.run_is_stopping().await? {
+                return Ok(LifeEnd::Told("the run was asked to stop".to_owned()));
+            }
             prompt = match self.take_letters().await? {
                 Some(letters) => {
                     self.delivered = letters.iter().map(|letter| letter.id).collect();
@@ -91,6 +96,13 @@ impl Unit {
                 }
             };
         }
+    }
+
+    /// Whether a stop was asked for that the dispatcher has not passed on yet: no further turn begins after that.
+    async fn run_is_stopping(&self) -> Result<bool, Ended> {
+        let (store, run) = (std::sync::Arc::clone(&self.parts.store), self.task.run);
+        let view = blocking(move || load::<RunView>(store.as_ref(), &run.to_string())).await?;
+        Ok(view.is_some_and(|view| view.state != RunState::Running))
     }
 
     /// Decides after a turn whether the life ends. A turn that failed since its door `refused` for good is not tried again.

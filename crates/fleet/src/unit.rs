@@ -87,7 +87,21 @@ impl Unit {
         let (Some(agent), Some(incarnation)) = (view.agent.clone(), view.incarnation) else { return Ok(None) };
         let who = DoorIdentity { run: view.run, task, key: view.spec.key.clone(), agent, incarnation };
         let (sender, calls) = mpsc::channel(API_QUEUE_MAX);
-        Ok(Some(Self { parts, run, task: view, returned, who, fence, told, calls, sender, submitted: None, delivered: Vec::new(), claimed, saved }))
+        Ok(Some(Self {
+            parts,
+            run,
+            task: view,
+            returned,
+            who,
+            fence,
+            told,
+            calls,
+            sender,
+            submitted: None,
+            delivered: Vec::new(),
+            claimed,
+            saved,
+        }))
     }
 
     /// Lives. The box is gone when this returns; the answer says whether the workspace was saved after that.

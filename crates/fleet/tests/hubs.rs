@@ -13,14 +13,15 @@ use aedile_core::{ChangeId, CommitId, IncarnationId};
 use aedile_fleet::steps::{self, Submission};
 use aedile_fleet::{HubWorkspaces, Workspaces};
 use aedile_git::{CommitRequest, Git, Hub, Identity, PersonEnv, Project};
-use aedile_sandbox::{NativeSandbox, SandboxConfig, Toolchains};
+use aedile_sandbox::{NativeSandbox, SandboxConfig, Toolchains, Trees};
 use aedile_testkit::{SystemClock, TempRepo};
 
 use crate::support::{clock, entropy, open, plan, store, task, view};
 
 fn sandbox() -> Arc<dyn Sandbox> {
     let launcher = std::env::current_exe().unwrap().parent().unwrap().with_file_name("examples").join("fleet-launcher");
-    let config = SandboxConfig { launcher, toolchains: Toolchains::default(), runtime_dir: std::env::temp_dir() };
+    let trees = Trees::Own(vec![std::env::temp_dir()]);
+    let config = SandboxConfig { launcher, toolchains: Toolchains::default(), runtime_dir: std::env::temp_dir(), trees };
     Arc::new(NativeSandbox::new(config).unwrap())
 }
 

@@ -28,7 +28,7 @@ async fn a_returned_change_gets_a_new_workspace_and_the_evidence() {
     let one = view(store.as_ref(), run, "one");
     assert_eq!((one.attempt, one.returns, one.agent.unwrap().as_str()), (2, 1, "ada"));
     let prompts = world.prompts("one");
-    assert!(prompts[1].contains("the gate `test` was red"), "{}", prompts[1]);
+    assert!(prompts[1].contains("gate `test` was red"), "{}", prompts[1]);
     assert!(prompts[1].contains("line 7: it is red") && prompts[1].contains("src/a.rs"));
     let done = world.workspaces.lock().unwrap().clone();
     let at = |what: &str| done.iter().position(|entry| entry == what).unwrap();

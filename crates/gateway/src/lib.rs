@@ -13,6 +13,7 @@ mod exchange;
 mod forms;
 mod gateway;
 pub mod ledger;
+mod outward;
 mod routes;
 mod spending;
 mod upstream;

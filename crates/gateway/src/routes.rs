@@ -17,6 +17,7 @@ use crate::body::{self, DoorBody, full};
 use crate::door::Room;
 use crate::error::Refused;
 use crate::exchange::{Exchange, failed};
+use crate::outward;
 use crate::upstream::{Endpoint, NoAnswer, Upstream};
 
 /// The largest call of the agent's own API: a piece of mail with its frame.
@@ -132,7 +133,12 @@ fn model_body(room: &Room, format: ApiFormat, bytes: &[u8]) -> Result<ModelBody,
     let body = ModelBody::parse(format, bytes).map_err(|bad| Refused::bad_request(bad.to_string()))?;
     let (asked, granted) = (&body.facts().model, &room.grant.model.model);
     if asked == granted {
-        return Ok(body);
+        return match outward::reaches_out(format, body.fields()) {
+            None => Ok(body),
+            Some(what) => Err(Refused::forbidden(format!(
+                "{what} would make the provider itself reach out, which this box does not allow: leave it out and use your own tools"
+            ))),
+        };
     }
     let asked: String = asked.chars().take(100).collect();
     Err(Refused::forbidden(format!("this agent may use the model {granted:?}, not {asked:?}: set the model in the agent's settings")))

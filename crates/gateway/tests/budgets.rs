@@ -54,7 +54,7 @@ async fn each_level_has_its_budget_and_the_run_is_shared() {
     let server = ScriptedServer::start(vec![Conversation::any().afterwards(Step::text("ok").usage(400, 100, 0, 0))]);
     let rig = Rig::new(&server.url());
     let tokens = |tokens| Budget { tokens: Some(tokens), usd: None };
-    for (level, setting) in [("agent", "task_tokens"), ("task", "task_tokens")] {
+    for (level, setting) in [("agent", "agent_tokens"), ("task", "task_tokens")] {
         let mut grant = rig.grant(CLAUDE);
         let budget = if level == "agent" { &mut grant.agent_budget } else { &mut grant.task_budget };
         *budget = tokens(500);

@@ -63,7 +63,12 @@ impl Project {
         let checkouts = self.checkouts()?;
         let held = |name: &RefName| checkouts.iter().find(|checkout| checkout.reference.as_ref() == Some(name));
         if held(target).is_none() {
-            return Ok(LandingPoint { reference: target.clone(), old: Some(at_target.clone()), base: at_target });
+            // What landed beside the target while it was checked out comes along with the next landing.
+            let ahead = match &at_aside {
+                Some(commit) if *commit != at_target && self.has_ancestor(&at_target, commit)? => Some(commit.clone()),
+                _ => None,
+            };
+            return Ok(LandingPoint { reference: target.clone(), old: Some(at_target.clone()), base: ahead.unwrap_or(at_target) });
         }
         if let Some(checkout) = held(&aside) {
             return Err(GitError::CheckedOut { reference: aside, worktree: checkout.worktree.clone(), how: checkout.how });

@@ -62,7 +62,7 @@ pub struct LeftOut {
 pub struct Snapshot {
     /// A commit in the hub whose parent is the commit that the workspace started from.
     pub commit: CommitId,
-    /// `refs/aedile/snapshots/<run>/<task>/<turn>`.
+    /// `refs/aedile/snapshots/<run>/<task>/<attempt>-<turn>`, where attempts are the task's workspaces.
     pub reference: RefName,
     /// Files and links in it.
     pub files: usize,
@@ -125,13 +125,13 @@ impl Snapshotter {
     }
 
     /// Saves the workspace as it is now: every file that the target's rules do not ignore, untracked ones and those of nested repositories
-    /// included, as `refs/aedile/snapshots/<run>/<task>/<turn>`. A workspace that changes meanwhile is tried twice. One box, three processes
+    /// included, as `refs/aedile/snapshots/<run>/<task>/<attempt>-<turn>`. A workspace that changes meanwhile is tried twice. One box, three processes
     /// on the host.
     ///
     /// # Errors
     /// [`GitError::BoxFailed`] and others; earlier snapshots stay.
-    pub fn snapshot(&mut self, run: RunId, task: TaskId, turn: u32, at: Timestamp) -> Result<Snapshot, GitError> {
-        let reference = RefName::new(format!("refs/aedile/snapshots/{run}/{task}/{turn}"))
+    pub fn snapshot(&mut self, run: RunId, task: TaskId, (attempt, turn): (u32, u32), at: Timestamp) -> Result<Snapshot, GitError> {
+        let reference = RefName::new(format!("refs/aedile/snapshots/{run}/{task}/{attempt}-{turn}"))
             .map_err(|error| GitError::BadText { what: "the ref", text: error.to_string() })?;
         match self.attempt(&reference, turn, at) {
             Err(GitError::BoxFailed { stderr, .. }) => {

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, LazyLock};
 
 use aedile_core::sandbox::{BoxChild, BoxExit, BoxSpec, Sandbox, SandboxError, SandboxReport};
-use aedile_sandbox::{NativeSandbox, SandboxConfig, Toolchains};
+use aedile_sandbox::{NativeSandbox, SandboxConfig, Toolchains, Trees};
 use async_trait::async_trait;
 
 /// Where the suite that runs as another user finds the launcher.
@@ -20,7 +20,8 @@ pub(crate) fn sandbox() -> Arc<dyn Sandbox> {
     static ONE: LazyLock<Arc<NativeSandbox>> = LazyLock::new(|| {
         let launcher = launcher();
         assert!(launcher.exists(), "{} is not built; run the tests with cargo", launcher.display());
-        let config = SandboxConfig { launcher, toolchains: Toolchains::default(), runtime_dir: std::env::temp_dir() };
+        let trees = Trees::Own(vec![std::env::temp_dir()]);
+        let config = SandboxConfig { launcher, toolchains: Toolchains::default(), runtime_dir: std::env::temp_dir(), trees };
         Arc::new(NativeSandbox::new(config).unwrap())
     });
     ONE.clone()

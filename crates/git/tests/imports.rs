@@ -215,7 +215,7 @@ fn nothing_planted_in_a_workspace_fires_on_the_host() {
     assert!(mark.exists(), "the trap no longer springs");
     fs::remove_file(&mark).unwrap();
     world.import(&workspace, &commit).unwrap();
-    snapshotter.snapshot(world.run, world.task(), 1, crate::support::at()).unwrap();
+    snapshotter.snapshot(world.run, world.task(), (1, 1), crate::support::at()).unwrap();
     world.land(&commit);
     aedile_git::disk_use(workspace.repo.path());
     aedile_git::remove_tree(workspace.repo.path()).unwrap();

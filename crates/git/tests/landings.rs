@@ -85,7 +85,7 @@ fn a_mirror_push_publishes_only_what_landed() {
     let landed = world.changed("t", "src/b.txt", "better\n");
     let workspace = world.workspace("s");
     workspace.repo.write("src/wip.txt", "unfinished\n");
-    let snapshot = world.snapshotter(&workspace).snapshot(world.run, world.task(), 1, crate::support::at()).unwrap();
+    let snapshot = world.snapshotter(&workspace).snapshot(world.run, world.task(), (1, 1), crate::support::at()).unwrap();
     let (landing, _) = world.land(&landed);
     let path = world.state.path().join("public.git");
     fs::create_dir(&path).unwrap();

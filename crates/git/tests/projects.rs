@@ -50,7 +50,7 @@ fn projects_of_every_format_work_from_workspace_to_landing() {
         let world = World::around(repo);
         assert_eq!(world.hub.format() == ObjectFormat::Sha256, digits == 64);
         let workspace = world.workspace("s");
-        let snapshot = world.snapshotter(&workspace).snapshot(world.run, world.task(), 1, crate::support::at()).unwrap();
+        let snapshot = world.snapshotter(&workspace).snapshot(world.run, world.task(), (1, 1), crate::support::at()).unwrap();
         assert_eq!(snapshot.commit.as_str().len(), digits);
         let (landing, _) = world.land(&world.changed("t", "src/b.txt", "better\n"));
         assert_eq!(landing.reference.as_str(), "refs/heads/aedile/main", "{option}");
@@ -115,7 +115,7 @@ fn a_shallow_project_and_one_that_borrows_objects_work() {
         let (landing, _) = world.land(&change);
         assert_eq!(world.repo.show(landing.new.as_str(), "src/b.txt"), "better\n", "{name}");
         let workspace = world.workspace("s");
-        world.snapshotter(&workspace).snapshot(world.run, world.task(), 1, crate::support::at()).unwrap();
+        world.snapshotter(&workspace).snapshot(world.run, world.task(), (1, 1), crate::support::at()).unwrap();
     }
 }
 

@@ -17,7 +17,7 @@ fn odd_characters_in_directories_are_fine() {
         tempfile::Builder::new().prefix("st:a te\"'").tempdir().unwrap(),
     );
     let workspace = world.workspace("s");
-    world.snapshotter(&workspace).snapshot(world.run, world.task(), 1, at()).unwrap();
+    world.snapshotter(&workspace).snapshot(world.run, world.task(), (1, 1), at()).unwrap();
     world.land(&world.changed("t", "src/b.txt", "better\n"));
     world.project.sync(&refname("refs/heads/main")).unwrap();
     assert_eq!(world.repo.read("src/b.txt"), "better\n");
@@ -35,7 +35,7 @@ fn many_workspaces_work_side_by_side() {
                 let mut snapshotter = world.snapshotter(&workspace);
                 world.hub.adopt(&world.project, world.run, world.project.head()).unwrap();
                 workspace.repo.write(&format!("src/{name}.txt"), "mine\n");
-                snapshotter.snapshot(world.run, world.task(), 1, at()).unwrap();
+                snapshotter.snapshot(world.run, world.task(), (1, 1), at()).unwrap();
                 let commit = workspace.commit("mine");
                 world.import(&workspace, &commit).unwrap();
             });

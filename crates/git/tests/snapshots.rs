@@ -26,7 +26,7 @@ impl Saved {
 
     fn take(&mut self) -> Snapshot {
         self.turn += 1;
-        self.snapshotter.snapshot(self.world.run, self.world.task(), self.turn, at()).unwrap()
+        self.snapshotter.snapshot(self.world.run, self.world.task(), (1, self.turn), at()).unwrap()
     }
 
     fn hub(&self) -> TempRepo {
@@ -218,7 +218,7 @@ fn a_box_that_fails_says_so_and_loses_nothing() {
         &saved.workspace.snapshots,
     )
     .unwrap();
-    broken.snapshot(saved.world.run, saved.world.task(), 9, at()).unwrap_err();
+    broken.snapshot(saved.world.run, saved.world.task(), (1, 9), at()).unwrap_err();
     assert_eq!(saved.world.hub.resolve(first.reference.as_str()).unwrap(), Some(first.commit));
     saved.workspace.repo.write("more.txt", "more\n");
     let next = saved.take();

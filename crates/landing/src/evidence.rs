@@ -161,6 +161,5 @@ mod tests {
     }
 
     #[test]
-    fn every_reason_has_a_line() {
-    }
+    fn every_reason_has_a_line() {}
 }

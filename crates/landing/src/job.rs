@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use crate::filter::{Filter, Touched};
 use crate::queue::{LandingDeps, view, wants};
 use crate::repo::{Fate, Merged, Repo};
-use crate::room::{Imprint, Room};
+use crate::room::Room;
 use crate::{LandingError, evidence, gate};
 
 /// The tier that merges what git can merge without a conflict.
@@ -200,10 +200,9 @@ impl Job {
         if !gates.is_empty() {
             gate_box.mounts.extend(self.blocking(|job| job.repo().mounts()).await?);
         }
-        let mut place = None;
         for (number, spec) in gates.iter().enumerate() {
-            let (last, wanted, at) = (place.take(), tree.clone(), onto.clone());
-            let (room, imprint) = self.blocking(move |job| job.place(last, &wanted, &at, number)).await?;
+            let (wanted, at) = (tree.clone(), onto.clone());
+            let room = self.blocking(move |job| job.place(&wanted, &at, number)).await?;
             let (in_tree, mut stop) = (room.tree(), shutdown.clone());
             let done = tokio::select! {
                 biased;
@@ -212,29 +211,24 @@ impl Job {
             };
             crash::point("gate");
             let (of, on, at) = (spec.clone(), tree.clone(), onto.clone());
-            if !self.blocking(move |job| job.gate_ended(&of, &done, &on, &at)).await? {
+            let ended = move |job: &Self| {
+                drop(room);
+                job.gate_ended(&of, &done, &on, &at)
+            };
+            if !self.blocking(ended).await? {
                 return Ok(());
             }
-            place = Some((room, imprint));
         }
         let gates = gates.into_iter().map(|gate| gate.name).collect();
-        self.blocking(move |job| {
-            drop(place);
-            job.append(job.of(Event::Gated { change: job.change.change, tree, onto, gates }))
-        })
-        .await
+        self.blocking(move |job| job.append(job.of(Event::Gated { change: job.change.change, tree, onto, gates }))).await
     }
 
-    /// Returns where the next gate runs: where the last one did, unless that one edited the tree. Gates do not choose what others see of it.
-    fn place(&self, last: Option<(Room, Imprint)>, tree: &TreeId, onto: &CommitId, number: usize) -> Result<(Room, Imprint), LandingError> {
-        if let Some(place) = last.filter(|(_, imprint)| imprint.holds()) {
-            return Ok(place);
-        }
+    /// Makes the place where one gate runs: exactly the tree, since a gate executes what the change holds, and could leave a trap for the next.
+    fn place(&self, tree: &TreeId, onto: &CommitId, number: usize) -> Result<Room, LandingError> {
         let name = format!("{}-{number}", self.change.change.short());
         let room = Room::make(&rooms_of(&self.deps.rooms, &self.run), self.fence.number, &name)?;
         self.repo().export(tree, onto, &room.tree())?;
-        let imprint = Imprint::of(&room.tree())?;
-        Ok((room, imprint))
+        Ok(room)
     }
 
     /// Records how a gate ended; `false` when it was red and the change went back.

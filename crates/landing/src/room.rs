@@ -1,8 +1,7 @@
 //! Clean rooms: scratch directories that hold one exported tree each. They belong to the holder of the landing claim.
 
-use std::collections::BTreeMap;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use aedile_git::remove_tree;
@@ -54,54 +53,6 @@ pub(crate) fn sweep(parent: &Path, number: u64) -> Result<(), LandingError> {
     Ok(())
 }
 
-/// What the files of a tree looked like right after the export.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Imprint(BTreeMap<PathBuf, [i64; 7]>);
-
-impl Imprint {
-    /// Looks at every file and link below the directory, without opening one or following a link.
-    pub(crate) fn of(tree: &Path) -> Result<Self, LandingError> {
-        Self::read(tree).map_err(LandingError::room(tree))
-    }
-
-    fn read(tree: &Path) -> io::Result<Self> {
-        let mut seen = BTreeMap::new();
-        // git itself refreshes this one; it holds nothing that a build sees.
-        let index = tree.join(".git/index");
-        let mut todo = vec![tree.to_owned()];
-        while let Some(dir) = todo.pop() {
-            for entry in std::fs::read_dir(&dir)? {
-                let entry = entry?;
-                if entry.file_type()?.is_dir() {
-                    todo.push(entry.path());
-                } else if entry.path() != index {
-                    seen.insert(entry.path(), look(&entry.metadata()?));
-                }
-            }
-        }
-        Ok(Self(seen))
-    }
-
-    /// Whether every file is still as it was. Further files do not count: builds write them.
-    pub(crate) fn holds(&self) -> bool {
-        self.0.iter().all(|(path, was)| std::fs::symlink_metadata(path).is_ok_and(|now| look(&now) == *was))
-    }
-}
-
-fn look(file: &std::fs::Metadata) -> [i64; 7] {
-    let number = |n: u64| i64::try_from(n).unwrap_or(-1);
-    [
-        number(file.ino()),
-        number(file.size()),
-        i64::from(file.mode()),
-        file.mtime(),
-        file.mtime_nsec(),
-        // Nobody can set this one: a file that was put back still shows that it was touched.
-        file.ctime(),
-        file.ctime_nsec(),
-    ]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,19 +78,5 @@ mod tests {
         sweep(home.path(), 33).unwrap();
         assert!(!old.dir.exists() && present.dir.exists());
         sweep(&home.path().join("nowhere"), 1).unwrap();
-    }
-
-    #[test]
-    fn an_imprint_sees_edits_but_not_new_files() {
-        let home = tempfile::tempdir().unwrap();
-        let file = home.path().join("d/file");
-        std::fs::create_dir(home.path().join("d")).unwrap();
-        std::fs::write(&file, "one").unwrap();
-        let imprint = Imprint::of(home.path()).unwrap();
-        std::fs::write(home.path().join("d/new"), "x").unwrap();
-        assert!(imprint.holds());
-        std::fs::write(home.path().join("other"), "one").unwrap();
-        std::fs::rename(home.path().join("other"), &file).unwrap();
-        assert!(!imprint.holds(), "a file of the same length was put in its place");
     }
 }

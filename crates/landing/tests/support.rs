@@ -15,7 +15,7 @@ use aedile_core::view::{ChangeView, RunView, TaskView};
 use aedile_core::{AgentName, ChangeId, CommitId, IncarnationId, ProjectId, RefName, RunId, TaskId, TaskKey};
 use aedile_git::{Git, Hub, Identity, PersonEnv, Project, WorkspaceSpec};
 use aedile_landing::{GateBox, LandingDeps, LandingQueue, Step};
-use aedile_sandbox::{NativeSandbox, SandboxConfig, Toolchains};
+use aedile_sandbox::{NativeSandbox, SandboxConfig, Toolchains, Trees};
 use aedile_store::{Options, SqliteStore};
 use aedile_testkit::{OsEntropy, SystemClock, TempRepo};
 
@@ -348,5 +348,6 @@ fn sandbox(dir: &Path) -> Arc<dyn Sandbox> {
     let launcher = test.parent().unwrap().parent().unwrap().join("examples/landing-launcher");
     let runtime_dir = dir.join("state/run");
     std::fs::create_dir_all(&runtime_dir).unwrap();
-    Arc::new(NativeSandbox::new(SandboxConfig { launcher, toolchains: Toolchains::default(), runtime_dir }).unwrap())
+    let trees = Trees::Own(vec![dir.to_owned()]);
+    Arc::new(NativeSandbox::new(SandboxConfig { launcher, toolchains: Toolchains::default(), runtime_dir, trees }).unwrap())
 }
