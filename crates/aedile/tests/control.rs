@@ -194,7 +194,6 @@ fn onlookers_see_a_run_while_it_is_under_way() {
     assert!(positions.windows(2).all(|pair| pair[1] == pair[0] + 1), "every event once and in order: {positions:?}");
     let after = scenario.run(&["events", "--after", &(positions.len() - 1).to_string()]);
     assert_eq!(after.success().lines().count(), 1);
-    (events.kill_9(), feed.kill_9());
 }
 
 /// Runs one task on a model server that must not be asked, and returns what the program said.
