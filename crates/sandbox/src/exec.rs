@@ -28,8 +28,14 @@ pub(crate) const NOT_A_PROGRAM: &str = "is not a program on the box's PATH";
 /// The step of executing it.
 pub(crate) const STARTING_PROGRAM: &str = "starting the program";
 
-/// Directories of the system that are never given to a box to write.
-const SYSTEM: &[&str] = &["/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/usr", "/var"];
+/// Directories of the system that are never given to a box to write, nor anything below them.
+const SYSTEM: &[&str] = &[
+    "/bin", "/boot", "/dev", "/etc", "/gnu", "/lib", "/lib32", "/lib64", "/libx32", "/nix", "/proc", "/run", "/sbin", "/sys", "/usr",
+    "/var",
+];
+/// Directories below these in which people keep projects all the same, and how many levels down these begin.
+const PROJECTS: &[(&str, usize)] =
+    &[("/dev/shm", 1), ("/run/user", 2), ("/usr/local/src", 1), ("/usr/src", 1), ("/var/lib", 2), ("/var/tmp", 1), ("/var/www", 1)];
 
 fn refused(reason: String) -> SandboxError {
     SandboxError::Refused { reason }
@@ -38,7 +44,7 @@ fn refused(reason: String) -> SandboxError {
 /// Says whether a box may have this directory and returns its real path.
 ///
 /// # Errors
-/// [`SandboxError::Refused`] when it is missing, no directory, `/`, the home or above it, a directory of the system, or when it holds or
+/// [`SandboxError::Refused`] when it is missing, no directory, `/`, the home or above it, in a directory of the system, or when it holds or
 /// lies in the state directory.
 pub fn check_exec_dir(dir: &Path, home: Option<&Path>, state_dir: &Path) -> Result<PathBuf, SandboxError> {
     let real = shareable(dir, state_dir)?;
@@ -49,7 +55,8 @@ pub fn check_exec_dir(dir: &Path, home: Option<&Path>, state_dir: &Path) -> Resu
     if home.is_some_and(|home| home.starts_with(&real)) {
         return Err(refused(format!("{} is or holds your home; choose the directory of one project in it", dir.display())));
     }
-    if SYSTEM.iter().any(|system| real == Path::new(system)) {
+    let project = PROJECTS.iter().any(|(base, levels)| real.strip_prefix(base).is_ok_and(|rest| rest.components().count() >= *levels));
+    if !project && SYSTEM.iter().any(|system| real.starts_with(system)) {
         return Err(refused(format!("{} belongs to the system; choose the directory of one project", dir.display())));
     }
     Ok(real)

@@ -34,12 +34,20 @@ fn directories_that_hold_more_than_a_project_are_refused() {
         home.join("project/link"),
         home.join("none"),
         "/etc".into(),
+        "/etc/ssl".into(),
         "/usr".into(),
+        "/usr/lib".into(),
+        "/usr/local".into(),
+        "/var/lib".into(),
+        "/var/tmp".into(),
+        "/dev/shm".into(),
     ];
     for dir in refused {
         assert!(check_exec_dir(&dir, Some(&home), &state).is_err(), "{}", dir.display());
     }
     assert_eq!(check_exec_dir(&home.join("project"), Some(&home), &state).unwrap(), fs::canonicalize(home.join("project")).unwrap());
+    let project = tempfile::tempdir_in("/var/tmp").unwrap();
+    assert_eq!(check_exec_dir(project.path(), Some(&home), &state).unwrap(), project.path());
     let read_only = ExecRequest { read_only: vec![home.clone()], ..request(&home.join("project"), "") };
     assert!(exec_spec(read_only, Some(&home), &state).is_err());
 }
