@@ -12,7 +12,7 @@ use aedile_git::{Git, GitError, Hub, PersonEnv, Project};
 use aedile_landing::{GateBox, LandingDeps};
 use aedile_models::ApiFormat;
 use aedile_runtimes::AcpRuntime;
-use aedile_sandbox::{NativeSandbox, SandboxConfig, TOOL_VARIABLES, ToolSearch, Toolchains};
+use aedile_sandbox::{NativeSandbox, SandboxConfig, TOOL_VARIABLES, ToolSearch, Toolchains, Trees};
 use aedile_store::SqliteStore;
 
 use crate::clock::{OsEntropy, SystemClock};
@@ -43,11 +43,20 @@ pub fn toolchains() -> Toolchains {
     aedile_sandbox::discover(&ToolSearch { home: env::home(), path, candidates: Vec::new(), variables, state_dir: env::state_dir() })
 }
 
-/// Makes the sandbox. What boxes need to put down goes below `state`, which is made when the first thing goes there.
+/// Makes the sandbox of agents, gates and snapshots, whose boxes write below `state` only. What they need to put down goes there too.
 pub fn sandbox(state: &Path) -> Result<NativeSandbox, CliError> {
-    let runtime_dir = state.join("boxes");
-    let launcher = program()?;
-    Ok(NativeSandbox::new(SandboxConfig { launcher, toolchains: toolchains(), runtime_dir })?)
+    sandbox_for(state, Trees::Own(vec![state.to_owned()]))
+}
+
+/// Makes the sandbox of boxes that write to a person's directory. Copies, if it needs any, go below `place`.
+pub fn persons_sandbox(place: &Path) -> Result<NativeSandbox, CliError> {
+    sandbox_for(place, Trees::Persons)
+}
+
+/// What boxes need to put down goes below `place`, which is made when the first thing goes there.
+fn sandbox_for(place: &Path, trees: Trees) -> Result<NativeSandbox, CliError> {
+    let (launcher, runtime_dir) = (program()?, place.join("boxes"));
+    Ok(NativeSandbox::new(SandboxConfig { launcher, toolchains: toolchains(), runtime_dir, trees })?)
 }
 
 /// The running program.

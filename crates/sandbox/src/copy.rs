@@ -1,15 +1,17 @@
-//! Where root's box cannot write a directory through an id-mapped mount: it works on a copy, and what it changed is copied back.
+//! Where root's box cannot write a person's directory through an id-mapped mount: it works on a copy, and what it changed is copied back.
 //!
 //! Both ways go by descriptor and follow no link. Only what the box changed or removed goes back: what somebody else did to the
 //! directory meanwhile stays, except in the very files that the box changed too. Copies are in the sandbox's runtime directory
 //! (`box-copy-*`); one that a killed worker left there holds work that was not given back, and is never removed by the sandbox.
 
-use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
+use rustix::fs::{AtFlags, Dir, DirEntry, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 const PARTIAL: &str = ".aedile-partial";
@@ -86,18 +88,22 @@ impl Copied {
     }
 }
 
+/// The entry's name, of whatever bytes; nothing for `.` and `..`.
+fn named(entry: &DirEntry) -> Option<&Path> {
+    let name = entry.file_name().to_bytes();
+    (name != b"." && name != b"..").then(|| Path::new(OsStr::from_bytes(name)))
+}
+
 /// Collects the names of everything below a directory.
 fn names(from: BorrowedFd<'_>, path: &Path, into: &mut BTreeSet<PathBuf>) -> io::Result<()> {
     for entry in Dir::read_from(from)? {
         let entry = entry?;
-        let Ok(name) = entry.file_name().to_str() else { continue };
-        if name != "." && name != ".." {
-            let below = path.join(name);
-            if let Ok(inner) = open_in(from, Path::new(name)) {
-                names(inner.as_fd(), &below, into)?;
-            }
-            into.insert(below);
+        let Some(name) = named(&entry) else { continue };
+        let below = path.join(name);
+        if let Ok(inner) = open_in(from, name) {
+            names(inner.as_fd(), &below, into)?;
         }
+        into.insert(below);
     }
     Ok(())
 }
@@ -135,11 +141,7 @@ impl Transfer {
     fn directory(&self, from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
         for entry in Dir::read_from(from)? {
             let entry = entry?;
-            let Ok(name) = entry.file_name().to_str() else { continue };
-            if name == "." || name == ".." {
-                continue;
-            }
-            let name = Path::new(name);
+            let Some(name) = named(&entry) else { continue };
             let stat = rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
             let fresh = self.since.is_none_or(|since| changed_at(&stat) > since);
             match FileType::from_raw_mode(stat.st_mode) {

@@ -11,6 +11,7 @@ mod copy;
 mod exec;
 mod fence_landlock;
 mod fence_seccomp;
+mod give;
 mod home;
 mod idmap;
 mod init;
@@ -29,6 +30,6 @@ mod wire;
 
 pub use exec::{ExecRequest, check_exec_dir, exec_spec, not_started};
 pub use launcher::launcher_main;
-pub use native::{BOX_HOST_ID, NativeSandbox, SandboxConfig};
+pub use native::{BOX_HOST_ID, NativeSandbox, SandboxConfig, Trees};
 pub use starter::LAUNCHER_ARGUMENT;
 pub use toolchain::{TOOL_VARIABLES, ToolMount, ToolSearch, Toolchains, discover};

@@ -5,8 +5,8 @@ use crate::copy::Copied;
 use crate::starter::{Start, Starter, Streams};
 use crate::toolchain::Toolchains;
 use crate::wire::{self, Failure, Plan, Word};
-use crate::{check, limits, report};
-use aedile_core::sandbox::{BoxChild, BoxIo, BoxSpec, Sandbox, SandboxError, SandboxReport};
+use crate::{check, give, limits, report};
+use aedile_core::sandbox::{BoxChild, BoxIo, BoxSpec, Sandbox, SandboxError, SandboxReport, WriteScope};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::pipe::PipeFlags;
@@ -33,6 +33,20 @@ pub struct SandboxConfig {
     pub toolchains: Toolchains,
     /// A directory of ours for temporary things, on a disk with room.
     pub runtime_dir: PathBuf,
+    /// Whose the trees are.
+    pub trees: Trees,
+}
+
+/// Whose the directories are that boxes write to. It decides what root does where the file system has no id-mapped mounts (an overlay, as
+/// in most containers), and what a scope is worth that mounts cannot hold.
+#[derive(Clone, Debug)]
+pub enum Trees {
+    /// What lies below these directories is aedile's own: it is given to [`BOX_HOST_ID`] where it cannot be mapped. A box that would write
+    /// anything else there is refused. Entries out of scope that cannot be held read-only are left to the import, which looks at the scope.
+    Own(Vec<PathBuf>),
+    /// They are a person's, and nothing looks at the scope later: nothing is given away, a box works on a copy where its directory cannot be
+    /// mapped, and a scope that mounts cannot hold is refused.
+    Persons,
 }
 
 /// Boxes by namespaces, Landlock and system call filters.
@@ -63,22 +77,36 @@ impl NativeSandbox {
 
     fn plan(&self, spec: BoxSpec) -> Plan {
         let privileged = rustix::process::geteuid().is_root();
-        let tmp_bytes = limits::machine_memory() / 2;
-        Plan { spec, privileged, box_id: BOX_HOST_ID, toolchains: self.config.toolchains.clone(), tmp_bytes }
+        let strict = matches!(self.config.trees, Trees::Persons);
+        let tmp_bytes = limits::temporary_bytes();
+        Plan { spec, privileged, box_id: BOX_HOST_ID, toolchains: self.config.toolchains.clone(), tmp_bytes, strict }
     }
 
-    /// Replaces a writable directory of the plan by a copy that belongs to the box.
-    fn work_on_copy(&self, plan: &mut Plan, host: &Path) -> Result<Copied, SandboxError> {
-        let spec = &mut plan.spec;
-        let writable = spec.mounts.iter_mut().filter(|mount| mount.writable).map(|mount| &mut mount.host);
-        let mut places = spec.tree.iter_mut().chain(spec.home.iter_mut()).chain(writable);
-        let place = places.find(|place| host.starts_with(place.as_path())).ok_or_else(|| SandboxError::Unsupported {
-            missing: format!("id-mapped mounts for {}; run as an ordinary user", host.display()),
-        })?;
-        let copied = Copied::make(place, &self.config.runtime_dir, plan.box_id).map_err(setup("copying what the box may write"))?;
-        tracing::info!(host = %place.display(), "the file system has no id-mapped mounts; the box works on a copy");
-        *place = copied.path();
-        Ok(copied)
+    /// Lets the box write `host`, which cannot be mapped: gives aedile's own to it, or puts a copy of a person's in the place.
+    fn make_writable(&self, plan: &mut Plan, host: &Path) -> Result<Option<Copied>, SandboxError> {
+        let place = writable(&mut plan.spec).find(|place| host.starts_with(place.as_path()));
+        let place = place.ok_or_else(|| unmapped(host))?;
+        match &self.config.trees {
+            Trees::Own(own) if lies_in(place, own) => {
+                give::give(place, plan.box_id).map_err(setup("giving the box what it may write"))?;
+                if give::belongs(host, plan.box_id) { Ok(None) } else { Err(unmapped(host)) }
+            }
+            Trees::Own(_) => Err(unmapped(place)),
+            Trees::Persons => {
+                let copied = Copied::make(place, &self.config.runtime_dir, plan.box_id).map_err(setup("copying what the box may write"))?;
+                tracing::info!(host = %place.display(), "the file system has no id-mapped mounts; the box works on a copy");
+                *place = copied.path();
+                Ok(Some(copied))
+            }
+        }
+    }
+
+    /// Gives what the host has added since to the box to whom the rest was given.
+    fn give_again(&self, plan: &mut Plan) -> Result<(), SandboxError> {
+        let Trees::Own(own) = &self.config.trees else { return Ok(()) };
+        let box_id = plan.box_id;
+        let mut places = writable(&mut plan.spec).filter(|place| give::belongs(place, box_id) && lies_in(place, own));
+        places.try_for_each(|place| give::give(place, box_id)).map_err(setup("giving the box what it may write"))
     }
 
     /// Starts the launcher and listens to it until the program runs.
@@ -99,7 +127,7 @@ impl NativeSandbox {
         let _ = launcher.wait();
         let (pid, door, filter_only) = heard?;
         if filter_only {
-            tracing::warn!(label = %plan.spec.label, "too many entries lie beside the scope to be held read-only; the import filter alone decides there");
+            tracing::warn!(label = %plan.spec.label, "not everything beside the scope can be held read-only; the import filter alone decides there");
         }
         ends.door = door;
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).step("watching the box")?;
@@ -113,13 +141,16 @@ impl Sandbox for NativeSandbox {
         check::spec(&spec)?;
         let mut plan = self.plan(spec);
         let mut copies = Vec::new();
+        if plan.privileged {
+            self.give_again(&mut plan)?;
+        }
         loop {
             match self.launch(&plan) {
                 Ok(mut child) => {
                     child.at_end = (!copies.is_empty()).then(|| give_back(copies));
                     return Ok(Box::new(child));
                 }
-                Err(Failure::NeedsCopy { host }) => copies.push(self.work_on_copy(&mut plan, &host)?),
+                Err(Failure::Unmapped { host }) => copies.extend(self.make_writable(&mut plan, &host)?),
                 Err(failure) => return Err(failure.into()),
             }
         }
@@ -127,6 +158,30 @@ impl Sandbox for NativeSandbox {
 
     fn report(&self) -> SandboxReport {
         report::report(self.try_box(None).err(), || self.try_box(Some(&self.config.runtime_dir)).is_ok())
+    }
+}
+
+/// The host's places that the box may write to.
+fn writable(spec: &mut BoxSpec) -> impl Iterator<Item = &mut PathBuf> {
+    let mounts = spec.mounts.iter_mut().filter(|mount| mount.writable).map(|mount| &mut mount.host);
+    let tree = spec.tree.as_mut().filter(|_| spec.write != WriteScope::Nothing);
+    tree.into_iter().chain(spec.home.iter_mut()).chain(mounts)
+}
+
+/// Whether `path`, with its links followed, lies in one of the directories.
+fn lies_in(path: &Path, directories: &[PathBuf]) -> bool {
+    let Ok(path) = std::fs::canonicalize(path) else { return false };
+    directories.iter().any(|directory| std::fs::canonicalize(directory).is_ok_and(|directory| path.starts_with(directory)))
+}
+
+fn unmapped(host: &Path) -> SandboxError {
+    let kind = give::file_system(&std::fs::canonicalize(host).unwrap_or_else(|_| host.to_owned()));
+    SandboxError::Unsupported {
+        missing: format!(
+            "{} is on a file system ({kind}) without id-mapped mounts, so a box of root's cannot write there as another user; \
+             run as an ordinary user, or move it to ext4, xfs or btrfs",
+            host.display()
+        ),
     }
 }
 

@@ -25,21 +25,21 @@ pub(crate) fn report(failed: Option<SandboxError>, mapped: impl FnOnce() -> bool
         (
             "limits per process".to_owned(),
             boxes,
-            needed("processes, file size, descriptors and memory of one process are limited in every box"),
-        ),
-        (
-            "limits per box".to_owned(),
-            false,
-            "no cgroup is used: memory of many processes together is limited only by the machine".to_owned(),
+            needed(
+                "processes, file size, descriptors, memory of one process and temporary files are limited in every box; no cgroup is used, \
+                 so memory of many processes together is limited only by the machine",
+            ),
         ),
     ];
     let root = rustix::process::geteuid().is_root();
     if root {
         let id = format!("started as root, boxes run as host id {BOX_HOST_ID}; what they write belongs to the directory's owner");
         mechanisms.push(("unprivileged id".to_owned(), boxes, needed(&id)));
-        let copies =
-            "without them a box of root's works on a copy of its directories, which takes time and room; run as an ordinary user instead";
-        mechanisms.push(("id-mapped mounts".to_owned(), boxes && mapped(), needed(copies)));
+        let given = format!(
+            "without them the workspaces are given to host id {BOX_HOST_ID}, and `aedile sandbox exec` works on a copy of its directory; run \
+             as an ordinary user to avoid both"
+        );
+        mechanisms.push(("id-mapped mounts".to_owned(), boxes && mapped(), needed(&given)));
     }
     let level = match (boxes, landlock) {
         (false, _) => "no box can be started".to_owned(),

@@ -127,7 +127,7 @@ impl Collector {
                 }
             }
             if !mapped && look == Look::Writable {
-                return Err(Failure::NeedsCopy { host: host.to_owned() });
+                return Err(Failure::Unmapped { host: host.to_owned() });
             }
         }
         let attributes = match look {

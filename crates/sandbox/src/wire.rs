@@ -29,8 +29,10 @@ pub(crate) struct Plan {
     /// The host id of the box when `privileged`.
     pub(crate) box_id: u32,
     pub(crate) toolchains: Toolchains,
-    /// Bytes that `/tmp` may hold.
+    /// Bytes that all temporary directories together may hold.
     pub(crate) tmp_bytes: u64,
+    /// Whether a scope that mounts cannot hold is refused.
+    pub(crate) strict: bool,
 }
 
 /// Why the launcher gave up.
@@ -47,7 +49,7 @@ pub(crate) enum Failure {
         reason: String,
     },
     /// This writable directory is on a file system without id-mapped mounts.
-    NeedsCopy {
+    Unmapped {
         host: PathBuf,
     },
 }
@@ -68,7 +70,7 @@ impl From<Failure> for SandboxError {
             Failure::Setup { step, errno } => Self::Setup { step, source: io::Error::from_raw_os_error(errno) },
             Failure::Unsupported { missing } => Self::Unsupported { missing },
             Failure::Refused { reason } => Self::Refused { reason },
-            Failure::NeedsCopy { host } => {
+            Failure::Unmapped { host } => {
                 Self::Unsupported { missing: format!("id-mapped mounts for {}; run as an ordinary user", host.display()) }
             }
         }
@@ -97,7 +99,7 @@ pub(crate) enum Word {
     /// The box's first process has this id on the host.
     Started { pid: i32 },
     /// The program runs; carries the door's listener if one was asked for.
-    /// `filter_only`: so many entries would have to be bound read-only that only the import filter decides in some writable directories.
+    /// `filter_only`: not everything out of scope is held read-only, so that only the import filter decides there.
     Ready { filter_only: bool },
     /// Nothing was started.
     Failed(Failure),

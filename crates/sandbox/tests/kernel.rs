@@ -100,9 +100,17 @@ fn the_report_says_what_holds() {
     assert!(report.level.starts_with("namespaces"), "{report:?}");
     let names: Vec<_> = report.mechanisms.iter().filter(|(_, present, _)| *present).map(|(name, _, _)| name.as_str()).collect();
     assert!(names.contains(&"namespaces") && names.contains(&"system call filter"), "{report:?}");
+    // What no host can give is no mechanism that this one lacks.
+    assert!(!report.mechanisms.iter().any(|(name, _, _)| name == "limits per box"), "{report:?}");
+    assert!(report.mechanisms.iter().any(|(_, _, words)| words.contains("no cgroup is used")), "{report:?}");
     assert_eq!(names.contains(&"unprivileged id") && names.contains(&"id-mapped mounts"), is_root());
-    let config =
-        aedile_sandbox::SandboxConfig { launcher: "/nonexistent".into(), toolchains: Default::default(), runtime_dir: "/tmp".into() };
+    let trees = aedile_sandbox::Trees::Persons;
+    let config = aedile_sandbox::SandboxConfig {
+        launcher: "/nonexistent".into(),
+        toolchains: Default::default(),
+        runtime_dir: "/tmp".into(),
+        trees,
+    };
     let broken = aedile_sandbox::NativeSandbox::new(config).unwrap().report();
     assert!(broken.level == "no box can be started" && broken.mechanisms[0].2.contains("/nonexistent"), "{broken:?}");
 }

@@ -1,7 +1,7 @@
 //! A host for boxes: a launcher and directories that an ordinary user can read too.
 
 use aedile_core::sandbox::{BoxChild, BoxExit, BoxIo, BoxLimits, BoxNet, BoxSpec, Sandbox, WORKSPACE_INSIDE, WriteScope};
-use aedile_sandbox::{NativeSandbox, SandboxConfig, Toolchains};
+use aedile_sandbox::{NativeSandbox, SandboxConfig, Toolchains, Trees};
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
@@ -32,12 +32,21 @@ pub(crate) fn host() -> Host {
     host_with(Toolchains::default())
 }
 
+/// A host whose trees are a person's, as `sandbox exec` has it.
+pub(crate) fn persons_host() -> Host {
+    made(Toolchains::default(), |_| Trees::Persons)
+}
+
 pub(crate) fn host_with(toolchains: Toolchains) -> Host {
+    made(toolchains, |dir| Trees::Own(vec![dir.to_owned()]))
+}
+
+fn made(toolchains: Toolchains, trees: impl Fn(&Path) -> Trees) -> Host {
     let dir = tempfile::tempdir().unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let tree = dir.path().join("tree");
     fs::create_dir(&tree).unwrap();
-    let config = SandboxConfig { launcher: launcher(), toolchains, runtime_dir: dir.path().to_owned() };
+    let config = SandboxConfig { launcher: launcher(), toolchains, runtime_dir: dir.path().to_owned(), trees: trees(dir.path()) };
     Host { sandbox: NativeSandbox::new(config).unwrap(), dir, tree }
 }
 
