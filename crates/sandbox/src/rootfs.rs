@@ -7,12 +7,14 @@ use crate::sources::Sources;
 use crate::sys::{self, attr};
 use crate::wire::{Failure, Plan, Step};
 use aedile_core::sandbox::HOME_INSIDE;
-use rustix::fs::{CWD, OFlags};
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 const EMPTY_FILE: &str = "aedile/empty";
+/// Where the memory is of which the temporary directories are parts.
+const TEMPORARY: &str = "/aedile/temporary";
 const NO_DEVICES: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NODEV);
 
 /// Builds the new root and makes it the root of this mount namespace. The working directory is `/` afterwards.
@@ -93,17 +95,20 @@ fn etc(root: BorrowedFd<'_>, sources: &Sources) -> Result<(), Failure> {
     rustix::fs::symlinkat("/proc/mounts", root, "etc/mtab").step("making the link /etc/mtab")
 }
 
-/// `/tmp`, `/var/tmp`, `/dev/shm` and, when the box keeps none, `HOME`: memory that goes with the box.
+/// `/tmp`, `/var/tmp`, `/dev/shm` and, when the box keeps none, `HOME`: parts of one piece of memory that goes with the box.
 fn temporary(root: BorrowedFd<'_>, plan: &Plan) -> Result<(), Failure> {
-    let size = plan.tmp_bytes.to_string();
-    let make = |mode: &str| filesystem("tmpfs", &[("mode", mode), ("size", &size)], NO_DEVICES).step("making a temporary file system");
-    place(root, &make("1777")?, Path::new("/tmp"))?;
-    place(root, &make("1777")?, Path::new("/dev/shm"))?;
-    place(root, &make("1777")?, Path::new("/var/tmp"))?;
-    if plan.spec.home.is_none() {
-        place(root, &make("0755")?, Path::new(HOME_INSIDE))?;
+    let holder = filesystem("tmpfs", &[("mode", "0755"), ("size", &plan.tmp_bytes.to_string())], NO_DEVICES);
+    let holder = holder.step("making a temporary file system")?;
+    place(root, &holder, Path::new(TEMPORARY))?;
+    let own = plan.spec.home.is_none().then_some(("home", 0o755, HOME_INSIDE));
+    for (name, mode, inside) in [("tmp", 0o1777, "/tmp"), ("shm", 0o1777, "/dev/shm"), ("var", 0o1777, "/var/tmp")].into_iter().chain(own) {
+        let inside = Path::new(inside);
+        let part = format!("{}/{name}", TEMPORARY.trim_start_matches('/'));
+        rustix::fs::mkdirat(root, &part, Mode::from_raw_mode(mode)).step_at("making", inside)?;
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        place(root, &rustix::mount::open_tree(root, &part, flags).step_at("making", inside)?, inside)?;
     }
-    Ok(())
+    sys::mount_setattr(holder.as_fd(), false, attr::RDONLY | attr::NOSUID | attr::NODEV, None).step("closing the temporary file system")
 }
 
 /// What `/dev` needs besides the devices themselves.

@@ -169,14 +169,29 @@ fn limits_hold() {
 }
 
 #[test]
+fn memory_for_temporary_files_is_one_small_piece() {
+    let host = host();
+    let ram: u64 = outside(&host.tree, &[], "awk '/^MemTotal/ {print $2}' /proc/meminfo").ok().parse().unwrap();
+    let script = "for d in /tmp /var/tmp /dev/shm ~; do df -k --output=size $d | tail -1; done | sort -u; \
+                  head -c 8388608 /dev/zero > /tmp/x; df -k --output=used /dev/shm | tail -1; rm /tmp/x; ulimit -d; ! echo x > /aedile/temporary/x";
+    let done = host.script(script);
+    let numbers: Vec<u64> = done.ok().split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    let &[size, used, data] = numbers.as_slice() else { panic!("{done:?}") };
+    assert!(size <= (ram / 8).min(4 << 20) + 4 && used >= 8192, "{done:?}");
+    assert!(data <= ram / 2, "{done:?}");
+    let modes = host.script("stat -c %a /tmp /var/tmp /dev/shm ~; touch /tmp/a /var/tmp/a /dev/shm/a ~/a");
+    assert_eq!(modes.ok(), "1777\n1777\n1777\n755");
+}
+
+#[test]
 fn nothing_is_left_behind() {
     let host = host();
-    // Another test mounts a ramfs of its own.
+    // Other tests make mounts of their own.
     let mounts = || {
         fs::read_to_string("/proc/self/mountinfo")
             .unwrap()
             .lines()
-            .filter(|line| !line.contains(" ramfs "))
+            .filter(|line| !line.contains(" ramfs ") && !line.contains(" overlay "))
             .map(str::to_owned)
             .collect::<Vec<_>>()
     };
