@@ -4,6 +4,7 @@
 //! [`launcher_main`]) with an empty environment and closed descriptors; the launcher makes the namespaces and the mounts, and the
 //! box's first process gives up every privilege before it starts the program.
 
+mod bar;
 mod beneath;
 mod check;
 mod child;

@@ -1,5 +1,6 @@
 //! The sandbox that runs boxes on this kernel.
 
+use crate::bar::Bar;
 use crate::child::{AtEnd, Ends, NativeChild};
 use crate::copy::Copied;
 use crate::starter::{Start, Starter, Streams};
@@ -141,13 +142,14 @@ impl Sandbox for NativeSandbox {
         check::spec(&spec)?;
         let mut plan = self.plan(spec);
         let mut copies = Vec::new();
+        let bar = if plan.strict { Bar::make(&plan.spec).map_err(setup("keeping .git from being made"))? } else { None };
         if plan.privileged {
             self.give_again(&mut plan)?;
         }
         loop {
             match self.launch(&plan) {
                 Ok(mut child) => {
-                    child.at_end = (!copies.is_empty()).then(|| give_back(copies));
+                    child.at_end = (bar.is_some() || !copies.is_empty()).then(|| at_end(copies, bar));
                     return Ok(Box::new(child));
                 }
                 Err(Failure::Unmapped { host }) => copies.extend(self.make_writable(&mut plan, &host)?),
@@ -185,8 +187,12 @@ fn unmapped(host: &Path) -> SandboxError {
     }
 }
 
-fn give_back(copies: Vec<Copied>) -> AtEnd {
-    Box::new(move || copies.into_iter().try_for_each(|copied| copied.give_back().map_err(setup("copying the box's work back"))))
+fn at_end(copies: Vec<Copied>, bar: Option<Bar>) -> AtEnd {
+    Box::new(move || {
+        let given = copies.into_iter().try_for_each(|copied| copied.give_back().map_err(setup("copying the box's work back")));
+        drop(bar);
+        given
+    })
 }
 
 /// Hears the launcher until the box is ready or has failed; a box that failed is ended.
