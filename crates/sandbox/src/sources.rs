@@ -188,8 +188,14 @@ impl Collector {
         let scope = Scope::new(globs).map_err(|error| Failure::refused(error.to_string()))?;
         let stat = rustix::fs::fstat(&tree).step_at("looking at", host)?;
         let owner = plan.privileged.then_some((stat.st_uid, stat.st_gid));
-        let WritePlan { writable, frozen, filter_only } = scope_plan::plan(tree.as_fd(), &scope, also);
-        self.sources.filter_only = filter_only;
+        let WritePlan { writable, frozen, pinned, loose } = scope_plan::plan(tree.as_fd(), &scope, also);
+        if let Some(why) = loose.as_ref().filter(|_| plan.strict) {
+            return Err(Failure::refused(format!(
+                "the scope cannot be held: {why}; name whole directories in it, such as `docs/**`, or let the box write all of {}",
+                host.display()
+            )));
+        }
+        self.sources.filter_only = loose.is_some();
         self.sources.locks = locks::collect(tree.as_fd(), inside, &scope, also);
         if !writable.iter().any(String::is_empty) {
             self.add(tree.as_fd(), host, inside, Look::ReadOnly)?;
@@ -208,9 +214,10 @@ impl Collector {
                 Err(error) => return Err(error).step_at("making the scope's directory", &path),
             }
         }
-        for entry in &frozen {
-            match open_beneath(&tree, Path::new(entry), OFlags::PATH) {
-                Ok(fd) => self.add(fd.as_fd(), &host.join(entry), &inside.join(entry), Look::ReadOnly)?,
+        let held = pinned.iter().map(|entry| (entry, Look::Writable)).chain(frozen.iter().map(|entry| (entry, Look::ReadOnly)));
+        for (entry, look) in held {
+            match open_beneath(&tree, entry, OFlags::PATH) {
+                Ok(fd) => self.add(fd.as_fd(), &host.join(entry), &inside.join(entry), look)?,
                 Err(Errno::NOENT) => {}
                 Err(error) => return Err(error).step_at("opening", &host.join(entry)),
             }

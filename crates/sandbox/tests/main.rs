@@ -9,6 +9,7 @@ mod network;
 mod ordinary;
 mod processes;
 mod reads;
+mod scopes;
 mod support;
 mod tools;
 mod writes;
