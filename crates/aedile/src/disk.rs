@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Serialize;
 
 /// Entries that are looked at; `status` must stay quick however much is kept.
-const ENTRIES_MAX: usize = 5_000;
+const ENTRIES_MAX: usize = 500;
 
 /// What the state directory takes.
 #[derive(Debug, Clone, Copy, Serialize)]

@@ -67,7 +67,7 @@ pub const ALL: &[EnvVar] = &[
     EnvVar { name: GPG_TTY, meaning: "Handed to git when it signs as the person." },
     EnvVar {
         name: CRASH_AT,
-        meaning: "For tests: kills the program with SIGKILL at this crash point, written `NAME` or `NAME:N` for the N-th time.",
+        meaning: "For tests: kills the program with SIGKILL at this crash point (the table is in `crates/core/src/crash.rs`), written `NAME` or `NAME:N` for the N-th time.",
     },
     EnvVar { name: DOOR, meaning: "Inside a box: the base URL of the door. Set by aedile." },
     EnvVar { name: MODEL, meaning: "Inside a box: the model that the door grants. Set by aedile." },

@@ -54,6 +54,8 @@ fn the_page_of_the_environment_is_current() {
     for var in env::ALL {
         writeln!(text, "| `{}` | {} |", var.name, var.meaning).unwrap();
     }
+    let tools: Vec<String> = aedile_sandbox::TOOL_VARIABLES.iter().map(|name| format!("`{name}`")).collect();
+    writeln!(text, "\nThese say where toolchains are, and are handed on to boxes: {}.", tools.join(", ")).unwrap();
     page("environment.md", &text);
 }
 

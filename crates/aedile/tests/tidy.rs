@@ -98,6 +98,10 @@ fn files_and_functions_are_short() {
             long.push(format!("{} has {} lines", path.display(), lines.len()));
         }
         for (at, line) in lines.iter().enumerate().filter(|(_, line)| is_function(line)) {
+            // A signature without a body, in a trait.
+            if lines[at..].iter().find(|later| later.ends_with(['{', ';'])).is_some_and(|later| later.ends_with(';')) {
+                continue;
+            }
             let indent = line.len() - line.trim_start().len();
             let end = lines[at..].iter().position(|later| later.len() == indent + 1 && later.ends_with('}')).unwrap_or(usize::MAX - 1);
             if end + 1 > FUNCTION_LINES_MAX {

@@ -83,10 +83,16 @@ impl At<'_> {
         StoreError::Illegal(Illegal { noun, id: id.to_string(), state: state.to_string(), step: self.step(), why: why.to_owned() })
     }
 
+    fn find<T: View + DeserializeOwned>(&mut self, key: &str) -> Result<Option<T>, StoreError> {
+        let damaged = |error: serde_json::Error| StoreError::Damaged {
+            place: format!("view {} {key}", T::KIND.as_str()),
+            problem: error.to_string(),
+        };
+        self.tx.get(T::KIND, key)?.map(|text| serde_json::from_str(&text).map_err(damaged)).transpose()
+    }
+
     fn get<T: View + DeserializeOwned>(&mut self, noun: &'static str, key: &str) -> Result<T, StoreError> {
-        let text = self.tx.get(T::KIND, key)?.ok_or_else(|| self.illegal(noun, key, "unknown", "there is no such id"))?;
-        serde_json::from_str(&text)
-            .map_err(|error| StoreError::Damaged { place: format!("view {} {key}", T::KIND.as_str()), problem: error.to_string() })
+        self.find(key)?.ok_or_else(|| self.illegal(noun, key, "unknown", "there is no such id"))
     }
 
     fn put<T: View>(&mut self, key: &str, run: Option<RunId>, document: &T) -> Result<(), StoreError> {
@@ -437,8 +443,8 @@ fn settle(at: &mut At<'_>, spend: SpendId, usage: Usage, usd: MicroUsd, estimate
     let held: SpendView = at.get("spend", &spend.to_string())?;
     at.tx.remove(ViewKind::Spend, &spend.to_string())?;
     let key = format!("{}/{}/{}", held.task, held.agent, held.model);
-    let mut cost = match at.tx.get(ViewKind::Cost, &key)? {
-        Some(_) => at.get::<CostView>("cost", &key)?,
+    let mut cost = match at.find::<CostView>(&key)? {
+        Some(cost) => cost,
         None => CostView {
             run: held.run,
             task: held.task,

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-/// Every crash point, in the order of one task. The manual and the tests use this table.
+/// Every crash point, in the order of one task. The tests go through this table.
 pub const CRASH_POINTS: &[&str] = &[
     "workspace-ready",
     "spawn",

@@ -1,10 +1,10 @@
 //! The one thread that writes. What waits for it is committed together: one wait for the disk serves many callers.
 
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aedile_core::Clock;
 use aedile_core::event::Position;
@@ -128,8 +128,24 @@ where
     }
 }
 
+/// How long the writer stays awake after a commit.
+const AWAKE: Duration = Duration::from_micros(60);
+
+/// Takes the next job. After a commit the caller is often back within microseconds, and waking a sleeping thread costs more than that.
+fn next(queue: &Receiver<Box<dyn Job>>) -> Option<Box<dyn Job>> {
+    let until = Instant::now() + AWAKE;
+    loop {
+        match queue.try_recv() {
+            Ok(job) => return Some(job),
+            Err(TryRecvError::Disconnected) => return None,
+            Err(TryRecvError::Empty) if Instant::now() < until => std::hint::spin_loop(),
+            Err(TryRecvError::Empty) => return queue.recv().ok(),
+        }
+    }
+}
+
 fn write_all(conn: &Connection, queue: &Receiver<Box<dyn Job>>, setting: &Setting) {
-    while let Ok(first) = queue.recv() {
+    while let Some(first) = next(queue) {
         let mut group = vec![first];
         group.extend(queue.try_iter().take(GROUP_COMMIT_APPENDS_MAX - 1));
         let committed = commit_group(conn, &mut group, setting);

@@ -32,9 +32,16 @@ enum SandboxCommand {
 #[derive(Debug, Args)]
 struct ExecArgs {
     /// The directory: its own path and the working directory in the box
+    ///
+    /// Without --write the command may write all of it, `.git` with its hooks and its configuration too: look at what a command that you do
+    /// not trust has left there before you use git in it, or name what it may write with --write.
     #[arg(long, value_name = "DIR")]
     dir: PathBuf,
-    /// Only what this glob (relative to DIR) allows is writable; may be repeated
+    /// Of what is there, only what this glob (relative to DIR) allows is writable; may be repeated
+    ///
+    /// `.git` of DIR and the repositories that lie in writable directories stay as they are, and DIR gets none when it has none. New entries
+    /// can also come up beside what a glob for single files allows, and new repositories below DIR. A glob that cannot be held, because of a
+    /// symbolic link beside what it allows for example, is refused.
     #[arg(long, value_name = "GLOB")]
     write: Vec<String>,
     /// Show this file or directory read-only at its own path; may be repeated

@@ -41,8 +41,8 @@ pub fn inbox_key(run: RunId, to: &str) -> String {
 
 fn count_unread(at: &mut At<'_>, run: RunId, to: &str, more: bool) -> Result<(), StoreError> {
     let key = inbox_key(run, to);
-    let mut inbox = match at.tx.get(ViewKind::Inbox, &key)? {
-        Some(_) => at.get::<InboxView>("inbox", &key)?,
+    let mut inbox = match at.find::<InboxView>(&key)? {
+        Some(inbox) => inbox,
         None => InboxView { run, to: to.to_owned(), unread: 0 },
     };
     inbox.unread = if more { inbox.unread.saturating_add(1) } else { inbox.unread.saturating_sub(1) };
