@@ -6,7 +6,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -25,25 +25,25 @@ pub(crate) fn give(path: &Path, box_id: u32) -> io::Result<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let dir = rustix::fs::open(path, flags, Mode::empty())?;
         own(dir.as_fd(), Path::new(""), &rustix::fs::fstat(&dir)?, box_id)?;
-        return below(dir, box_id, DEPTH_MAX);
+        return below(dir.as_fd(), box_id, DEPTH_MAX);
     }
     own(rustix::fs::CWD, path, &stat, box_id)
 }
 
-fn below(dir: OwnedFd, box_id: u32, depth: u32) -> io::Result<()> {
+fn below(dir: BorrowedFd<'_>, box_id: u32, depth: u32) -> io::Result<()> {
     // The names first, so that only one descriptor stays open for each level.
-    let names: Vec<_> = Dir::read_from(&dir)?.map(|entry| entry.map(|entry| entry.file_name().to_owned())).collect::<Result<_, _>>()?;
+    let names: Vec<_> = Dir::read_from(dir)?.map(|entry| entry.map(|entry| entry.file_name().to_owned())).collect::<Result<_, _>>()?;
     for name in names.iter().map(|name| name.to_bytes()).filter(|name| ![&b"."[..], b".."].contains(name)) {
         let name = Path::new(OsStr::from_bytes(name));
-        let stat = match rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+        let stat = match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => continue,
             other => other?,
         };
-        own(dir.as_fd(), name, &stat, box_id)?;
+        own(dir, name, &stat, box_id)?;
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory && depth > 0 {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            match rustix::fs::openat(&dir, name, flags, Mode::empty()) {
-                Ok(inner) => below(inner, box_id, depth - 1)?,
+            match rustix::fs::openat(dir, name, flags, Mode::empty()) {
+                Ok(inner) => below(inner.as_fd(), box_id, depth - 1)?,
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
                 Err(error) => return Err(error.into()),
             }
