@@ -92,7 +92,7 @@ fn stores_on_one_directory_append_without_gap_or_loss() {
         }
     });
     let report = open(dir.path()).check().unwrap();
-    assert_eq!((report.events, report.documents, report.problems), (100, 100, Vec::new()));
+    assert_eq!((report.events, report.documents, report.problems), (100, 200, Vec::new()));
 }
 
 #[test]
