@@ -45,6 +45,7 @@ fn the_page_of_exit_codes_is_current() {
     for exit in exit::ALL {
         writeln!(text, "| {} | {} |", exit.code, exit.meaning).unwrap();
     }
+    text.push_str("\n`aedile sandbox exec` ends as its command does: with its code, 126 when it cannot be executed, 127 when it is not found, 128 + N when signal N\nended it.\n");
     page("exit-codes.md", &text);
 }
 

@@ -53,7 +53,7 @@ fn a_plain_demo_leaves_nothing_and_says_that_it_is_scripted() {
     let env = TestEnvironment::new(super::program());
     let finished = env.run(["demo"]);
     let said = finished.success().to_owned();
-    for part in ["scripted", "5 of 5 landed", "goes back: gate test was red"] {
+    for part in ["scripted", "5 of 5 landed", "goes back: gate `test` was red"] {
         assert!(said.contains(part), "{said}");
     }
     assert!(!env.state().exists(), "the demo has a state of its own");
