@@ -3,8 +3,10 @@
 //! Everything here runs inside the box with the rights of the box: the kernel decides what may be written, these tools only explain it.
 //! Programs are started through one module, the spawner; nothing here reads the environment.
 
+mod apply_patch;
 mod bash;
 mod capture;
+mod change_set;
 mod door;
 mod edit;
 mod files;
@@ -16,6 +18,8 @@ mod jobs;
 mod locks;
 mod ls;
 mod mail;
+mod near;
+mod patch;
 mod place;
 mod read;
 mod repository;
@@ -23,6 +27,7 @@ mod shell;
 mod spawner;
 mod submit;
 mod submit_tool;
+mod text_file;
 mod todo;
 mod toolbox;
 mod write;

@@ -4,9 +4,10 @@ use aedile_core::tool::Tool;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::apply_patch::ApplyPatch;
 use crate::bash::Bash;
 use crate::door::DoorClient;
-use crate::edit::Edit;
+use crate::edit::{Edit, MultiEdit};
 use crate::glob::Glob;
 use crate::grep::Grep;
 use crate::jobs::{JobTool, Jobs};
@@ -24,7 +25,7 @@ use crate::write::Write;
 pub struct ToolBox;
 
 impl ToolBox {
-    /// Makes the tools of one session: `read`, `write`, `edit`, `glob`, `grep`, `ls`, `bash`, `job` and `todo`, and with a door also `submit`,
+    /// Makes the tools of one session: `read`, `write`, `edit`, `multi_edit`, `apply_patch`, `glob`, `grep`, `ls`, `bash`, `job` and `todo`, and with a door also `submit`,
     /// `task_info`, `mail_send` and `mail_read`. They share a shell, its background jobs and a to-do list; dropping them all ends the jobs.
     ///
     /// `cwd` is the workspace's root, where relative paths start. `scope` holds the globs of what the task may change; it only feeds messages (the
@@ -37,6 +38,8 @@ impl ToolBox {
             Arc::new(Read { place: Arc::clone(&place) }),
             Arc::new(Write { place: Arc::clone(&place) }),
             Arc::new(Edit { place: Arc::clone(&place) }),
+            Arc::new(MultiEdit { place: Arc::clone(&place) }),
+            Arc::new(ApplyPatch { place: Arc::clone(&place) }),
             Arc::new(Glob { place: Arc::clone(&place) }),
             Arc::new(Grep { place: Arc::clone(&place) }),
             Arc::new(Ls { place: Arc::clone(&place) }),
