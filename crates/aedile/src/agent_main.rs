@@ -11,7 +11,7 @@ use aedile_core::model::{ModelProvider, ModelRef};
 use aedile_core::tool::Tool;
 use aedile_models::{AnthropicMessages, Endpoint, OpenAiChat, client_for};
 use aedile_runtimes::PLACEHOLDER_KEY;
-use aedile_tools::{DoorClient, ToolBox, clear_stale_locks};
+use aedile_tools::{BoxCommands, DoorClient, ToolBox, clear_stale_locks};
 
 use crate::clock::{OsEntropy, SystemClock};
 use crate::output::Output;
@@ -43,7 +43,8 @@ async fn serve() -> Result<(), String> {
     let tools: aedile_agent::ToolFactory =
         Arc::new(move |cwd: &Path| -> Vec<Arc<dyn Tool>> { ToolBox::standard(cwd, &scope, Some(door.clone())) });
     let home = env::home().unwrap_or_else(|| PathBuf::from("/tmp"));
-    let mut config = AgentConfig::new(provider(&model, url)?, model.model, tools, home, Arc::new(SystemClock), Arc::new(OsEntropy));
+    let (clock, entropy) = (Arc::new(SystemClock), Arc::new(OsEntropy));
+    let mut config = AgentConfig::new(provider(&model, url)?, model.model, tools, Arc::new(BoxCommands), home, clock, entropy);
     config.notes = notes;
     let agent = Arc::new(Agent::new(config));
     aedile_runtimes::serve_acp(agent, tokio::io::stdin(), tokio::io::stdout()).await.map_err(|error| error.to_string())

@@ -3,6 +3,7 @@
 use aedile_core::ids::SessionId;
 use aedile_core::runtime::{LocalAgent, RuntimeError, SessionSink, TurnEnd};
 use async_trait::async_trait;
+use futures_util::future::join_all;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -79,5 +80,10 @@ impl LocalAgent for Agent {
         if let Some(session) = self.session(session) {
             session.interrupt();
         }
+    }
+
+    async fn close(&self) {
+        let sessions: Vec<Arc<Session>> = self.sessions().values().cloned().collect();
+        join_all(sessions.iter().map(|session| session.close())).await;
     }
 }

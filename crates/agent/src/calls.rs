@@ -1,62 +1,90 @@
-//! Runs the calls of one step.
+//! Runs the calls of one step: hooks before and after, and exactly one end for each call.
 
-use aedile_core::limits::{AGENT_PARALLEL_CALLS_MAX, TOOL_OUTPUT_BYTES_MAX};
+use aedile_core::limits::{AGENT_PARALLEL_CALLS_MAX, HOOK_TIMEOUT_AT_END, TOOL_OUTPUT_BYTES_MAX};
 use aedile_core::model::Block;
-use aedile_core::runtime::{SessionEvent, SessionSink};
-use aedile_core::tool::{Tool, ToolOutput, ToolRisk, cut_middle};
+use aedile_core::runtime::SessionEvent;
+use aedile_core::tool::{Tool, ToolOutput, cut_middle};
 use serde_json::Value;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use tokio::task::{Id, JoinSet};
+use tokio::time::timeout;
 
 use crate::conversation::{Call, INTERRUPTED, result};
+use crate::hook_answer::Permit;
+use crate::hooks::{Hooks, Outcome};
+use crate::live::Live;
+
+/// What calls are run with.
+pub(crate) struct CallRoom {
+    pub(crate) tools: Vec<Arc<dyn Tool>>,
+    pub(crate) hooks: Hooks,
+    pub(crate) live: Live,
+}
 
 /// What a step's calls gave: one result for each call, in their order.
+#[derive(Default)]
 pub(crate) struct CallsDone {
     pub(crate) results: Vec<Block>,
+    /// What hooks have to say to the model.
+    pub(crate) notes: Vec<Block>,
     /// Whether a tool ended the turn.
     pub(crate) ends_turn: bool,
     /// Whether the person interrupted.
     pub(crate) cancelled: bool,
+    /// Why a hook wants the agent to stop.
+    pub(crate) stopped: Option<String>,
 }
+
+/// How far a call has come.
+#[derive(Default)]
+struct Progress {
+    /// The hooks know of it.
+    announced: bool,
+    /// The hooks were told of its end.
+    closed: bool,
+    output: Option<ToolOutput>,
+    notes: Vec<String>,
+    stopped: Option<String>,
+}
+
+type Shared = Arc<Mutex<Progress>>;
 
 /// Calls side by side.
 struct Running<'a> {
+    room: &'a Arc<CallRoom>,
     calls: &'a [Call],
-    set: JoinSet<ToolOutput>,
+    set: JoinSet<()>,
     index_of: HashMap<Id, usize>,
-    outputs: Vec<Option<ToolOutput>>,
+    progress: Vec<Shared>,
+    ended: Vec<bool>,
 }
 
 /// Runs the calls: neighbours that only read side by side, all others one after the other. After an interruption, and after a call
 /// that ended the turn, the rest is not run. `cut` says that the model's answer was cut, so that a malformed input is explained.
-pub(crate) async fn run_calls(
-    tools: &[Arc<dyn Tool>],
-    calls: &[Call],
-    cut: bool,
-    sink: &SessionSink,
-    cancel: &mut watch::Receiver<u64>,
-) -> CallsDone {
-    let mut done = CallsDone { results: Vec::new(), ends_turn: false, cancelled: false };
+pub(crate) async fn run_calls(room: &Arc<CallRoom>, calls: &[Call], cut: bool, cancel: &mut watch::Receiver<u64>) -> CallsDone {
+    let mut done = CallsDone::default();
     let mut at = 0;
     while at < calls.len() {
-        let group = &calls[at..at + group_length(tools, &calls[at..])];
+        let group = &calls[at..at + group_length(&room.tools, &calls[at..])];
         at += group.len();
-        if done.cancelled || done.ends_turn {
-            let why = if done.cancelled { "not run: the turn was interrupted" } else { "not run: the turn had ended" };
+        let why = match &done {
+            CallsDone { cancelled: true, .. } => Some("not run: the turn was interrupted"),
+            CallsDone { ends_turn: true, .. } => Some("not run: the turn had ended"),
+            CallsDone { stopped: Some(_), .. } => Some("not run: a hook of the repository stopped the agent"),
+            _ => None,
+        };
+        if let Some(why) = why {
             done.results.extend(group.iter().map(|call| result(call, why, true)));
             continue;
         }
-        let mut running = Running::start(tools, group, cut, sink);
+        let mut running = Running::start(room, group, cut);
         done.cancelled = tokio::select! {
-            () = running.finish(sink) => false,
+            () = running.finish() => false,
             _ = cancel.changed() => true,
         };
-        for (call, output) in group.iter().zip(running.stop(sink).await) {
-            done.ends_turn |= output.ends_turn;
-            done.results.push(result(call, &output.text, output.is_error));
-        }
+        running.stop(&mut done).await;
     }
     done
 }
@@ -66,68 +94,136 @@ fn find<'a>(tools: &'a [Arc<dyn Tool>], call: &Call) -> Option<&'a Arc<dyn Tool>
 }
 
 fn group_length(tools: &[Arc<dyn Tool>], calls: &[Call]) -> usize {
-    let reads = |call: &&Call| find(tools, call).is_some_and(|tool| tool.risk() == ToolRisk::Read);
-    calls.iter().take_while(reads).take(AGENT_PARALLEL_CALLS_MAX).count().max(1)
+    let fits = |call: &&Call| find(tools, call).is_some_and(|tool| tool.side_by_side());
+    calls.iter().take_while(fits).take(AGENT_PARALLEL_CALLS_MAX).count().max(1)
+}
+
+fn lock(progress: &Shared) -> MutexGuard<'_, Progress> {
+    progress.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One call from the hooks before it to the hooks after it.
+async fn run_one(room: &CallRoom, tool: &dyn Tool, mut call: Call, progress: &Shared) {
+    lock(progress).announced = true;
+    let before = room.hooks.before_call(&call).await;
+    let output = match refusal(&before) {
+        Some(refusal) => ToolOutput::error(refusal),
+        None => {
+            if let Some(input) = &before.updated_input {
+                lock(progress).notes.push(note("PreToolUse", &format!("The input of {} was changed to {input}", call.name)));
+                call.input = input.clone();
+            }
+            tool.call(call.input.clone()).await
+        }
+    };
+    take(progress, "PreToolUse", before);
+    close(room, &call, output, progress, false).await;
+}
+
+fn refusal(before: &Outcome) -> Option<String> {
+    match (&before.permit, &before.stop) {
+        (Some((Permit::Deny, reason)), _) => Some(format!("refused by a hook of the repository: {reason}")),
+        (_, Some(_)) => Some("not run: a hook of the repository stopped the agent".to_owned()),
+        _ => None,
+    }
+}
+
+/// Keeps the output and tells the hooks, once.
+async fn close(room: &CallRoom, call: &Call, output: ToolOutput, progress: &Shared, interrupted: bool) {
+    {
+        let mut progress = lock(progress);
+        progress.output = Some(output.clone());
+        if progress.closed || !progress.announced {
+            return;
+        }
+        progress.closed = true;
+    }
+    let after = room.hooks.after_call(call, &output, interrupted).await;
+    take(progress, if output.is_error { "PostToolUseFailure" } else { "PostToolUse" }, after);
+}
+
+fn take(progress: &Shared, event: &str, outcome: Outcome) {
+    let mut progress = lock(progress);
+    progress.notes.extend(outcome.block.iter().chain(&outcome.context).map(|text| note(event, text)));
+    progress.stopped = progress.stopped.take().or(outcome.stop);
+}
+
+/// What a hook says to the model.
+pub(crate) fn note(event: &str, text: &str) -> String {
+    format!("<hook event=\"{event}\">\n{}\n</hook>", text.trim())
 }
 
 impl<'a> Running<'a> {
-    fn start(tools: &[Arc<dyn Tool>], calls: &'a [Call], cut: bool, sink: &SessionSink) -> Self {
-        let mut running = Self { calls, set: JoinSet::new(), index_of: HashMap::new(), outputs: vec![None; calls.len()] };
+    fn start(room: &'a Arc<CallRoom>, calls: &'a [Call], cut: bool) -> Self {
+        let progress = calls.iter().map(|_| Shared::default()).collect();
+        let mut running = Self { room, calls, set: JoinSet::new(), index_of: HashMap::new(), progress, ended: vec![false; calls.len()] };
         for (index, call) in calls.iter().enumerate() {
-            sink(SessionEvent::ToolStarted { id: call.id.clone(), title: call.title() });
-            match find(tools, call) {
+            room.live.tell(SessionEvent::ToolStarted { id: call.id.clone(), title: call.title() });
+            match find(&room.tools, call) {
                 Some(_) if cut && matches!(call.input, Value::String(_)) => {
-                    running.end(
-                        index,
-                        ToolOutput::error("not run: your answer reached the output limit within this call; make a smaller one"),
-                        sink,
-                    );
+                    running.end(index, "not run: your answer reached the output limit within this call; make a smaller one");
                 }
                 Some(tool) => {
-                    let (tool, input) = (Arc::clone(tool), call.input.clone());
-                    let task = running.set.spawn(async move { tool.call(input).await });
+                    let (room, tool, call) = (Arc::clone(room), Arc::clone(tool), call.clone());
+                    let progress = Arc::clone(&running.progress[index]);
+                    let task = running.set.spawn(async move { run_one(&room, &*tool, call, &progress).await });
                     running.index_of.insert(task.id(), index);
                 }
                 None => {
-                    let names: Vec<String> = tools.iter().map(|tool| tool.spec().name).collect();
-                    running.end(
-                        index,
-                        ToolOutput::error(format!("there is no tool {:?}; there are: {}", call.name, names.join(", "))),
-                        sink,
-                    );
+                    let names: Vec<String> = room.tools.iter().map(|tool| tool.spec().name).collect();
+                    running.end(index, &format!("there is no tool {:?}; there are: {}", call.name, names.join(", ")));
                 }
             }
         }
         running
     }
 
-    async fn finish(&mut self, sink: &SessionSink) {
+    async fn finish(&mut self) {
         while let Some(ended) = self.set.join_next_with_id().await {
-            let (id, output) = match ended {
-                Ok((id, output)) => (id, output),
-                Err(error) => (error.id(), ToolOutput::error(format!("the tool broke: {error}"))),
+            let (id, why) = match ended {
+                Ok((id, ())) => (id, String::new()),
+                Err(error) => (error.id(), format!("the tool broke: {error}")),
             };
             if let Some(index) = self.index_of.get(&id).copied() {
-                self.end(index, output, sink);
+                if !why.is_empty() {
+                    close(self.room, &self.calls[index], ToolOutput::error(&why), &self.progress[index], false).await;
+                }
+                self.end(index, &why);
             }
         }
     }
 
-    fn end(&mut self, index: usize, mut output: ToolOutput, sink: &SessionSink) {
+    /// Tells the end of a call; `otherwise` is its answer when it has none of its own.
+    fn end(&mut self, index: usize, otherwise: &str) {
+        let mut progress = lock(&self.progress[index]);
+        let mut output = progress.output.take().unwrap_or_else(|| ToolOutput::error(otherwise));
         output.text = cut_middle(&output.text, TOOL_OUTPUT_BYTES_MAX + 2000);
-        let id = self.calls[index].id.clone();
-        sink(SessionEvent::ToolEnded { id, is_error: output.is_error, output: cut_middle(&output.text, 4000) });
-        self.outputs[index] = Some(output);
+        let (id, text) = (self.calls[index].id.clone(), cut_middle(&output.text, 4000));
+        self.room.live.tell(SessionEvent::ToolEnded { id, is_error: output.is_error, output: text });
+        progress.output = Some(output);
+        self.ended[index] = true;
     }
 
-    /// Ends what still runs and returns an output for every call.
-    async fn stop(mut self, sink: &SessionSink) -> Vec<ToolOutput> {
+    /// Ends what still runs and adds an output for every call.
+    async fn stop(mut self, done: &mut CallsDone) {
         self.set.shutdown().await;
-        for index in 0..self.calls.len() {
-            if self.outputs[index].is_none() {
-                self.end(index, ToolOutput::error(INTERRUPTED), sink);
+        for (index, call) in self.calls.iter().enumerate() {
+            if !self.ended[index] {
+                let finished = lock(&self.progress[index]).output.clone();
+                let output = finished.unwrap_or_else(|| ToolOutput::error(INTERRUPTED));
+                // The person waits: the hooks get a short time only.
+                let closing = close(self.room, call, output, &self.progress[index], true);
+                if timeout(HOOK_TIMEOUT_AT_END, closing).await.is_err() {
+                    self.room.live.warn("the hooks of an interrupted call did not end in time and were ended");
+                }
+                self.end(index, INTERRUPTED);
             }
+            let mut progress = lock(&self.progress[index]);
+            let output = progress.output.take().unwrap_or_else(|| ToolOutput::error(INTERRUPTED));
+            done.ends_turn |= output.ends_turn;
+            done.results.push(result(call, &output.text, output.is_error));
+            done.notes.extend(progress.notes.drain(..).map(Block::text));
+            done.stopped = done.stopped.take().or(progress.stopped.take());
         }
-        self.outputs.into_iter().flatten().collect()
     }
 }

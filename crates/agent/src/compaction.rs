@@ -7,7 +7,7 @@ use serde_json::Map;
 use std::fmt::Write;
 
 use crate::context::{bytes_for, kept_from, leave_out_old_results, tokens};
-use crate::conversation::{Conversation, calls_of};
+use crate::conversation::{Conversation, calls_of, text_of};
 
 /// A prompt in the condensed conversation.
 const PROMPT_BYTES_MAX: usize = 16 * 1024;
@@ -64,11 +64,7 @@ pub(crate) async fn summary(provider: &dyn ModelProvider, model: &str, old: &[Me
     };
     let mut nobody = |_: ModelDelta| {};
     let response = provider.stream(&request, &mut nobody).await.ok()?;
-    let texts = response.message.content.iter().filter_map(|block| match block {
-        Block::Text { text, .. } => Some(text.as_str()),
-        _ => None,
-    });
-    let text = texts.collect::<Vec<_>>().join("\n");
+    let text = text_of(&response.message);
     (!text.trim().is_empty()).then(|| cut_middle(text.trim(), bytes_for(room.limit() / 4)))
 }
 

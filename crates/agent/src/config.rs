@@ -2,7 +2,7 @@
 
 use aedile_core::limits::{AGENT_CONTEXT_TOKENS_DEFAULT, MODEL_OUTPUT_TOKENS_DEFAULT};
 use aedile_core::model::ModelProvider;
-use aedile_core::tool::Tool;
+use aedile_core::tool::{CommandRunner, Tool};
 use aedile_core::{Clock, Entropy};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,6 +19,8 @@ pub struct AgentConfig {
     pub model: String,
     /// The tools.
     pub tools: ToolFactory,
+    /// Runs the repository's hooks.
+    pub commands: Arc<dyn CommandRunner>,
     /// The agent's home; sessions are kept below it.
     pub home: PathBuf,
     /// The model's context window in tokens.
@@ -39,6 +41,7 @@ impl AgentConfig {
         provider: Arc<dyn ModelProvider>,
         model: impl Into<String>,
         tools: ToolFactory,
+        commands: Arc<dyn CommandRunner>,
         home: impl Into<PathBuf>,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
@@ -47,6 +50,7 @@ impl AgentConfig {
             provider,
             model: model.into(),
             tools,
+            commands,
             home: home.into(),
             context_tokens: AGENT_CONTEXT_TOKENS_DEFAULT,
             max_output_tokens: MODEL_OUTPUT_TOKENS_DEFAULT,

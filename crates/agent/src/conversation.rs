@@ -4,6 +4,8 @@ use aedile_core::model::{Block, Message, Role};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::settings::Settings;
+
 /// What a call is answered with that was not finished.
 pub(crate) const INTERRUPTED: &str = "interrupted: the call was not finished; what it did until then is not undone";
 
@@ -17,6 +19,9 @@ pub(crate) enum Record {
         version: u32,
         /// The session's id.
         id: String,
+        /// What the repository's settings said when it began.
+        #[serde(default)]
+        settings: Settings,
     },
     /// The agent was told something.
     Prompt {
@@ -84,6 +89,12 @@ impl Conversation {
         (!blocks.is_empty()).then_some(Record::User { blocks })
     }
 
+    /// What the model said last.
+    pub(crate) fn last_said(&self) -> String {
+        let last = self.messages.iter().rev().find(|message| message.role == Role::Assistant);
+        last.map(text_of).unwrap_or_default()
+    }
+
     /// The last call of a tool.
     pub(crate) fn last_call(&self, tool: &str) -> Option<Call> {
         self.messages.iter().rev().flat_map(|message| calls_of(message).into_iter().rev()).find(|call| call.name == tool)
@@ -97,6 +108,15 @@ pub(crate) fn calls_of(message: &Message) -> Vec<Call> {
         _ => None,
     };
     message.content.iter().filter_map(call).collect()
+}
+
+/// The text in a message.
+pub(crate) fn text_of(message: &Message) -> String {
+    let texts = message.content.iter().filter_map(|block| match block {
+        Block::Text { text, .. } => Some(text.as_str()),
+        _ => None,
+    });
+    texts.collect::<Vec<_>>().join("\n")
 }
 
 /// The answer to a call.

@@ -1,11 +1,12 @@
 //! The system prompt: who the agent is, where it is, and what the repository says.
 
 use aedile_core::limits::INSTRUCTION_BYTES_MAX;
-use aedile_core::tool::{Tool, cut_middle};
+use aedile_core::tool::cut_middle;
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+
+use crate::calls::CallRoom;
 
 /// The files in which a repository speaks to agents.
 const INSTRUCTION_FILES: &[&str] = &["AGENTS.md", "CLAUDE.md"];
@@ -33,9 +34,12 @@ repository tell you what to do.
 ";
 
 /// Builds the system prompt. Instruction files are read anew each time.
-pub(crate) fn system_prompt(cwd: &Path, tools: &[Arc<dyn Tool>], notes: &str) -> String {
+pub(crate) fn system_prompt(cwd: &Path, room: &CallRoom, notes: &str) -> String {
     let mut text = WAY_OF_WORKING.to_owned();
-    if tools.iter().any(|tool| tool.spec().name == "submit") {
+    if !room.hooks.hooks.is_empty() {
+        text.push_str("- Text in <hook> comes from the repository's own checks. Take it as an instruction of the repository.\n");
+    }
+    if room.tools.iter().any(|tool| tool.spec().name == "submit") {
         text.push_str("- When the task is done and checked, call submit. Work that is not submitted does not count.\n");
     }
     // Writing to a String cannot fail.

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::conversation::Record;
+use crate::settings::Settings;
 
 const VERSION: u32 = 1;
 
@@ -68,7 +69,7 @@ fn path_of(home: &Path, id: &SessionId) -> Result<PathBuf, SessionError> {
 
 impl Journal {
     /// Begins a journal.
-    pub(crate) fn create(home: &Path, id: &SessionId) -> Result<Self, SessionError> {
+    pub(crate) fn create(home: &Path, id: &SessionId, settings: Settings) -> Result<Self, SessionError> {
         let path = path_of(home, id)?;
         let io_error = |source| SessionError::Io { path: path.clone(), source };
         if let Some(directory) = path.parent() {
@@ -76,7 +77,7 @@ impl Journal {
         }
         let file = OpenOptions::new().append(true).create_new(true).open(&path).map_err(io_error)?;
         let mut journal = Self::lock(file, path, id)?;
-        journal.append(&Record::Session { version: VERSION, id: id.to_string() })?;
+        journal.append(&Record::Session { version: VERSION, id: id.to_string(), settings })?;
         Ok(journal)
     }
 
@@ -120,6 +121,11 @@ impl Journal {
             self.file.write_all(&line)
         });
         written.map_err(|source| SessionError::Io { path: self.path.clone(), source })
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Makes everything durable.

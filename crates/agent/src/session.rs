@@ -2,18 +2,26 @@
 
 use aedile_core::clock::uuid_v7;
 use aedile_core::ids::SessionId;
+use aedile_core::limits::HOOK_TIMEOUT_AT_END;
 use aedile_core::model::ToolSpec;
 use aedile_core::runtime::{SessionSink, TurnEnd, TurnStop};
 use aedile_core::tool::Tool;
+use serde_json::{Map, json};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::{Mutex, watch};
+use tokio::time::timeout;
 
+use crate::calls::CallRoom;
 use crate::config::AgentConfig;
 use crate::context::Measured;
 use crate::conversation::{Conversation, Record};
+use crate::hook_event::HookEvent;
+use crate::hooks::Hooks;
 use crate::instructions::system_prompt;
 use crate::journal::{Journal, SessionError};
+use crate::live::Live;
+use crate::settings::{Settings, read_settings};
 use crate::turn::Turn;
 
 /// A conversation with the agent. It takes one prompt at a time.
@@ -27,11 +35,15 @@ pub struct Session {
 pub(crate) struct State {
     pub(crate) config: AgentConfig,
     pub(crate) cwd: PathBuf,
-    pub(crate) tools: Vec<Arc<dyn Tool>>,
+    pub(crate) room: Arc<CallRoom>,
     pub(crate) specs: Vec<ToolSpec>,
     pub(crate) system: String,
     pub(crate) conversation: Conversation,
     pub(crate) measured: Option<Measured>,
+    /// What is to be told with the first prompt.
+    pub(crate) warnings: Vec<String>,
+    /// How this process came to the session, until its hooks know.
+    pub(crate) beginning: Option<&'static str>,
     journal: Journal,
 }
 
@@ -50,8 +62,12 @@ impl Session {
         let id = uuid_v7(&*config.clock, &*config.entropy).hyphenated().to_string();
         let unknown = |_| SessionError::Unknown { id: id.clone(), directory: config.home.clone() };
         let id = SessionId::new(id.clone()).map_err(unknown)?;
-        let journal = Journal::create(&config.home, &id)?;
-        Ok(Self::with(id, State::new(config, cwd, journal, Conversation::default())))
+        let mut warnings = Vec::new();
+        let settings = read_settings(cwd, &mut warnings);
+        let journal = Journal::create(&config.home, &id, settings.clone())?;
+        let mut state = State::new(config, cwd, &id, settings, journal);
+        state.warnings = warnings;
+        Ok(Self::with(id, state))
     }
 
     /// Goes on with an earlier conversation, up to its last whole step: calls that were not finished count as interrupted.
@@ -61,11 +77,15 @@ impl Session {
     pub async fn open(config: &AgentConfig, id: &SessionId, cwd: &Path) -> Result<Self, SessionError> {
         check_cwd(cwd)?;
         let (journal, records) = Journal::open(&config.home, id)?;
-        let mut conversation = Conversation::default();
+        let settings = match records.first() {
+            Some(Record::Session { settings, .. }) => settings.clone(),
+            _ => Settings::default(),
+        };
+        let mut state = State::new(config, cwd, id, settings, journal);
+        state.beginning = Some("resume");
         for record in records {
-            conversation.apply(record);
+            state.conversation.apply(record);
         }
-        let mut state = State::new(config, cwd, journal, conversation);
         state.close_calls()?;
         state.restore_todo().await;
         Ok(Self::with(id.clone(), state))
@@ -88,14 +108,25 @@ impl Session {
         let Ok(mut state) = self.state.try_lock() else {
             return failed("the session is in a turn already; wait for its end or interrupt it");
         };
-        let begun = state.close_calls().and_then(|()| state.record(Record::Prompt { text: text.to_owned() }));
-        let end = match begun {
-            Ok(()) => Turn::new(&mut state, sink, cancel).run().await,
+        state.room.live.listen(sink);
+        let end = match state.close_calls() {
+            Ok(()) => Turn::new(&mut state, sink, cancel).run(text).await,
             Err(error) => failed(error.to_string()),
         };
         match state.journal.sync() {
             Ok(()) => end,
             Err(error) => failed(error.to_string()),
+        }
+    }
+
+    /// Tells the hooks that the program ends. Waits a few seconds at most; does nothing while a turn runs.
+    pub(crate) async fn close(&self) {
+        let Ok(state) = self.state.try_lock() else { return };
+        let hooks = &state.room.hooks;
+        let why = json!({"reason": "other"});
+        let fire = hooks.fire(HookEvent::SessionEnd, &["other"], &why);
+        if timeout(HOOK_TIMEOUT_AT_END, fire).await.is_err() {
+            hooks.live.warn("the hooks of SessionEnd did not end in time and were ended");
         }
     }
 
@@ -110,11 +141,35 @@ fn check_cwd(cwd: &Path) -> Result<(), SessionError> {
 }
 
 impl State {
-    fn new(config: &AgentConfig, cwd: &Path, journal: Journal, conversation: Conversation) -> Self {
+    fn new(config: &AgentConfig, cwd: &Path, id: &SessionId, settings: Settings, journal: Journal) -> Self {
         let tools = (config.tools)(cwd);
         let specs = tools.iter().map(|tool| tool.spec()).collect();
-        let system = system_prompt(cwd, &tools, &config.notes);
-        Self { config: config.clone(), cwd: cwd.to_owned(), tools, specs, system, conversation, measured: None, journal }
+        let live = Live::default();
+        let mut common = Map::new();
+        common.insert("session_id".to_owned(), id.as_str().into());
+        common.insert("transcript_path".to_owned(), journal.path().display().to_string().into());
+        common.insert("cwd".to_owned(), cwd.display().to_string().into());
+        let runner = Arc::clone(&config.commands);
+        let hooks = Hooks { hooks: settings.hooks, runner, live: live.clone(), cwd: cwd.to_owned(), common };
+        let mut state = Self {
+            config: config.clone(),
+            cwd: cwd.to_owned(),
+            room: Arc::new(CallRoom { tools, hooks, live }),
+            specs,
+            system: String::new(),
+            conversation: Conversation::default(),
+            measured: None,
+            warnings: Vec::new(),
+            beginning: Some("startup"),
+            journal,
+        };
+        state.read_instructions();
+        state
+    }
+
+    /// Builds the system prompt from what the repository's files say now.
+    pub(crate) fn read_instructions(&mut self) {
+        self.system = system_prompt(&self.cwd, &self.room, &self.config.notes);
     }
 
     /// Writes the record down, then takes it into the conversation.
@@ -137,7 +192,7 @@ impl State {
 
     /// The tool that keeps the to-do list.
     pub(crate) fn todo(&self) -> Option<Arc<dyn Tool>> {
-        self.tools.iter().find(|tool| tool.spec().name == "todo").cloned()
+        self.room.tools.iter().find(|tool| tool.spec().name == "todo").cloned()
     }
 
     /// The tools are new; the to-do list is as it was last written.

@@ -1,16 +1,18 @@
 //! One turn: the model is asked, its calls are run, until it has no more to do or a limit is met.
 
-use aedile_core::limits::{AGENT_ANSWER_RETRIES_MAX, AGENT_LOOP_REPEATS_MAX, AGENT_STEPS_MAX};
+use aedile_core::limits::{AGENT_ANSWER_RETRIES_MAX, AGENT_LOOP_REPEATS_MAX, AGENT_STEPS_MAX, HOOK_STOP_BLOCKS_MAX};
 use aedile_core::model::{Block, Message, ModelDelta, ModelError, ModelRequest, ModelResponse, ModelStop};
 use aedile_core::runtime::{SessionEvent, SessionSink, TurnEnd, TurnStop};
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
 use tokio::sync::watch;
 
-use crate::calls::run_calls;
+use crate::calls::{note, run_calls};
 use crate::compaction::{Room, call_list, condensed, split, summary, without_old_results};
 use crate::context::{Measured, request_tokens, tokens};
 use crate::conversation::{Record, calls_of};
-use crate::instructions::system_prompt;
+use crate::hook_event::HookEvent;
+use crate::hooks::Outcome;
 use crate::journal::SessionError;
 use crate::repeats::{LOOP_WARNING, Repeats, Verdict};
 use crate::session::{State, failed};
@@ -19,12 +21,14 @@ const GO_ON: &str = "Your answer reached the output limit. Go on exactly where i
 
 /// A turn at work. Its steps return `Err` when the turn must end at once.
 pub(crate) struct Turn<'a> {
-    state: &'a mut State,
+    pub(crate) state: &'a mut State,
     sink: &'a SessionSink,
-    cancel: watch::Receiver<u64>,
+    pub(crate) cancel: watch::Receiver<u64>,
+    /// How often a `Stop` hook sent the agent back to work.
+    stop_blocks: u32,
 }
 
-fn end(stop: TurnStop) -> TurnEnd {
+pub(crate) fn end(stop: TurnStop) -> TurnEnd {
     TurnEnd { stop, detail: None }
 }
 
@@ -34,11 +38,18 @@ fn not_stored(error: &SessionError) -> TurnEnd {
 
 impl<'a> Turn<'a> {
     pub(crate) fn new(state: &'a mut State, sink: &'a SessionSink, cancel: watch::Receiver<u64>) -> Self {
-        Self { state, sink, cancel }
+        Self { state, sink, cancel, stop_blocks: 0 }
     }
 
     /// Runs the turn.
-    pub(crate) async fn run(&mut self) -> TurnEnd {
+    pub(crate) async fn run(&mut self, prompt: &str) -> TurnEnd {
+        match Box::pin(self.begin(prompt)).await {
+            Ok(()) => self.steps().await,
+            Err(end) => end,
+        }
+    }
+
+    async fn steps(&mut self) -> TurnEnd {
         let mut repeats = Repeats::default();
         let mut continued = 0;
         for _ in 0..AGENT_STEPS_MAX {
@@ -69,13 +80,15 @@ impl<'a> Turn<'a> {
                 }
                 ModelStop::MaxTokens => Err(end(TurnStop::MaxTokens)),
                 ModelStop::Refusal => Err(end(TurnStop::Refusal)),
-                ModelStop::EndTurn | ModelStop::ToolUse | ModelStop::Other(_) => Err(end(TurnStop::EndTurn)),
+                ModelStop::EndTurn | ModelStop::ToolUse | ModelStop::Other(_) => self.may_stop(true).await,
             };
         }
         let cut = response.stop == ModelStop::MaxTokens;
-        let done = run_calls(&self.state.tools, &calls, cut, self.sink, &mut self.cancel).await;
+        let room = Arc::clone(&self.state.room);
+        let done = run_calls(&room, &calls, cut, &mut self.cancel).await;
         let verdict = repeats.step(&calls, &done.results);
         let mut blocks = done.results;
+        blocks.extend(done.notes);
         if verdict == Verdict::Warn {
             blocks.push(Block::text(LOOP_WARNING));
         }
@@ -83,8 +96,11 @@ impl<'a> Turn<'a> {
         if done.cancelled {
             return Err(end(TurnStop::Cancelled));
         }
+        if let Some(reason) = done.stopped {
+            return Err(stopped_by_hook(&reason));
+        }
         if done.ends_turn {
-            return Err(end(TurnStop::EndTurn));
+            return self.may_stop(false).await;
         }
         if verdict == Verdict::Stop {
             let detail = format!(
@@ -96,7 +112,42 @@ impl<'a> Turn<'a> {
         Ok(())
     }
 
-    fn record(&mut self, record: Record) -> Result<(), TurnEnd> {
+    /// Asks the hooks whether the turn may end. `Ok` means that the agent goes on, which a hook can want only while that is `possible`.
+    async fn may_stop(&mut self, possible: bool) -> Result<(), TurnEnd> {
+        let said = self.state.conversation.last_said();
+        let fields = json!({"stop_hook_active": self.stop_blocks > 0, "last_assistant_message": said});
+        let outcome = self.fire(HookEvent::Stop, &[], &fields).await?;
+        if let Some(reason) = outcome.stop {
+            return Err(stopped_by_hook(&reason));
+        }
+        match outcome.block {
+            Some(reason) if possible && self.stop_blocks < HOOK_STOP_BLOCKS_MAX => {
+                self.stop_blocks += 1;
+                self.record(Record::User { blocks: vec![Block::text(note("Stop", &reason))] })
+            }
+            Some(reason) => {
+                let why = if possible {
+                    format!("it was followed {HOOK_STOP_BLOCKS_MAX} times already")
+                } else {
+                    "the work is handed in".to_owned()
+                };
+                self.state.room.live.warn(format!("a hook of Stop wants the agent to go on, but {why}: {reason}"));
+                Err(end(TurnStop::EndTurn))
+            }
+            None => Err(end(TurnStop::EndTurn)),
+        }
+    }
+
+    /// Runs hooks; an interruption ends them and the turn.
+    pub(crate) async fn fire(&mut self, event: HookEvent, subjects: &[&str], fields: &Value) -> Result<Outcome, TurnEnd> {
+        let room = Arc::clone(&self.state.room);
+        tokio::select! {
+            outcome = room.hooks.fire(event, subjects, fields) => Ok(outcome),
+            _ = self.cancel.changed() => Err(end(TurnStop::Cancelled)),
+        }
+    }
+
+    pub(crate) fn record(&mut self, record: Record) -> Result<(), TurnEnd> {
         self.state.record(record).map_err(|error| not_stored(&error))
     }
 
@@ -146,7 +197,7 @@ impl<'a> Turn<'a> {
         }
     }
 
-    fn room(&self) -> Room {
+    pub(crate) fn room(&self) -> Room {
         Room { window: self.state.config.context_tokens, output: self.state.config.max_output_tokens }
     }
 
@@ -156,14 +207,24 @@ impl<'a> Turn<'a> {
 
     /// Condenses the conversation. Instruction files are read again, so that what they say now holds on.
     async fn make_room(&mut self) -> Result<(), TurnEnd> {
+        self.fire(HookEvent::PreCompact, &["auto"], &json!({"trigger": "auto", "custom_instructions": ""})).await?;
+        if !self.condense().await? {
+            return Ok(());
+        }
+        self.fire(HookEvent::PostCompact, &["auto"], &json!({"trigger": "auto"})).await?;
+        self.begin_session("compact").await
+    }
+
+    /// Returns whether the conversation is now shorter.
+    async fn condense(&mut self) -> Result<bool, TurnEnd> {
         let room = self.room();
-        self.state.system = system_prompt(&self.state.cwd, &self.state.tools, &self.state.config.notes);
+        self.state.read_instructions();
         let conversation = &self.state.conversation;
         let fixed = request_tokens(None, &self.state.system, &self.state.specs, &[]);
         if let Some(messages) = without_old_results(conversation, fixed, room) {
-            return self.record(Record::Condensed { messages });
+            return self.record(Record::Condensed { messages }).map(|()| true);
         }
-        let Some(from) = split(conversation, room) else { return Ok(()) };
+        let Some(from) = split(conversation, room) else { return Ok(false) };
         let old = &conversation.messages[..from];
         let config = &self.state.config;
         let summary = tokio::select! {
@@ -176,10 +237,15 @@ impl<'a> Turn<'a> {
         };
         let messages = condensed(conversation, from, &summary, todo.as_deref(), room);
         if tokens(&messages) >= tokens(&conversation.messages) {
-            return Ok(());
+            return Ok(false);
         }
-        self.record(Record::Condensed { messages })
+        self.record(Record::Condensed { messages }).map(|()| true)
     }
+}
+
+/// The end that a hook asked for.
+pub(crate) fn stopped_by_hook(reason: &str) -> TurnEnd {
+    TurnEnd { stop: TurnStop::EndTurn, detail: Some(format!("a hook of the repository stopped the agent: {reason}")) }
 }
 
 /// Providers refuse empty texts in what they are sent back.

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod context;
+mod hooks;
 mod interrupts;
 mod limits;
 mod sessions;

@@ -6,9 +6,9 @@ use aedile_core::clock::{SeededEntropy, SteppingClock};
 use aedile_core::ids::SessionId;
 use aedile_core::model::{Block, DeltaSink, Message, ModelDelta, ModelError, ModelProvider, ModelRequest, ModelResponse, ModelStop, Role};
 use aedile_core::runtime::{SessionEvent, SessionSink, TurnEnd};
-use aedile_tools::ToolBox;
+use aedile_tools::{BoxCommands, ToolBox};
 use async_trait::async_trait;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::collections::{HashSet, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -143,7 +143,15 @@ impl Bench {
         let tools = Arc::new(|cwd: &Path| ToolBox::standard(cwd, &[], None));
         let clock = Arc::new(SteppingClock::default());
         let entropy = Arc::new(SeededEntropy::new(1));
-        let config = AgentConfig::new(Arc::clone(&model) as Arc<dyn ModelProvider>, "played", tools, home.path(), clock, entropy);
+        let config = AgentConfig::new(
+            Arc::clone(&model) as Arc<dyn ModelProvider>,
+            "played",
+            tools,
+            Arc::new(BoxCommands),
+            home.path(),
+            clock,
+            entropy,
+        );
         Self { directory, home, model, config, events: Arc::default() }
     }
 
@@ -168,6 +176,25 @@ impl Bench {
 
     pub(crate) async fn prompt(&self, text: &str) -> TurnEnd {
         self.session().prompt(text, &self.sink()).await
+    }
+
+    /// Writes hooks: event, matcher, command.
+    pub(crate) fn hooks(&self, hooks: &[(&str, &str, &str)]) {
+        let mut events: Map<String, Value> = Map::new();
+        for (event, matcher, command) in hooks {
+            let group = json!({"matcher": matcher, "hooks": [{"type": "command", "command": command, "timeout": 5}]});
+            events.entry(*event).or_insert_with(|| json!([])).as_array_mut().unwrap().push(group);
+        }
+        self.put(".claude/settings.json", &json!({"hooks": events}).to_string());
+    }
+
+    /// All warnings so far.
+    pub(crate) fn warnings(&self) -> String {
+        let texts = self.events().into_iter().filter_map(|event| match event {
+            SessionEvent::Warning { text } => Some(text),
+            _ => None,
+        });
+        texts.collect::<Vec<_>>().join("\n")
     }
 
     pub(crate) fn events(&self) -> Vec<SessionEvent> {

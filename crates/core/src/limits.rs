@@ -44,6 +44,20 @@ pub const AGENT_ANSWER_RETRIES_MAX: u32 = 2;
 pub const AGENT_PARALLEL_CALLS_MAX: usize = 8;
 /// How much of one instruction file (`AGENTS.md`, `CLAUDE.md`) goes into the system prompt.
 pub const INSTRUCTION_BYTES_MAX: usize = 32 * 1024;
+/// The largest file of hooks and permission rules (`settings.json`).
+pub const SETTINGS_BYTES_MAX: u64 = 256 * 1024;
+/// Hooks of one session; further ones are not run.
+pub const HOOKS_MAX: usize = 64;
+/// A hook without a limit of its own is ended after this.
+pub const HOOK_TIMEOUT: Duration = Duration::from_secs(60);
+/// The longest limit a hook may have.
+pub const HOOK_TIMEOUT_MAX: Duration = Duration::from_secs(600);
+/// The longest that hooks may hold up the end of a session or of an interrupted call.
+pub const HOOK_TIMEOUT_AT_END: Duration = Duration::from_secs(5);
+/// The most that a hook may say; the answer of one that says more is not used.
+pub const HOOK_OUTPUT_BYTES_MAX: usize = 64 * 1024;
+/// Times in one prompt that `Stop` hooks may send the agent back to work.
+pub const HOOK_STOP_BLOCKS_MAX: u32 = 8;
 /// Tool output beyond this is cut in the middle; head and tail stay.
 pub const TOOL_OUTPUT_BYTES_MAX: usize = 30_000;
 /// A shell command without a limit of its own is ended after this.

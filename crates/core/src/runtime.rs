@@ -63,6 +63,11 @@ pub enum SessionEvent {
         /// Its output, cut.
         output: String,
     },
+    /// Something is not as it should be and the work goes on without it: a hook that failed, a skill file that cannot be read.
+    Warning {
+        /// What, and what follows from it.
+        text: String,
+    },
 }
 
 /// Why a turn ended.
@@ -157,4 +162,6 @@ pub trait LocalAgent: Send + Sync {
     async fn prompt(&self, session: &SessionId, text: &str, sink: SessionSink) -> TurnEnd;
     /// Ends the session's present turn; its `prompt` then returns `Cancelled`. Does nothing between turns.
     async fn cancel(&self, session: &SessionId);
+    /// Called once when the program ends, after the last turn; takes a few seconds at most.
+    async fn close(&self) {}
 }

@@ -2,6 +2,8 @@
 
 use async_trait::async_trait;
 use serde_json::Value;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::model::ToolSpec;
 
@@ -48,8 +50,62 @@ pub trait Tool: Send + Sync {
     fn spec(&self) -> ToolSpec;
     /// How much it can change.
     fn risk(&self) -> ToolRisk;
+    /// Whether calls of it may run beside others of this kind.
+    fn side_by_side(&self) -> bool {
+        self.risk() == ToolRisk::Read
+    }
     /// Calls it. A wrong input is an error output that names the field, never a panic. Dropping the future cancels the call.
     async fn call(&self, input: Value) -> ToolOutput;
+}
+
+/// A command of the repository's configuration (a hook), to be run by the box's shell.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CommandRequest {
+    /// For `sh -c`.
+    pub command: String,
+    /// Where it starts.
+    pub cwd: PathBuf,
+    /// Added to its environment.
+    pub env: Vec<(String, String)>,
+    /// What it reads.
+    pub stdin: Vec<u8>,
+    /// When it is ended, with everything that it has started.
+    pub limit: Duration,
+    /// How much of stdout, and of stderr, is kept.
+    pub output_bytes_max: usize,
+}
+
+/// How a command ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum CommandEnd {
+    /// By itself, with this code.
+    Exited(i32),
+    /// By a signal.
+    Killed(i32),
+    /// At its limit, by us.
+    TimedOut,
+    /// It was never started; the operating system's words.
+    NotStarted(String),
+}
+
+/// What a command did.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CommandDone {
+    /// How it ended.
+    pub end: CommandEnd,
+    /// What it said.
+    pub stdout: String,
+    /// What it said as an error.
+    pub stderr: String,
+    /// Whether stdout was larger than allowed; its middle is missing then.
+    pub stdout_cut: bool,
+}
+
+/// Runs commands in the box. Dropping the future ends the command with everything that it has started.
+#[async_trait]
+pub trait CommandRunner: Send + Sync {
+    /// Runs one command to its end. Never fails: what went wrong is in the answer.
+    async fn run(&self, request: CommandRequest) -> CommandDone;
 }
 
 /// Returns the text in at most about `max` bytes: when it is longer, head and tail stay and a line between them says how much was cut.

@@ -57,7 +57,7 @@ impl Transcript {
 fn add(pages: &mut Pages, event: SessionEvent) {
     pages.seen += 1;
     let size = match &event {
-        SessionEvent::Text { text } => text.len(),
+        SessionEvent::Text { text } | SessionEvent::Warning { text } => text.len(),
         SessionEvent::ToolStarted { id, title } => id.len() + title.len() + 32,
         SessionEvent::ToolEnded { id, output, .. } => id.len() + output.len() + 32,
     };

@@ -45,6 +45,13 @@ impl Updates {
                     out(SessionEvent::Text { text });
                 }
             }
+            "agent_thought_chunk" => {
+                let chunk: UpdateParams<Chunk> = rpc::params(line)?;
+                let is_warning = chunk.update.meta.and_then(|meta| meta.aedile).is_some_and(|ours| ours.warning);
+                if let Some(text) = text_of(chunk.update.content).filter(|text| is_warning && !text.is_empty()) {
+                    out(SessionEvent::Warning { text });
+                }
+            }
             "tool_call" | "tool_call_update" => {
                 let call: UpdateParams<ToolCall> = rpc::params(line)?;
                 self.call(call.update, out);
@@ -93,6 +100,11 @@ fn output_of(content: Vec<ToolContent>) -> String {
 pub(crate) fn to_update(event: &SessionEvent) -> Value {
     match event {
         SessionEvent::Text { text } => json!({"sessionUpdate": "agent_message_chunk", "content": {"type": "text", "text": text}}),
+        SessionEvent::Warning { text } => json!({
+            "sessionUpdate": "agent_thought_chunk",
+            "content": {"type": "text", "text": text},
+            "_meta": {"aedile": {"warning": true}},
+        }),
         SessionEvent::ToolStarted { id, title } => {
             json!({"sessionUpdate": "tool_call", "toolCallId": id, "title": title, "status": "in_progress"})
         }
@@ -123,6 +135,7 @@ mod tests {
     fn what_we_write_we_read_again() {
         let said = vec![
             SessionEvent::Text { text: "h\u{e9}llo\n".into() },
+            SessionEvent::Warning { text: "the hook broke".into() },
             SessionEvent::ToolStarted { id: "1".into(), title: "bash ls".into() },
             SessionEvent::ToolEnded { id: "1".into(), is_error: true, output: "no".into() },
         ];

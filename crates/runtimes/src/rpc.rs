@@ -278,11 +278,30 @@ pub struct UpdateKind {
     pub session_update: String,
 }
 
-/// The agent says something.
+/// The agent says or thinks something.
 #[derive(Debug, Deserialize)]
 pub struct Chunk {
     /// What.
     pub content: ContentBlock,
+    /// Our addition.
+    #[serde(rename = "_meta", default)]
+    pub meta: Option<UpdateMeta>,
+}
+
+/// What is added to an update; others than ours are not read.
+#[derive(Debug, Deserialize)]
+pub struct UpdateMeta {
+    /// What our own agent says of the update.
+    #[serde(default)]
+    pub aedile: Option<OurMeta>,
+}
+
+/// What our own agent says of an update.
+#[derive(Debug, Default, Deserialize)]
+pub struct OurMeta {
+    /// A thought that is a warning of the program.
+    #[serde(default)]
+    pub warning: bool,
 }
 
 /// A tool call, or what changes about it.

@@ -64,6 +64,7 @@ where
         written = &mut writer => return written.unwrap_or(Ok(())),
     };
     server.work.shutdown().await;
+    server.agent.close().await;
     drop(server);
     let written = tokio::time::timeout(TERM_GRACE, writer).await;
     read.and(written.ok().and_then(Result::ok).unwrap_or(Ok(())))

@@ -7,6 +7,7 @@ mod apply_patch;
 mod bash;
 mod capture;
 mod change_set;
+mod commands;
 mod door;
 mod edit;
 mod files;
@@ -32,6 +33,7 @@ mod todo;
 mod toolbox;
 mod write;
 
+pub use commands::BoxCommands;
 pub use door::{DoorClient, DoorError};
 pub use locks::clear_stale_locks;
 pub use submit::{SubmitError, Submitted, submit_work};

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 use tokio::sync::{oneshot, watch};
@@ -105,7 +105,7 @@ fn command(program: &str, args: &[&str], cwd: &Path) -> Command {
     command
 }
 
-async fn drain(mut pipe: pipe::Receiver, output: Arc<Mutex<Capture>>) {
+async fn drain(mut pipe: impl AsyncRead + Unpin, output: Arc<Mutex<Capture>>) {
     let mut buffer = vec![0; 16 * 1024];
     while let Ok(count @ 1..) = pipe.read(&mut buffer).await {
         output.lock().unwrap_or_else(PoisonError::into_inner).push(&buffer[..count]);
@@ -194,4 +194,54 @@ pub(crate) async fn run(program: &str, args: &[&str], cwd: &Path, stdin: &[u8], 
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, format!("no end after {} s", limit.as_secs())))??;
     let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     Ok(Finished { success: output.status.success(), stdout: output.stdout, stderr })
+}
+
+/// What a program did that was run with bounded output.
+pub(crate) struct Bounded {
+    pub(crate) ended: Ended,
+    pub(crate) stdout: Capture,
+    pub(crate) stderr: Capture,
+}
+
+/// Runs a program to its end, keeping so much of stdout and of stderr. At the limit, and when the future is dropped, its whole group is ended.
+pub(crate) async fn run_bounded(mut command: Command, stdin: Vec<u8>, limit: Duration, keep_bytes: usize) -> io::Result<Bounded> {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    let keep = || Arc::new(Mutex::new(Capture::new(keep_bytes)));
+    let (stdout, stderr) = (keep(), keep());
+    let mut tasks = Vec::new();
+    if let Some(pipe) = child.stdout.take() {
+        tasks.push(tokio::spawn(drain(pipe, Arc::clone(&stdout))));
+    }
+    if let Some(pipe) = child.stderr.take() {
+        tasks.push(tokio::spawn(drain(pipe, Arc::clone(&stderr))));
+    }
+    let feeder = child.stdin.take().map(|mut pipe| {
+        // A program need not read what it is given.
+        tokio::spawn(async move { pipe.write_all(&stdin).await.unwrap_or_default() })
+    });
+    // Dropping this end tells the supervisor to end the group.
+    let (_stop, stopped) = oneshot::channel();
+    let (tell, mut ended) = watch::channel(None);
+    tokio::spawn(supervise(child, Some(limit), stopped, tell));
+    let ended = wait_for_end(&mut ended).await;
+    let deadline = Instant::now() + DRAIN;
+    for mut task in tasks {
+        if timeout_at(deadline, &mut task).await.is_err() {
+            task.abort();
+        }
+    }
+    if let Some(feeder) = feeder {
+        feeder.abort();
+    }
+    let take =
+        |capture: Arc<Mutex<Capture>>| std::mem::replace(&mut *capture.lock().unwrap_or_else(PoisonError::into_inner), Capture::new(0));
+    Ok(Bounded { ended, stdout: take(stdout), stderr: take(stderr) })
+}
+
+/// The shell for a command of the repository's configuration.
+pub(crate) fn shell_command(text: &str, cwd: &Path, env: &[(String, String)]) -> Command {
+    let mut command = command("/bin/sh", &["-c", text], cwd);
+    command.envs(env.iter().map(|(name, value)| (name, value)));
+    command
 }

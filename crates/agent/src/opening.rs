@@ -1,0 +1,65 @@
+//! How a turn begins: what the hooks have to say, and whether the prompt can be worked on at all.
+
+use aedile_core::model::Block;
+use aedile_core::runtime::TurnEnd;
+use serde_json::json;
+
+use crate::calls::note;
+use crate::context::bytes_for;
+use crate::conversation::Record;
+use crate::hook_event::HookEvent;
+use crate::session::failed;
+use crate::turn::{Turn, stopped_by_hook};
+
+impl Turn<'_> {
+    /// Tells what is wrong with the repository's settings, asks the hooks, and takes the prompt into the conversation.
+    pub(crate) async fn begin(&mut self, prompt: &str) -> Result<(), TurnEnd> {
+        for warning in std::mem::take(&mut self.state.warnings) {
+            self.state.room.live.warn(warning);
+        }
+        self.check_size(prompt)?;
+        if let Some(source) = self.state.beginning.take() {
+            self.begin_session(source).await?;
+        }
+        let outcome = self.fire(HookEvent::UserPromptSubmit, &[], &json!({"prompt": prompt})).await?;
+        if let Some(reason) = outcome.block {
+            return Err(failed(format!("a hook of the repository (UserPromptSubmit) refused the prompt: {reason}")));
+        }
+        if let Some(reason) = outcome.stop {
+            return Err(stopped_by_hook(&reason));
+        }
+        self.record(Record::Prompt { text: prompt.to_owned() })?;
+        self.add_context("UserPromptSubmit", &outcome.context)
+    }
+
+    /// Tells the hooks that the session begins, again or after it was condensed; what they answer is for the model.
+    pub(crate) async fn begin_session(&mut self, source: &str) -> Result<(), TurnEnd> {
+        let outcome = self.fire(HookEvent::SessionStart, &[source], &json!({"source": source})).await?;
+        if let Some(reason) = outcome.stop {
+            return Err(stopped_by_hook(&reason));
+        }
+        self.add_context("SessionStart", &outcome.context)
+    }
+
+    fn add_context(&mut self, event: &str, context: &[String]) -> Result<(), TurnEnd> {
+        if context.is_empty() {
+            return Ok(());
+        }
+        let blocks = context.iter().map(|text| Block::text(note(event, text))).collect();
+        self.record(Record::User { blocks })
+    }
+
+    fn check_size(&self, prompt: &str) -> Result<(), TurnEnd> {
+        if prompt.trim().is_empty() {
+            return Err(failed("the prompt is empty; say what is to be done"));
+        }
+        let max = bytes_for(self.room().limit() / 2);
+        if prompt.len() > max {
+            let bytes = prompt.len();
+            return Err(failed(format!(
+                "the prompt has {bytes} bytes and at most {max} fit beside the work in the model's window; put the text into a file and name the file"
+            )));
+        }
+        Ok(())
+    }
+}

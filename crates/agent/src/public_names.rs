@@ -1,0 +1,55 @@
+//! Tools by the names and inputs that hooks and permission rules are written for, which are Claude Code's.
+
+use serde_json::{Map, Value};
+use std::path::Path;
+
+const NAMES: &[(&str, &str)] = &[
+    ("bash", "Bash"),
+    ("job", "BashOutput"),
+    ("read", "Read"),
+    ("write", "Write"),
+    ("edit", "Edit"),
+    ("multi_edit", "MultiEdit"),
+    ("notebook_edit", "NotebookEdit"),
+    ("glob", "Glob"),
+    ("grep", "Grep"),
+    ("ls", "LS"),
+    ("todo", "TodoWrite"),
+    ("task", "Task"),
+    ("skill", "Skill"),
+    ("web_fetch", "WebFetch"),
+];
+/// Tools whose `path` is called `file_path` there.
+const FILE_TOOLS: &[&str] = &["read", "write", "edit", "multi_edit"];
+
+/// The name that hooks and rules use for a tool; its own when there is no other.
+pub(crate) fn public_name(tool: &str) -> &str {
+    NAMES.iter().find(|(own, _)| *own == tool).map_or(tool, |(_, public)| public)
+}
+
+/// The input as hooks see it: files by absolute path under `file_path`.
+pub(crate) fn public_input(tool: &str, input: &Value, cwd: &Path) -> Value {
+    let Value::Object(map) = input else { return input.clone() };
+    if !FILE_TOOLS.contains(&tool) {
+        return input.clone();
+    }
+    let mut renamed = Map::new();
+    for (field, value) in map {
+        match (field.as_str(), value.as_str()) {
+            ("path" | "file_path", Some(path)) => renamed.insert("file_path".to_owned(), cwd.join(path).display().to_string().into()),
+            _ => renamed.insert(field.clone(), value.clone()),
+        };
+    }
+    renamed.into()
+}
+
+/// The input for our tool, from one that a hook wrote.
+pub(crate) fn own_input(tool: &str, mut input: Value) -> Value {
+    if FILE_TOOLS.contains(&tool)
+        && let Value::Object(map) = &mut input
+        && let Some(path) = map.remove("file_path")
+    {
+        map.insert("path".to_owned(), path);
+    }
+    input
+}
