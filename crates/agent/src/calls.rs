@@ -89,6 +89,11 @@ pub(crate) async fn run_calls(room: &Arc<CallRoom>, calls: &[Call], cut: bool, c
     done
 }
 
+/// The answer to a call, with what the tool shows.
+fn shown(call: &Call, output: ToolOutput) -> Block {
+    Block::ToolResult { id: call.id.clone(), content: output.text, is_error: output.is_error, media: output.media }
+}
+
 fn find<'a>(tools: &'a [Arc<dyn Tool>], call: &Call) -> Option<&'a Arc<dyn Tool>> {
     tools.iter().find(|tool| tool.spec().name == call.name)
 }
@@ -221,7 +226,7 @@ impl<'a> Running<'a> {
             let mut progress = lock(&self.progress[index]);
             let output = progress.output.take().unwrap_or_else(|| ToolOutput::error(INTERRUPTED));
             done.ends_turn |= output.ends_turn;
-            done.results.push(result(call, &output.text, output.is_error));
+            done.results.push(shown(call, output));
             done.notes.extend(progress.notes.drain(..).map(Block::text));
             done.stopped = done.stopped.take().or(progress.stopped.take());
         }

@@ -60,6 +60,7 @@ pub(crate) async fn summary(provider: &dyn ModelProvider, model: &str, old: &[Me
         messages: vec![Message::user(format!("<log>\n{log}\n</log>"))],
         tools: Vec::new(),
         max_output_tokens: room.output.min(MODEL_OUTPUT_TOKENS_DEFAULT / 2),
+        output_schema: None,
         extra: Map::new(),
     };
     let mut nobody = |_: ModelDelta| {};
@@ -130,6 +131,7 @@ fn log_of(messages: &[Message]) -> String {
                 let word = if *is_error { "FAILED" } else { "RESULT" };
                 writeln!(log, "{word} {}\n", cut_middle(content, RESULT_BYTES_IN_LOG))
             }
+            Block::Media { media } => writeln!(log, "[{} {}]\n", media.media_type, media.name.as_deref().unwrap_or_default()),
             Block::Other { .. } => Ok(()),
         };
     }

@@ -1,6 +1,6 @@
 //! How full the model's window is, and how old tool output is left out.
 
-use aedile_core::model::{Block, Message, Role, ToolSpec};
+use aedile_core::model::{Block, Media, Message, Role, ToolSpec};
 
 /// Bytes that count as one token; low, so that the estimate is rather too high.
 const BYTES_PER_TOKEN: u64 = 3;
@@ -40,10 +40,12 @@ pub(crate) fn bytes_for(tokens: u64) -> usize {
 }
 
 fn bytes_of(block: &Block) -> u64 {
+    let shown = |media: &[Media]| media.iter().map(|media| media.token_estimate() * BYTES_PER_TOKEN).sum::<u64>();
     let bytes = match block {
         Block::Text { text, .. } => text.len(),
         Block::ToolUse { name, input, .. } => name.len() + input.to_string().len(),
-        Block::ToolResult { content, .. } => content.len(),
+        Block::ToolResult { content, media, .. } => return content.len() as u64 + shown(media),
+        Block::Media { media } => return shown(std::slice::from_ref(media)),
         Block::Other { value } => value.to_string().len(),
     };
     bytes as u64
@@ -54,10 +56,12 @@ pub(crate) fn leave_out_old_results(messages: &mut [Message]) -> bool {
     let old = messages.len().saturating_sub(KEPT_MESSAGES);
     let mut changed = false;
     for block in messages[..old].iter_mut().flat_map(|message| &mut message.content) {
-        if let Block::ToolResult { content, .. } = block
-            && content.len() > SHORT_RESULT_BYTES
+        if let Block::ToolResult { content, media, .. } = block
+            && (content.len() > SHORT_RESULT_BYTES || !media.is_empty())
         {
-            *content = format!("[{} bytes of old output are left out; make the call again if you need them]", content.len());
+            let shown = if media.is_empty() { String::new() } else { format!(" and {} pictures or documents", media.len()) };
+            *content = format!("[{} bytes of old output{shown} are left out; make the call again if you need them]", content.len());
+            media.clear();
             changed = true;
         }
     }

@@ -2,7 +2,7 @@
 
 use aedile_core::model::{Block, Message, Role};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::settings::Settings;
 
@@ -78,7 +78,7 @@ impl Conversation {
     fn push_user(&mut self, blocks: Vec<Block>) {
         match self.messages.last_mut() {
             Some(last) if last.role == Role::User => last.content.extend(blocks),
-            _ => self.messages.push(Message { role: Role::User, content: blocks, extra: Map::new() }),
+            _ => self.messages.push(Message::new(Role::User, blocks)),
         }
     }
 
@@ -121,7 +121,7 @@ pub(crate) fn text_of(message: &Message) -> String {
 
 /// The answer to a call.
 pub(crate) fn result(call: &Call, content: &str, is_error: bool) -> Block {
-    Block::ToolResult { id: call.id.clone(), content: content.to_owned(), is_error }
+    Block::tool_result(&call.id, content, is_error)
 }
 
 impl Call {

@@ -193,6 +193,7 @@ impl<'a> Turn<'a> {
             messages: self.state.conversation.messages.clone(),
             tools: self.state.specs.clone(),
             max_output_tokens: self.state.config.max_output_tokens,
+            output_schema: None,
             extra: Map::new(),
         }
     }

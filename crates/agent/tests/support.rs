@@ -86,7 +86,7 @@ impl ModelProvider for Played {
 
 fn counted(input_tokens: u64, content: Vec<Block>, stop: ModelStop) -> ModelResponse {
     let usage = Some(Usage { input_tokens, output_tokens: 10, ..Usage::default() });
-    ModelResponse { message: Message { role: Role::Assistant, content, extra: Map::new() }, stop, usage }
+    ModelResponse { message: Message::new(Role::Assistant, content), stop, usage }
 }
 
 /// Roles alternate from the user on, no message is empty, and every call has exactly one result, in the next message.

@@ -50,7 +50,7 @@ impl Tool for Pair {
     }
     async fn call(&self, _input: Value) -> ToolOutput {
         let met = tokio::time::timeout(Duration::from_secs(10), self.0.wait()).await;
-        ToolOutput { text: "met".to_owned(), is_error: met.is_err(), ends_turn: false }
+        ToolOutput { is_error: met.is_err(), ..ToolOutput::ok("met") }
     }
 }
 
@@ -76,7 +76,7 @@ impl Tool for Last {
     }
     async fn call(&self, _input: Value) -> ToolOutput {
         assert_ne!(self.0, "broken", "this tool is broken");
-        ToolOutput { text: "handed in".to_owned(), is_error: false, ends_turn: true }
+        ToolOutput { ends_turn: true, ..ToolOutput::ok("handed in") }
     }
 }
 

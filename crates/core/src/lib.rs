@@ -12,6 +12,7 @@ pub mod event;
 pub mod ids;
 pub mod limits;
 pub mod machine;
+pub mod media;
 pub mod model;
 pub mod money;
 pub mod project;

@@ -7,6 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+pub use crate::media::Media;
 use crate::money::Usage;
 
 /// A model of a provider, written `provider/model`, for example `anthropic/claude-sonnet-4-5` or `script/demo`.
@@ -92,6 +93,15 @@ pub enum Block {
         content: String,
         /// Whether the call failed.
         is_error: bool,
+        /// Pictures and documents of the answer.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        media: Vec<Media>,
+    },
+    /// A picture or a document.
+    Media {
+        /// It.
+        #[serde(flatten)]
+        media: Media,
     },
     /// A piece that we do not interpret (thinking, for example), sent back exactly as it came.
     Other {
@@ -105,6 +115,11 @@ impl Block {
     pub fn text(text: impl Into<String>) -> Self {
         Self::Text { text: text.into(), extra: Map::new() }
     }
+
+    /// Makes the answer to a tool call.
+    pub fn tool_result(id: impl Into<String>, content: impl Into<String>, is_error: bool) -> Self {
+        Self::ToolResult { id: id.into(), content: content.into(), is_error, media: Vec::new() }
+    }
 }
 
 /// One message of a conversation.
@@ -117,12 +132,21 @@ pub struct Message {
     /// Unknown fields of the provider, sent back unchanged.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub extra: Map<String, Value>,
+    /// Whose answer it is, as `format/model` (`anthropic/claude-sonnet-4-5`): what is kept here without being understood (thinking,
+    /// signatures, unknown fields) goes back only to a model that speaks the same format. `None` for what no model said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
 }
 
 impl Message {
+    /// Makes a message.
+    pub fn new(role: Role, content: Vec<Block>) -> Self {
+        Self { role, content, extra: Map::new(), origin: None }
+    }
+
     /// Makes a user message of one text.
     pub fn user(text: impl Into<String>) -> Self {
-        Self { role: Role::User, content: vec![Block::text(text)], extra: Map::new() }
+        Self::new(Role::User, vec![Block::text(text)])
     }
 }
 
@@ -150,6 +174,9 @@ pub struct ModelRequest {
     pub tools: Vec<ToolSpec>,
     /// The most output tokens.
     pub max_output_tokens: u32,
+    /// JSON schema that the text of the answer must follow, in the provider's own way of structured output. Its root is an object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_schema: Option<Value>,
     /// Further top-level fields, passed through.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub extra: Map<String, Value>,

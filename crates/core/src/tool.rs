@@ -5,6 +5,7 @@ use serde_json::Value;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::media::Media;
 use crate::model::ToolSpec;
 
 /// How much a tool can change.
@@ -29,17 +30,19 @@ pub struct ToolOutput {
     pub is_error: bool,
     /// Whether the work is now finished and the turn must end (`submit`).
     pub ends_turn: bool,
+    /// Pictures and documents that the model is shown beside the text.
+    pub media: Vec<Media>,
 }
 
 impl ToolOutput {
     /// A successful answer.
     pub fn ok(text: impl Into<String>) -> Self {
-        Self { text: text.into(), is_error: false, ends_turn: false }
+        Self { text: text.into(), is_error: false, ends_turn: false, media: Vec::new() }
     }
 
     /// A failure, in words that help the model.
     pub fn error(text: impl Into<String>) -> Self {
-        Self { text: text.into(), is_error: true, ends_turn: false }
+        Self { text: text.into(), is_error: true, ends_turn: false, media: Vec::new() }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The Anthropic Messages format.
 
 use aedile_core::ExposeSecret;
-use aedile_core::model::{Block, DeltaSink, Message, ModelError, ModelProvider, ModelRequest, ModelResponse, Role, ToolSpec};
+use aedile_core::model::{Block, DeltaSink, Media, Message, ModelError, ModelProvider, ModelRequest, ModelResponse, Role, ToolSpec};
 use async_trait::async_trait;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value, json};
@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::anthropic_stream::Reader;
 use crate::call::{Call, Endpoint};
 use crate::format::ApiFormat;
+use crate::{portable, schema};
 
 /// The version of the API that we speak.
 pub const ANTHROPIC_VERSION: &str = "2023-06-01";
@@ -35,11 +36,13 @@ impl ModelProvider for AnthropicMessages {
         if let Some(key) = &self.endpoint.key {
             headers.insert(HeaderName::from_static("x-api-key"), secret_header(key.expose_secret())?);
         }
+        let request = &portable::for_format(request, ApiFormat::Anthropic);
         let mut body = request_to_wire(request, true);
         mark_cached(&mut body);
         let url = ApiFormat::Anthropic.url(&self.endpoint.base_url, ApiFormat::Anthropic.chat_method());
         let call = Call { endpoint: &self.endpoint, url, headers, body: body.to_string().into() };
-        call.run(Reader::default, sink).await
+        let origin = portable::origin(ApiFormat::Anthropic, &request.model);
+        call.run(Reader::default, sink).await.map(|answer| portable::signed(answer, origin))
     }
 }
 
@@ -66,6 +69,9 @@ pub fn request_to_wire(request: &ModelRequest, stream: bool) -> Value {
     if !request.tools.is_empty() {
         let tool = |tool: &ToolSpec| json!({"name": tool.name, "description": tool.description, "input_schema": tool.input_schema});
         body.insert("tools".into(), request.tools.iter().map(tool).collect());
+    }
+    if let Some(schema) = &request.output_schema {
+        body.insert("output_config".into(), json!({"format": {"type": "json_schema", "schema": schema::for_anthropic(schema)}}));
     }
     if stream {
         body.insert("stream".into(), json!(true));
@@ -109,7 +115,15 @@ pub fn request_from_wire(body: &Map<String, Value>) -> Result<ModelRequest, Stri
     if specs.iter().any(Option::is_none) || !(tools.is_null() || tools.is_array()) {
         extra.insert("tools".into(), tools);
     }
-    Ok(ModelRequest { model, system, messages, tools: specs.into_iter().flatten().collect(), max_output_tokens, extra })
+    Ok(ModelRequest {
+        model,
+        system,
+        messages,
+        tools: specs.into_iter().flatten().collect(),
+        max_output_tokens,
+        output_schema: None,
+        extra,
+    })
 }
 
 /// A tool in the plain form; `None` for a tool of the provider or one with further fields.
@@ -147,15 +161,35 @@ fn block_to_wire(block: &Block) -> Value {
         Block::ToolUse { id, name, input, extra } => {
             (json!({"type": "tool_use", "id": id, "name": name, "input": input_object(input)}), Some(extra))
         }
-        Block::ToolResult { id, content, is_error } => {
+        Block::ToolResult { id, content, is_error, media } => {
+            let content = result_content(content, media);
             (json!({"type": "tool_result", "tool_use_id": id, "content": content, "is_error": is_error}), None)
         }
+        Block::Media { media } => (media_to_wire(media), None),
         Block::Other { value } => (value.clone(), None),
     };
     if let (Some(fields), Some(extra)) = (value.as_object_mut(), extra) {
         fields.extend(extra.clone());
     }
     value
+}
+
+/// What a tool answered: a text, or parts when it shows something.
+fn result_content(text: &str, media: &[Media]) -> Value {
+    if media.is_empty() {
+        return json!(text);
+    }
+    let text = (!text.is_empty()).then(|| json!({"type": "text", "text": text}));
+    text.into_iter().chain(media.iter().map(media_to_wire)).collect()
+}
+
+fn media_to_wire(media: &Media) -> Value {
+    let source = json!({"type": "base64", "media_type": media.media_type, "data": media.data});
+    match &media.name {
+        Some(name) if media.is_pdf() => json!({"type": "document", "source": source, "title": name}),
+        _ if media.is_pdf() => json!({"type": "document", "source": source}),
+        _ => json!({"type": "image", "source": source}),
+    }
 }
 
 /// Providers refuse an input that is not an object, so text that the model wrote instead goes back inside one.
@@ -180,7 +214,7 @@ pub fn message_from_wire(message: &Value) -> Result<Message, String> {
         Some(Value::Null) | None => Vec::new(),
         Some(_) => return Err("the content of a message must be a text or an array".to_owned()),
     };
-    Ok(Message { role, content, extra })
+    Ok(Message { role, content, extra, origin: None })
 }
 
 pub(crate) fn block_from_wire(value: Value) -> Block {
@@ -214,7 +248,7 @@ fn tool_result_from_wire(value: &Value) -> Option<Block> {
         Some(content) => content.as_str()?.to_owned(),
     };
     let is_error = value.get("is_error").and_then(Value::as_bool).unwrap_or(false);
-    Some(Block::ToolResult { id: value.get("tool_use_id")?.as_str()?.to_owned(), content, is_error })
+    Some(Block::tool_result(value.get("tool_use_id")?.as_str()?, content, is_error))
 }
 
 /// The fields of an object but the named ones.
@@ -233,10 +267,19 @@ fn mark_cached(body: &mut Value) {
     if let Some(system) = body.get_mut("system").filter(|system| system.is_string()) {
         *system = json!([{"type": "text", "text": system.take(), "cache_control": mark}]);
     }
-    let last = body.get_mut("messages").and_then(Value::as_array_mut).and_then(|messages| messages.last_mut());
-    let block = last.and_then(|message| message.get_mut("content")?.as_array_mut()?.last_mut());
-    let cacheable = |block: &&mut Value| matches!(block.get("type").and_then(Value::as_str), Some("text" | "tool_result"));
-    if let Some(fields) = block.filter(cacheable).and_then(Value::as_object_mut) {
-        fields.insert("cache_control".into(), mark);
+    // Tools stand before the system prompt, so a mark on the latter holds for both.
+    let bare = body.get("system").is_none();
+    let tool = body.get_mut("tools").filter(|_| bare).and_then(Value::as_array_mut).and_then(|tools| tools.last_mut());
+    if let Some(fields) = tool.and_then(Value::as_object_mut) {
+        fields.insert("cache_control".into(), mark.clone());
+    }
+    let messages = body.get_mut("messages").and_then(Value::as_array_mut).into_iter().flatten();
+    // The mark before the last one finds the cache of the previous turn again, however much this turn added.
+    let users = messages.rev().filter(|message| message["role"] == "user").take(2);
+    let cacheable =
+        |block: &&mut Value| matches!(block.get("type").and_then(Value::as_str), Some("text" | "tool_result" | "image" | "document"));
+    let blocks = users.filter_map(|message| message.get_mut("content")?.as_array_mut()?.iter_mut().rev().find(cacheable));
+    for fields in blocks.filter_map(Value::as_object_mut) {
+        fields.insert("cache_control".into(), mark.clone());
     }
 }

@@ -1,7 +1,7 @@
 //! Reads an answer in the Anthropic Messages format, from events or as a whole.
 
 use aedile_core::model::{Block, DeltaSink, Message, ModelDelta, ModelResponse, ModelStop, Role};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::anthropic::block_from_wire;
 use crate::call::{AnswerReader, Problem, ProviderError};
@@ -80,7 +80,7 @@ impl AnswerReader for Reader {
             other => ModelStop::Other(other.to_owned()),
         };
         let content = self.blocks.into_iter().map(close).collect();
-        let message = Message { role: Role::Assistant, content, extra: Map::new() };
+        let message = Message::new(Role::Assistant, content);
         Some(Ok(ModelResponse { message, stop, usage: self.usage.usage() }))
     }
 }

@@ -1,14 +1,12 @@
 //! A request body that passes through a gateway: parsed once, understood as far as needed, written again.
 
 use aedile_core::limits::{DOOR_BODY_BYTES_MAX, MODEL_OUTPUT_TOKENS_DEFAULT};
+use aedile_core::media::media_tokens;
 use serde_json::{Map, Value, json};
 
 use crate::format::ApiFormat;
 use crate::openai::output_limit_field;
 
-/// Input tokens that an image is taken for. Anthropic's vision guide gives (width x height) / 750 and scales larger
-/// images down to about 1600 tokens, its newest models to about 4800; OpenAI's high-detail tiles stay below that.
-const IMAGE_TOKENS: u64 = 4800;
 /// Text of the provider's own that a request with tools adds. Anthropic's tool use guide lists 290 to 530 tokens by model.
 const TOOLS_TOKENS: u64 = 600;
 /// Framing of a request without tools.
@@ -138,7 +136,7 @@ fn facts(format: ApiFormat, fields: &Map<String, Value>) -> Result<RequestFacts,
 }
 
 /// Estimates the input tokens of a body from its JSON text: two tokens for five ASCII bytes, one for two other bytes, a fixed
-/// number for each image, and the provider's own text for tools.
+/// number for each image and each page of a PDF, and the provider's own text for tools.
 ///
 /// Providers say that a token is about 3.5 (Anthropic's glossary) to 4 (OpenAI's tokenizer page) characters of English. Code, JSON
 /// and the tokenizers of newer models need more tokens, so this assumes 2.5; it is meant to be too high.
@@ -149,14 +147,14 @@ pub fn estimate_tokens(fields: &Map<String, Value>) -> u64 {
         count.value(value);
     }
     let frame = if fields.contains_key("tools") { TOOLS_TOKENS } else { FRAME_TOKENS };
-    (count.ascii * 2).div_ceil(5) + count.other.div_ceil(2) + count.images * IMAGE_TOKENS + frame
+    (count.ascii * 2).div_ceil(5) + count.other.div_ceil(2) + count.media + frame
 }
 
 #[derive(Default)]
 struct Count {
     ascii: u64,
     other: u64,
-    images: u64,
+    media: u64,
 }
 
 impl Count {
@@ -172,11 +170,11 @@ impl Count {
             Value::String(text) => self.text(text),
             Value::Array(items) => items.iter().for_each(|item| self.value(item)),
             Value::Object(fields) => {
-                let image = image_data(fields);
-                self.images += u64::from(image.is_some());
+                let media = media_data(fields);
+                self.media += media.map_or(0, |(_, kind, data)| media_tokens(kind, data));
                 for (key, value) in fields {
                     self.text(key);
-                    if image != Some(key.as_str()) {
+                    if media.is_none_or(|(field, ..)| field != key.as_str()) {
                         self.value(value);
                     }
                 }
@@ -185,15 +183,20 @@ impl Count {
     }
 }
 
-/// The field that holds the data of an image in the body itself, in either format. Only base64 is taken for data, so that text
-/// cannot be hidden in it.
-fn image_data(fields: &Map<String, Value>) -> Option<&'static str> {
-    let base64 = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'='));
+/// The field that holds the data of an image or a PDF in the body itself, its media type and the data, in any format. Only
+/// base64 is taken for data, so that text cannot be hidden in it.
+fn media_data(fields: &Map<String, Value>) -> Option<(&'static str, &str, &str)> {
     let text = |name: &str| fields.get(name).and_then(Value::as_str);
-    let of_image = |kind: &str| kind.starts_with("image/");
-    if text("type") == Some("base64") && text("media_type").is_some_and(of_image) && text("data").is_some_and(base64) {
-        return Some("data");
+    if let (Some("base64"), Some(kind), Some(data)) = (text("type"), text("media_type"), text("data")) {
+        return is_media(kind, data).then_some(("data", kind, data));
     }
-    let (kind, data) = text("url")?.strip_prefix("data:")?.split_once(";base64,")?;
-    (of_image(kind) && kind.len() < 40 && base64(data)).then_some("url")
+    ["url", "file_data"].into_iter().find_map(|field| {
+        let (kind, data) = text(field)?.strip_prefix("data:")?.split_once(";base64,")?;
+        is_media(kind, data).then_some((field, kind, data))
+    })
+}
+
+fn is_media(kind: &str, data: &str) -> bool {
+    let known = kind == "application/pdf" || (kind.starts_with("image/") && kind.len() < 40);
+    known && data.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'='))
 }

@@ -10,6 +10,14 @@ pub enum ApiFormat {
 }
 
 impl ApiFormat {
+    /// The format's name, as it stands in the origin of a message.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Anthropic => "anthropic",
+            Self::OpenAi => "openai-chat",
+        }
+    }
+
     /// Returns the address of a method below a base URL. `method` has no leading slash: `messages`, `chat/completions`, `models`.
     ///
     /// People write base URLs with and without `/v1`. A base without a path gets `/v1`; an Anthropic base always gets it

@@ -2,7 +2,7 @@
 
 use aedile_core::ExposeSecret;
 use aedile_core::limits::MODEL_OUTPUT_TOKENS_DEFAULT;
-use aedile_core::model::{Block, DeltaSink, Message, ModelError, ModelProvider, ModelRequest, ModelResponse, Role, ToolSpec};
+use aedile_core::model::{Block, DeltaSink, Media, Message, ModelError, ModelProvider, ModelRequest, ModelResponse, Role, ToolSpec};
 use async_trait::async_trait;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde_json::{Map, Value, json};
@@ -11,6 +11,7 @@ use crate::anthropic::{input_object, others, secret_header, texts};
 use crate::call::{Call, Endpoint};
 use crate::format::ApiFormat;
 use crate::openai_stream::Reader;
+use crate::{portable, schema};
 
 /// A provider that speaks OpenAI Chat Completions.
 #[derive(Clone)]
@@ -33,10 +34,13 @@ impl ModelProvider for OpenAiChat {
         if let Some(key) = &self.endpoint.key {
             headers.insert(AUTHORIZATION, secret_header(&format!("Bearer {}", key.expose_secret()))?);
         }
+        let request = &portable::for_format(request, ApiFormat::OpenAi);
         let body = request_to_wire(request, true);
         let url = ApiFormat::OpenAi.url(&self.endpoint.base_url, ApiFormat::OpenAi.chat_method());
         let call = Call { endpoint: &self.endpoint, url, headers, body: body.to_string().into() };
-        call.run(|| Reader::new(self.endpoint.entropy.clone()), sink).await
+        let origin = portable::origin(ApiFormat::OpenAi, &request.model);
+        let answer = call.run(|| Reader::new(self.endpoint.entropy.clone()), sink).await;
+        answer.map(|answer| portable::signed(answer, origin))
     }
 }
 
@@ -62,6 +66,9 @@ pub fn request_to_wire(request: &ModelRequest, stream: bool) -> Value {
         body.insert("tools".into(), request.tools.iter().map(tool).collect());
     }
     body.insert(output_limit_field(&request.model).into(), json!(request.max_output_tokens));
+    if let Some(schema) = &request.output_schema {
+        body.insert("response_format".into(), json!({"type": "json_schema", "json_schema": schema::for_openai(schema)}));
+    }
     if stream {
         body.insert("stream".into(), json!(true));
         body.insert("stream_options".into(), json!({"include_usage": true}));
@@ -101,7 +108,15 @@ pub fn request_from_wire(body: &Map<String, Value>) -> Result<ModelRequest, Stri
     if specs.iter().any(Option::is_none) {
         extra.insert("tools".into(), tools);
     }
-    Ok(ModelRequest { model, system: system.join("\n"), messages, tools: specs.into_iter().flatten().collect(), max_output_tokens, extra })
+    Ok(ModelRequest {
+        model,
+        system: system.join("\n"),
+        messages,
+        tools: specs.into_iter().flatten().collect(),
+        max_output_tokens,
+        output_schema: None,
+        extra,
+    })
 }
 
 fn tool_from_wire(tool: &Value) -> Option<ToolSpec> {
@@ -114,14 +129,14 @@ fn tool_from_wire(tool: &Value) -> Option<ToolSpec> {
 
 fn tool_result_from_wire(message: &Value) -> Block {
     let id = message.get("tool_call_id").and_then(Value::as_str).unwrap_or_default().to_owned();
-    Block::ToolResult { id, content: content_text(&message["content"]), is_error: false }
+    Block::tool_result(id, content_text(&message["content"]), false)
 }
 
 /// Results of one turn belong to one user message.
 fn add_result(messages: &mut Vec<Message>, result: Block) {
     match messages.last_mut() {
         Some(last) if last.role == Role::User => last.content.push(result),
-        _ => messages.push(Message { role: Role::User, content: vec![result], extra: Map::new() }),
+        _ => messages.push(Message::new(Role::User, vec![result])),
     }
 }
 
@@ -134,7 +149,7 @@ fn add_user(messages: &mut Vec<Message>, message: &Value) {
             last.content.extend(content);
             last.extra = extra;
         }
-        _ => messages.push(Message { role: Role::User, content, extra }),
+        _ => messages.push(Message { extra, ..Message::new(Role::User, content) }),
     }
 }
 
@@ -148,7 +163,15 @@ pub fn message_to_wire(message: &Message) -> Vec<Value> {
     let (mut parts, mut calls) = (Vec::new(), Vec::new());
     for block in &message.content {
         match block {
-            Block::ToolResult { id, content, .. } => wire.push(json!({"role": "tool", "tool_call_id": id, "content": content})),
+            Block::ToolResult { id, content, media, .. } => {
+                wire.push(json!({"role": "tool", "tool_call_id": id, "content": content}));
+                // A tool's message holds only text; what it shows comes in the user's message behind the results.
+                if !media.is_empty() {
+                    parts.push(json!({"type": "text", "text": format!("Shown by the tool call {id}:")}));
+                    parts.extend(media.iter().map(media_to_wire));
+                }
+            }
+            Block::Media { media } => parts.push(media_to_wire(media)),
             Block::ToolUse { id, name, input, extra } => calls.push(call_to_wire(id, name, input, extra)),
             Block::Text { text, extra } => parts.push(with(json!({"type": "text", "text": text}), extra)),
             Block::Other { value } => parts.push(value.clone()),
@@ -167,6 +190,15 @@ pub fn message_to_wire(message: &Message) -> Vec<Value> {
         }
     }
     wire
+}
+
+fn media_to_wire(media: &Media) -> Value {
+    let data = format!("data:{};base64,{}", media.media_type, media.data);
+    if media.is_pdf() {
+        json!({"type": "file", "file": {"filename": media.name.as_deref().unwrap_or("document.pdf"), "file_data": data}})
+    } else {
+        json!({"type": "image_url", "image_url": {"url": data}})
+    }
 }
 
 /// One plain text is a string, anything else an array of parts.
@@ -203,7 +235,7 @@ pub fn message_from_wire(message: &Value) -> Result<Message, String> {
     for call in message.get("tool_calls").and_then(Value::as_array).into_iter().flatten() {
         content.push(call_from_wire(call).ok_or("a tool call must have an id and a function with a name")?);
     }
-    Ok(Message { role: Role::Assistant, content, extra: others(message, &["role", "content", "tool_calls"]) })
+    Ok(Message { extra: others(message, &["role", "content", "tool_calls"]), ..Message::new(Role::Assistant, content) })
 }
 
 fn content_from_wire(content: &Value) -> Vec<Block> {

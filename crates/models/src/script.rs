@@ -107,7 +107,7 @@ impl Script {
             content.push(Block::text(SCRIPT_CLOSING));
         }
         let usage = Some(usage(request, &content));
-        let message = Message { role: Role::Assistant, content, extra: Map::new() };
+        let message = Message::new(Role::Assistant, content);
         Played { response: ModelResponse { message, stop, usage }, wait }
     }
 
@@ -152,7 +152,7 @@ fn collect_text(message: &Message, evidence: &mut String) {
         match block {
             Block::Text { text, .. } => evidence.push_str(text),
             Block::ToolResult { content, .. } => evidence.push_str(content),
-            Block::ToolUse { .. } => {}
+            Block::ToolUse { .. } | Block::Media { .. } => {}
             Block::Other { value } => collect_value(value, evidence),
         }
         evidence.push('\n');

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::format_push_string, clippy::needless_pass_by_value, reason = "tests")]
 
 mod body;
+mod media;
 mod meter;
 mod prices;
 mod provider;

@@ -1,7 +1,7 @@
 use aedile_core::Usage;
 use aedile_core::model::{Block, Message, ModelDelta, ModelError, ModelProvider as _, ModelStop, Role};
 use aedile_testkit::{Conversation, ScriptedServer, Step, WireFormat};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::support::{BOTH, ask, endpoint, provider, request};
 
@@ -67,10 +67,9 @@ async fn parallel_tool_calls_and_their_results() {
             [json!({"path": "a"}), json!({"path": "b", "n": [1, {"x": null}]})]
         );
         assert_eq!(deltas.iter().filter(|delta| matches!(delta, ModelDelta::ToolStarted { name } if name == "read")).count(), 2);
-        let result =
-            |at: usize, content: &str, is_error| Block::ToolResult { id: calls[at].0.to_owned(), content: content.to_owned(), is_error };
+        let result = |at: usize, content: &str, is_error| Block::tool_result(calls[at].0, content, is_error);
         let results = vec![result(0, "content of a", false), result(1, "no such file", true)];
-        request.messages.extend([answer.message.clone(), Message { role: Role::User, content: results, extra: Map::new() }]);
+        request.messages.extend([answer.message.clone(), Message::new(Role::User, results)]);
         let (answer, _) = ask(format, &server, &request).await;
         assert_eq!(answer.unwrap().message.content, [Block::text("Done.")]);
         let seen = server.finish();

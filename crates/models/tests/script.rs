@@ -2,7 +2,7 @@ use aedile_core::model::{Block, Message, ModelDelta, ModelProvider, ModelRequest
 use aedile_models::script::SCRIPT_CLOSING;
 use aedile_models::{ApiFormat, ModelBody, Script, ScriptModel, anthropic, openai};
 use aedile_testkit::{Conversation, ScriptedServer, Step, WireFormat};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::support::{ask, request};
 
@@ -25,8 +25,8 @@ fn tool_result(response: &ModelResponse, text: &str) -> Message {
         Block::ToolUse { id, .. } => Some(id.clone()),
         _ => None,
     });
-    let block = id.map_or_else(|| Block::text(text), |id| Block::ToolResult { id, content: text.to_owned(), is_error: false });
-    Message { role: Role::User, content: vec![block], extra: Map::new() }
+    let block = id.map_or_else(|| Block::text(text), |id| Block::tool_result(id, text, false));
+    Message::new(Role::User, vec![block])
 }
 
 /// Plays a conversation: the answers to the prompt and to each further text.
@@ -177,7 +177,7 @@ async fn its_streams_are_understood_by_the_providers() {
         let server = ScriptedServer::start(vec![Conversation::any().step(Step::raw(answer.content_type, &body))]);
         let (streamed, _) = ask(wire_format, &server, &asked).await;
         let streamed = streamed.unwrap();
-        assert_eq!(streamed.message, script.play(&asked).response.message);
+        assert_eq!(streamed.message.content, script.play(&asked).response.message.content);
         assert_eq!((streamed.stop, streamed.usage), (ModelStop::ToolUse, Some(answer.usage)));
     }
 }

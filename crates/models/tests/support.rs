@@ -36,6 +36,7 @@ pub(crate) fn request(text: &str) -> ModelRequest {
         messages: vec![Message::user(text)],
         tools: vec![ToolSpec { name: "read".to_owned(), description: "Reads.".to_owned(), input_schema: json!({"type": "object"}) }],
         max_output_tokens: 500,
+        output_schema: None,
         extra: Map::new(),
     }
 }

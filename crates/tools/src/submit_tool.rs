@@ -44,7 +44,7 @@ impl Tool for Submit {
             Err(problem) => return ToolOutput::error(problem),
         };
         match submit_work(&self.door, self.place.root(), summary).await {
-            Ok(submitted) => ToolOutput { text: submitted.text(), is_error: false, ends_turn: true },
+            Ok(submitted) => ToolOutput { ends_turn: true, ..ToolOutput::ok(submitted.text()) },
             Err(error) => ToolOutput::error(error.to_string()),
         }
     }
