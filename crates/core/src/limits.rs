@@ -14,8 +14,6 @@ pub const BLOB_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const APPEND_EVENTS_MAX: usize = 256;
 /// The most appends that one transaction of the writer groups.
 pub const GROUP_COMMIT_APPENDS_MAX: usize = 128;
-/// Appends that may wait for the writer before callers wait.
-pub const WRITER_QUEUE_MAX: usize = 1024;
 /// The most rows that one read of the log returns.
 pub const READ_EVENTS_MAX: usize = 10_000;
 

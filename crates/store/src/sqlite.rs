@@ -1,8 +1,7 @@
 //! The store on SQLite: one file for log, views and claims, and blobs beside it.
 
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aedile_core::event::{Envelope, Position};
@@ -17,7 +16,7 @@ use crate::connection::Readers;
 use crate::log::Rows;
 use crate::prepare::prepare;
 use crate::write::{WriteTx, claim_of};
-use crate::writer::{Changed, Job, Setting, Writer, submit};
+use crate::writer::{Changed, Setting, Writer};
 use crate::{create, error, schema};
 
 /// The name of the database in the state directory.
@@ -37,17 +36,16 @@ pub struct Options {
     pub read_only: bool,
 }
 
-/// The store in a directory. Opening it costs little: it reads two pages, and the writing thread starts with the first write.
+/// The store in a directory. Opening it costs little: it reads two pages, and the connection that writes is opened by the first write.
 /// Any number of processes may have the same directory open.
 pub struct SqliteStore {
     dir: PathBuf,
     path: PathBuf,
     options: Options,
     readers: Readers,
-    writer: Mutex<Option<Writer>>,
+    writer: Writer,
     changed: Arc<Changed>,
     blobs: Blobs,
-    version: u32,
 }
 
 impl SqliteStore {
@@ -67,15 +65,21 @@ impl SqliteStore {
         } else {
             create::open_ready(dir, &path, options.clock.as_ref(), migrations)?
         };
+        let changed = Arc::<Changed>::default();
+        let writer = Writer::new(Setting {
+            path: path.clone(),
+            clock: Arc::clone(&options.clock),
+            changed: Arc::clone(&changed),
+            version: schema::number(migrations),
+        });
         Ok(Self {
             dir: dir.to_owned(),
             readers: Readers::new(path.clone(), first),
             path,
             options,
-            writer: Mutex::new(None),
-            changed: Arc::default(),
+            writer,
+            changed,
             blobs: Blobs::new(dir.join("blobs")),
-            version: schema::number(migrations),
         })
     }
 
@@ -115,29 +119,12 @@ impl SqliteStore {
         Ok(())
     }
 
-    /// Returns the writer's queue; the first call starts it.
-    fn queue(&self) -> Result<SyncSender<Box<dyn Job>>, StoreError> {
-        self.writable()?;
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(queue) = writer.as_ref().and_then(Writer::queue) {
-            return Ok(queue);
-        }
-        let started = Writer::start(Setting {
-            path: self.path.clone(),
-            clock: Arc::clone(&self.options.clock),
-            changed: Arc::clone(&self.changed),
-            version: self.version,
-        })?;
-        let queue = started.queue();
-        *writer = Some(started);
-        queue.ok_or_else(|| StoreError::Backend("the store is being closed".to_owned()))
-    }
-
     fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut WriteTx<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        submit(&self.queue()?, work)
+        self.writable()?;
+        self.writer.submit(work)
     }
 
     fn data_version(&self, conn: &Connection) -> Result<i64, StoreError> {
@@ -233,7 +220,8 @@ impl Store for SqliteStore {
     }
 
     fn view(&self, kind: ViewKind, key: &str) -> Result<Option<String>, StoreError> {
-        self.read_rows(|rows| rows.document(kind, key))
+        let read = |conn: &Connection| Rows { conn, path: &self.path }.document(kind, key);
+        self.writer.read(read).unwrap_or_else(|| self.readers.with(read))
     }
 
     fn views(&self, kind: ViewKind, run: Option<RunId>) -> Result<Vec<String>, StoreError> {

@@ -1,14 +1,14 @@
-//! The one thread that writes. What waits for it is committed together: one wait for the disk serves many callers.
+//! One writer at a time. What waits for it is committed together: one wait for the disk serves many callers.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use aedile_core::Clock;
 use aedile_core::event::Position;
-use aedile_core::limits::{GROUP_COMMIT_APPENDS_MAX, WRITER_QUEUE_MAX};
+use aedile_core::limits::GROUP_COMMIT_APPENDS_MAX;
 use aedile_core::store::StoreError;
 use rusqlite::Connection;
 
@@ -36,13 +36,14 @@ impl Changed {
     }
 }
 
-/// The writing thread. Dropping it lets the thread finish what is queued.
+/// The one connection that writes. It belongs to whoever commits: a caller that finds it free commits itself, without waking
+/// another thread; the calls that come meanwhile wait, and the first of them commits for all of them.
 pub(crate) struct Writer {
-    jobs: Option<SyncSender<Box<dyn Job>>>,
-    thread: Option<JoinHandle<()>>,
+    setting: Setting,
+    state: Mutex<State>,
 }
 
-/// What a writing thread is made with.
+/// What a writer is made with.
 pub(crate) struct Setting {
     pub(crate) path: PathBuf,
     pub(crate) clock: Arc<dyn Clock>,
@@ -51,51 +52,129 @@ pub(crate) struct Setting {
     pub(crate) version: u32,
 }
 
+/// Where the connection is, and who waits.
+#[derive(Default)]
+struct State {
+    /// Somebody commits, or has been told to.
+    busy: bool,
+    /// The connection while nobody commits; the first write opens it.
+    free: Option<Connection>,
+    /// What is committed next, oldest first.
+    waiting: VecDeque<Box<dyn Job>>,
+}
+
 impl Writer {
-    /// Opens a connection and starts the thread.
-    pub(crate) fn start(setting: Setting) -> Result<Self, StoreError> {
-        let conn = open_writer(&setting.path)?;
-        let (jobs, queue) = sync_channel(WRITER_QUEUE_MAX);
-        let thread = std::thread::Builder::new()
-            .name("store-writer".to_owned())
-            .spawn(move || write_all(&conn, &queue, &setting))
-            .map_err(|error| StoreError::Backend(format!("the store's writer cannot start: {error}; lower the number of processes")))?;
-        Ok(Self { jobs: Some(jobs), thread: Some(thread) })
+    pub(crate) fn new(setting: Setting) -> Self {
+        Self { setting, state: Mutex::default() }
     }
 
-    /// Returns the way into the queue.
-    pub(crate) fn queue(&self) -> Option<SyncSender<Box<dyn Job>>> {
-        self.jobs.clone()
+    /// Does the work inside a write transaction and returns its result when that is on the disk.
+    pub(crate) fn submit<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut WriteTx<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (reply, words) = sync_channel(2);
+        if let Some(conn) = self.enter(Box::new(Task { work: Some(work), result: None, reply }))? {
+            self.lead(conn);
+        }
+        loop {
+            match words.recv() {
+                Ok(Word::Answer(answer)) => return answer,
+                Ok(Word::Lead(conn)) => self.lead(conn),
+                Err(_) => return Err(gave_up()),
+            }
+        }
+    }
+
+    /// Reads on the connection that writes, when nobody commits: what was just written is in its cache, which a reader's loses with
+    /// every commit. For reads that are over at once; `None` when somebody commits or nothing was written yet.
+    pub(crate) fn read<T>(&self, read: impl FnOnce(&Connection) -> T) -> Option<T> {
+        let held = {
+            let mut state = self.state();
+            let conn = Some(state.free.take()?);
+            state.busy = true;
+            Held { writer: self, conn }
+        };
+        held.conn.as_ref().map(read)
+    }
+
+    /// Puts the job in the queue; returns the connection when nobody else commits.
+    fn enter(&self, job: Box<dyn Job>) -> Result<Option<Connection>, StoreError> {
+        let mut state = self.state();
+        let conn = match (state.busy, state.free.take()) {
+            (true, _) => None,
+            (false, Some(conn)) => Some(conn),
+            (false, None) => Some(open_writer(&self.setting.path)?),
+        };
+        state.busy = true;
+        state.waiting.push_back(job);
+        Ok(conn)
+    }
+
+    /// Commits what waits, passes the connection on and answers.
+    fn lead(&self, conn: Connection) {
+        let held = Held { writer: self, conn: Some(conn) };
+        let mut group: Vec<_> = {
+            let waiting = &mut self.state().waiting;
+            let count = waiting.len().min(GROUP_COMMIT_APPENDS_MAX);
+            waiting.drain(..count).collect()
+        };
+        let committed = held.conn.as_ref().map_or_else(|| Err(gave_up()), |conn| commit_group(conn, &mut group, &self.setting));
+        drop(held);
+        if let Ok(Some(last)) = committed {
+            self.setting.changed.tell(last);
+        }
+        for job in group {
+            job.answer(committed.as_ref().err());
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Writer {
+/// The connection while somebody commits. Dropping it passes it to the first that waits; when the commit panicked, the
+/// connection ends with it and all that wait hear so.
+struct Held<'a> {
+    writer: &'a Writer,
+    conn: Option<Connection>,
+}
+
+impl Drop for Held<'_> {
     fn drop(&mut self) {
-        self.jobs = None;
-        if let Some(thread) = self.thread.take() {
-            // A panic there has been told to the callers that waited.
-            let _ = thread.join();
+        let mut state = self.writer.state();
+        if std::thread::panicking() {
+            state.waiting.clear();
+        }
+        match state.waiting.front_mut() {
+            Some(first) => self.conn.take().into_iter().for_each(|conn| first.lead(conn)),
+            None => {
+                state.busy = false;
+                state.free = self.conn.take().filter(|_| !std::thread::panicking());
+            }
         }
     }
 }
 
-/// Has the work done inside a write transaction and returns its result when that is on the disk.
-pub(crate) fn submit<T: Send + 'static>(
-    queue: &SyncSender<Box<dyn Job>>,
-    work: impl FnOnce(&mut WriteTx<'_>) -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, StoreError> {
-    let stopped =
-        || StoreError::Backend("the store's writer has stopped; start aedile again, nothing that was answered is lost".to_owned());
-    let (reply, answer) = sync_channel(1);
-    let job = Task { work: Some(work), result: None, reply };
-    queue.send(Box::new(job)).map_err(|_| stopped())?;
-    answer.recv().map_err(|_| stopped())?
+fn gave_up() -> StoreError {
+    StoreError::Backend("the store's writer broke off before this was written; try again, nothing that was answered is lost".to_owned())
+}
+
+/// What a waiting call hears.
+enum Word<T> {
+    /// It commits next: for itself and for all that wait behind it.
+    Lead(Connection),
+    /// Its work is done.
+    Answer(Result<T, StoreError>),
 }
 
 /// Work that waits for the writer.
 pub(crate) trait Job: Send {
     /// Does the work and keeps its result; returns whether it succeeded.
     fn run(&mut self, tx: &mut WriteTx<'_>) -> bool;
+    /// Gives its caller the connection.
+    fn lead(&mut self, conn: Connection);
     /// Answers the caller: with the failure of the whole transaction, or else with the kept result.
     fn answer(self: Box<Self>, failure: Option<&StoreError>);
 }
@@ -103,7 +182,7 @@ pub(crate) trait Job: Send {
 struct Task<T, W> {
     work: Option<W>,
     result: Option<Result<T, StoreError>>,
-    reply: SyncSender<Result<T, StoreError>>,
+    reply: SyncSender<Word<T>>,
 }
 
 impl<T, W> Job for Task<T, W>
@@ -116,45 +195,20 @@ where
         matches!(self.result, Some(Ok(_)))
     }
 
+    fn lead(&mut self, conn: Connection) {
+        // The caller waits until it is answered, and there is room for both words.
+        let _ = self.reply.send(Word::Lead(conn));
+    }
+
     fn answer(self: Box<Self>, failure: Option<&StoreError>) {
         let answer = match (self.result, failure) {
             (Some(Err(own)), _) => Err(own),
             (_, Some(failure)) => Err(error::copy(failure)),
             (Some(Ok(done)), None) => Ok(done),
-            (None, None) => Err(StoreError::Backend("the store's writer did not come to this; try again".to_owned())),
+            (None, None) => Err(gave_up()),
         };
-        // A caller that no longer waits needs no answer.
-        let _ = self.reply.send(answer);
-    }
-}
-
-/// How long the writer stays awake after a commit.
-const AWAKE: Duration = Duration::from_micros(60);
-
-/// Takes the next job. After a commit the caller is often back within microseconds, and waking a sleeping thread costs more than that.
-fn next(queue: &Receiver<Box<dyn Job>>) -> Option<Box<dyn Job>> {
-    let until = Instant::now() + AWAKE;
-    loop {
-        match queue.try_recv() {
-            Ok(job) => return Some(job),
-            Err(TryRecvError::Disconnected) => return None,
-            Err(TryRecvError::Empty) if Instant::now() < until => std::hint::spin_loop(),
-            Err(TryRecvError::Empty) => return queue.recv().ok(),
-        }
-    }
-}
-
-fn write_all(conn: &Connection, queue: &Receiver<Box<dyn Job>>, setting: &Setting) {
-    while let Some(first) = next(queue) {
-        let mut group = vec![first];
-        group.extend(queue.try_iter().take(GROUP_COMMIT_APPENDS_MAX - 1));
-        let committed = commit_group(conn, &mut group, setting);
-        if let Ok(Some(last)) = committed {
-            setting.changed.tell(last);
-        }
-        for job in group {
-            job.answer(committed.as_ref().err());
-        }
+        // As above.
+        let _ = self.reply.send(Word::Answer(answer));
     }
 }
 
@@ -228,10 +282,10 @@ mod tests {
     use crate::create::open_ready;
     use crate::prepare::prepare;
 
-    type Answer = Receiver<Result<Appended, StoreError>>;
+    type Words = std::sync::mpsc::Receiver<Word<Appended>>;
 
     /// A job that sends mail of this size.
-    fn mail(bytes: usize, seed: u64) -> (Box<dyn Job>, Answer) {
+    fn mail(bytes: usize, seed: u64) -> (Box<dyn Job>, Words) {
         let (clock, entropy) = (SteppingClock::default(), SeededEntropy::new(seed));
         let (run, mail) = (RunId::new(&clock, &entropy), MailId::new(&clock, &entropy));
         let event = Event::MailSent { mail, run, from: "a".into(), to: "b".into(), subject: "s".into(), body: "x".repeat(bytes) };
@@ -239,6 +293,13 @@ mod tests {
         let (reply, answer) = sync_channel(1);
         let work = move |tx: &mut WriteTx<'_>| tx.append(prepared);
         (Box::new(Task { work: Some(work), result: None, reply }), answer)
+    }
+
+    fn answer_of(words: &Words) -> Result<Appended, StoreError> {
+        match words.recv().unwrap() {
+            Word::Answer(answer) => answer,
+            Word::Lead(_) => panic!("nobody had the connection"),
+        }
     }
 
     #[test]
@@ -254,7 +315,7 @@ mod tests {
         let (mut group, answers): (Vec<_>, Vec<_>) = [10, 100_000, 10].into_iter().zip(1..).map(|(bytes, seed)| mail(bytes, seed)).unzip();
         let committed = commit_group(&conn, &mut group, &setting);
         group.into_iter().for_each(|job| job.answer(committed.as_ref().err()));
-        let answers: Vec<_> = answers.iter().map(|answer| answer.recv().unwrap()).collect();
+        let answers: Vec<_> = answers.iter().map(answer_of).collect();
         let refused = answers[1].as_ref().unwrap_err().to_string();
         assert!(refused.contains("no space is left") && refused.contains("aedile clean"), "{refused}");
         let written = answers.iter().filter(|answer| answer.is_ok()).count();
@@ -264,7 +325,34 @@ mod tests {
         let mut group = vec![job];
         let committed = commit_group(&conn, &mut group, &setting);
         group.into_iter().for_each(|job| job.answer(committed.as_ref().err()));
-        let next = answer.recv().unwrap().unwrap();
+        let next = answer_of(&answer).unwrap();
         assert_eq!(next, Appended::At(Position(written as u64 + 1)), "what was answered is there, and no more");
+    }
+
+    #[test]
+    fn a_panic_in_one_call_is_told_to_those_that_wait_and_the_next_call_writes() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, clock) = (dir.path().join("aedile.db"), Arc::new(SteppingClock::default()));
+        drop(open_ready(dir.path(), &path, clock.as_ref(), schema::MIGRATIONS).unwrap());
+        let writer = Writer::new(Setting { path, clock, changed: Arc::default(), version: 1 });
+        let (inside, entered) = sync_channel::<()>(0);
+        std::thread::scope(|scope| {
+            let broken = scope.spawn(|| {
+                writer.submit(move |_| -> Result<(), StoreError> {
+                    inside.send(()).unwrap();
+                    inside.send(()).unwrap();
+                    panic!("a defect");
+                })
+            });
+            entered.recv().unwrap();
+            let behind = scope.spawn(|| writer.submit(|tx| tx.rebuild()));
+            while writer.state().waiting.is_empty() {
+                std::thread::yield_now();
+            }
+            entered.recv().unwrap();
+            assert!(broken.join().is_err());
+            assert!(behind.join().unwrap().unwrap_err().to_string().contains("try again"));
+        });
+        assert_eq!(writer.submit(|tx| tx.rebuild()).unwrap(), 0);
     }
 }

@@ -1,7 +1,6 @@
 //! Waiting for conditions, and tests that this machine cannot run.
 
 use std::future::Future;
-use std::io::Read as _;
 use std::time::{Duration, Instant};
 
 use aedile_core::{Clock, Entropy, Timestamp};
@@ -76,6 +75,6 @@ pub struct OsEntropy;
 
 impl Entropy for OsEntropy {
     fn fill(&self, buffer: &mut [u8]) {
-        std::fs::File::open("/dev/urandom").unwrap().read_exact(buffer).unwrap();
+        rustix::rand::getrandom(buffer, rustix::rand::GetRandomFlags::empty()).unwrap();
     }
 }
