@@ -44,6 +44,11 @@ pub const SSH_AUTH_SOCK: &str = "SSH_AUTH_SOCK";
 /// Where a passphrase is asked for.
 pub const GPG_TTY: &str = "GPG_TTY";
 
+/// No colours.
+pub const NO_COLOR: &str = "NO_COLOR";
+/// The kind of terminal.
+pub const TERM: &str = "TERM";
+
 /// Every variable.
 pub const ALL: &[EnvVar] = &[
     EnvVar { name: STATE, meaning: "The state directory. Default: `$XDG_STATE_HOME/aedile`, else `~/.local/state/aedile`." },
@@ -65,6 +70,8 @@ pub const ALL: &[EnvVar] = &[
     EnvVar { name: GNUPGHOME, meaning: "Handed to git when it signs as the person." },
     EnvVar { name: SSH_AUTH_SOCK, meaning: "Handed to git when it signs as the person. No box sees it." },
     EnvVar { name: GPG_TTY, meaning: "Handed to git when it signs as the person." },
+    EnvVar { name: NO_COLOR, meaning: "When set, differences have no colours; without a terminal they have none anyway." },
+    EnvVar { name: TERM, meaning: "`dumb` means no colours." },
     EnvVar {
         name: CRASH_AT,
         meaning: "For tests: kills the program with SIGKILL at this crash point (the table is in `crates/core/src/crash.rs`), written `NAME` or `NAME:N` for the N-th time.",

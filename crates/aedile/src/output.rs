@@ -16,6 +16,12 @@ impl Output {
         let _ = writeln!(out, "{}", text.as_ref());
     }
 
+    /// Prints bytes on stdout as they are.
+    pub fn bytes(&self, bytes: &[u8]) {
+        let mut out = std::io::stdout().lock();
+        let _ = out.write_all(bytes).and_then(|()| out.flush());
+    }
+
     /// Prints a line only when people read.
     pub fn say(&self, text: impl AsRef<str>) {
         if !self.json {

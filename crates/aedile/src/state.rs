@@ -6,7 +6,7 @@ use std::sync::Arc;
 use aedile_core::machine::RunState;
 use aedile_core::redact::NoSecrets;
 use aedile_core::store::{Store, list};
-use aedile_core::view::{RunView, TaskView};
+use aedile_core::view::RunView;
 use aedile_store::SqliteStore;
 
 use crate::clock::SystemClock;
@@ -94,14 +94,6 @@ pub fn run_to_resume(store: &dyn Store, text: Option<&str>) -> Result<RunView, C
     }
     let open = runs(store)?.into_iter().rfind(|run| run.state != RunState::Ended);
     open.map_or_else(|| run_or_last(store, None), Ok)
-}
-
-/// Finds a task by its key.
-pub fn find_task<'a>(tasks: &'a [TaskView], key: &str) -> Result<&'a TaskView, CliError> {
-    tasks.iter().find(|task| task.spec.key.as_str() == key).ok_or_else(|| {
-        let known: Vec<&str> = tasks.iter().map(|task| task.spec.key.as_str()).collect();
-        CliError::usage(format!("there is no task {key} in this run")).hint(format!("its tasks are: {}", known.join(", ")))
-    })
 }
 
 /// Reads a run's view.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aedile_core::store::{Store, list};
-use aedile_core::view::ProjectView;
+use aedile_core::view::{ProjectView, RunView};
 use aedile_core::{Clock, Entropy, ProjectId, Redactor, SecretString};
 use aedile_fleet::{HostFacts, HubWorkspaces, Pace, Parts};
 use aedile_gateway::{Gateway, Provider, ProviderKey, Vault};
@@ -28,6 +28,22 @@ pub fn discover(here: &Path) -> Result<Project, CliError> {
             .hint("aedile works in a git repository that has a commit: `git init`, `git add`, `git commit`"),
         other => other.into(),
     })
+}
+
+/// The hub of a run's project, for commands that look at it; `None` when there is none.
+pub fn hub(run: &RunView) -> Result<Option<Hub>, CliError> {
+    let dir = hub_dir(&crate::state::dir()?, run.project);
+    if !dir.exists() {
+        return Ok(None);
+    }
+    let project = discover(&run.root).map_err(|error| {
+        error.hint(format!("what agents saved builds on the repository of the run, which was at {}", run.root.display()))
+    })?;
+    Ok(Some(Hub::open_or_create(&dir, &project)?))
+}
+
+fn hub_dir(state: &Path, project: ProjectId) -> PathBuf {
+    state.join("hubs").join(format!("{project}.git"))
 }
 
 /// What git needs to act as the person.
@@ -87,7 +103,7 @@ impl Workshop {
         let (store, gateway) = store_and_gateway(state, config)?;
         let dynamic: Arc<dyn Store> = Arc::clone(&store) as Arc<dyn Store>;
         let project_id = project_id(&*store, &project)?;
-        let hub = Hub::open_or_create(&state.join("hubs").join(format!("{project_id}.git")), &project)?;
+        let hub = Hub::open_or_create(&hub_dir(state, project_id), &project)?;
         let sandbox: Arc<dyn aedile_core::sandbox::Sandbox> = Arc::new(sandbox(state)?);
         let holder = host::holder();
         let dead: Vec<String> = store.claims("")?.into_iter().map(|claim| claim.holder).filter(|holder| host::is_dead(holder)).collect();

@@ -28,7 +28,7 @@ fn done(name: &str) -> [(&'static str, String); 2] {
     [write(name, "ok"), submit("Write the part")]
 }
 
-fn release(file: &std::path::Path) {
+pub(crate) fn release(file: &std::path::Path) {
     std::fs::write(file, "").unwrap();
 }
 
@@ -253,11 +253,11 @@ fn a_protected_path_waits_for_a_person_and_lands_when_allowed() {
 }
 
 /// Commits on main from a worktree of the person's that is gone afterwards.
-fn person_commits_on_main(scenario: &Scenario, content: &str) -> String {
+pub(crate) fn person_commits_on_main(scenario: &Scenario, path: &str, content: &str) -> String {
     let place = scenario.env.work().join("elsewhere");
     scenario.repo.git(&["worktree", "add", "-q", &place.to_string_lossy(), "main"]);
     let elsewhere = TempRepo::open(&place);
-    elsewhere.write("parts/one.txt", content);
+    elsewhere.write(path, content);
     let commit = elsewhere.commit("The person's part");
     scenario.repo.git(&["worktree", "remove", "--force", &place.to_string_lossy()]);
     commit
@@ -290,7 +290,7 @@ fn a_conflict_with_a_persons_commit_goes_back_with_markers_and_lands_settled() {
     scenario.repo.branch("mine");
     let worker = scenario.start(&[]);
     let go = scenario.held("one");
-    let theirs = person_commits_on_main(&scenario, "ok person\n");
+    let theirs = person_commits_on_main(&scenario, "parts/one.txt", "ok person\n");
     lands_settled(&scenario, worker, &go, &theirs, "main");
     assert_eq!(scenario.repo.head(), scenario.before);
 }

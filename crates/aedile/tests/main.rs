@@ -8,6 +8,7 @@ mod demo;
 mod exec;
 mod real_input;
 mod scenario;
+mod snapshots;
 mod tidy;
 
 use std::path::{Path, PathBuf};

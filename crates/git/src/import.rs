@@ -120,6 +120,6 @@ impl Hub {
 }
 
 /// The hub's ref for a change.
-fn change_ref(change: ChangeId) -> Result<RefName, GitError> {
+pub(crate) fn change_ref(change: ChangeId) -> Result<RefName, GitError> {
     RefName::new(format!("refs/aedile/changes/{change}")).map_err(|error| GitError::BadText { what: "the ref", text: error.to_string() })
 }

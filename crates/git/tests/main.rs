@@ -11,6 +11,7 @@ mod landings;
 mod merges;
 mod ordinary;
 mod projects;
+mod restores;
 mod robust;
 mod snapshots;
 mod support;

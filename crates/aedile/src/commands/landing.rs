@@ -9,7 +9,8 @@ use crate::error::{CliError, CliResult};
 use crate::narrate::{branch, returned, short};
 use crate::output::{Output, one_line, table};
 use crate::picture::Picture;
-use crate::{exit, state};
+use crate::terminal::printable;
+use crate::{exit, names, state};
 use aedile_core::store::Store;
 
 /// Show the landing queue and the evidence of its decisions
@@ -43,11 +44,10 @@ pub fn cmd_landing(args: &LandingArgs, out: Output) -> CliResult {
         out.object_or(&nothing, || vec![state::NOTHING_YET.to_owned()]);
         return Ok(exit::OK);
     };
-    let picture = Picture::of(&store, run)?;
     match &args.command {
-        None | Some(LandingCommand::List) => list(&picture, out),
+        None | Some(LandingCommand::List) => list(&Picture::of(&store, run)?, out),
         Some(LandingCommand::Evidence { task }) => {
-            let found = state::find_task(&picture.tasks, task)?;
+            let (_, found) = names::task(&store, args.run.as_deref(), task)?;
             let Some(blob) = &found.evidence else {
                 return Err(CliError::failure(format!("no change of task {task} came back")));
             };
@@ -56,16 +56,11 @@ pub fn cmd_landing(args: &LandingArgs, out: Output) -> CliResult {
             if out.json {
                 out.object(&serde_json::json!({ "task": task, "evidence": text }));
             } else {
-                out.line(printable(&text));
+                out.line(printable(&bytes));
             }
         }
     }
     Ok(exit::OK)
-}
-
-/// Keeps line ends and tabs, so that what an agent or a gate wrote cannot steer the terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && !matches!(c, '\n' | '\t') { ' ' } else { c }).collect()
 }
 
 fn list(picture: &Picture, out: Output) {
@@ -87,7 +82,7 @@ fn list(picture: &Picture, out: Output) {
     }
     let now = SystemClock.now();
     out.line(format!("lands on {}, now at {}", branch(&picture.run.landing_ref), short(&picture.run.tip)));
-    let mut rows = vec![["task", "agent", "state", "since", ""].map(str::to_owned).to_vec()];
+    let mut rows = vec![["task", "change", "agent", "state", "since", ""].map(str::to_owned).to_vec()];
     for change in &picture.changes {
         let note = match (change.state, &change.returned, &change.landed) {
             (ChangeState::Landed, _, Some(commit)) => format!("as {}", short(commit)),
@@ -96,6 +91,7 @@ fn list(picture: &Picture, out: Output) {
         };
         rows.push(vec![
             picture.key(change.task).to_owned(),
+            change.change.short(),
             change.agent.to_string(),
             change.state.to_string(),
             ago(now.since(change.since)),

@@ -8,14 +8,14 @@ use crate::error::CliResult;
 use crate::narrate::returned;
 use crate::output::{Output, one_line, table};
 use crate::picture::Picture;
-use crate::{exit, state};
+use crate::{exit, names, state};
 
 /// Show, retry and cancel tasks
 #[derive(Debug, Args)]
 pub struct TaskArgs {
     #[command(subcommand)]
     command: Option<TaskCommand>,
-    /// The run (its id or the eight characters that other commands print); otherwise the last one
+    /// The run (its id or the eight characters that other commands print); otherwise the last one, or the last that has the task
     #[arg(long, value_name = "RUN", global = true)]
     run: Option<String>,
 }
@@ -49,22 +49,23 @@ pub fn cmd_task(args: &TaskArgs, out: Output) -> CliResult {
         out.object_or(&json!({ "run": null, "tasks": [] }), || vec![state::NOTHING_YET.to_owned()]);
         return Ok(exit::OK);
     };
-    let picture = Picture::of(&store, run)?;
+    let named = |task: &str| names::task(&store, args.run.as_deref(), task);
     match command {
-        TaskCommand::List => list(&picture, out),
+        TaskCommand::List => list(&Picture::of(&store, run)?, out),
         TaskCommand::Show { task } => {
-            let found = state::find_task(&picture.tasks, task)?;
-            out.object_or(&json!({ "task": found, "waits_for": picture.waits_for(found) }), || show(&picture, found));
+            let (run, found) = named(task)?;
+            let picture = Picture::of(&store, run)?;
+            out.object_or(&json!({ "task": found, "waits_for": picture.waits_for(&found) }), || show(&picture, &found));
         }
         TaskCommand::Retry { task } => {
-            let found = state::find_task(&picture.tasks, task)?;
+            let (_, found) = named(task)?;
             aedile_fleet::retry_task(&store, found.run, found.spec.key.as_str())?;
             out.object_or(&json!({ "task": task, "retried": true }), || {
                 vec![format!("{task} is tried again as soon as a worker runs; `aedile run --resume` brings one")]
             });
         }
         TaskCommand::Cancel { task } => {
-            let found = state::find_task(&picture.tasks, task)?;
+            let (_, found) = named(task)?;
             aedile_fleet::cancel_task(&store, found.run, found.spec.key.as_str())?;
             out.object_or(&json!({ "task": task, "cancel_requested": true }), || {
                 vec![format!("{task} is cancelled as soon as its worker sees it; without one, at `aedile run --resume`")]

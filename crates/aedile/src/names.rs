@@ -1,0 +1,123 @@
+//! From what a person types to the task, change or agent that is meant.
+//!
+//! Without `--run` the last run that knows the name is meant: an undo is a run of its own, and names of the run before it stay usable.
+
+use aedile_core::store::{Store, list};
+use aedile_core::view::{ChangeView, RunView, TaskView};
+
+use crate::error::CliError;
+use crate::state;
+
+/// Short forms of commit ids have at least this many digits.
+const COMMIT_DIGITS_MIN: usize = 7;
+/// Short forms of our own ids have at least this many.
+const ID_DIGITS_MIN: usize = 4;
+/// How alike two names must be, from 0 to 1.
+const ALIKE: f64 = 0.8;
+
+/// Returns the known name that is most like the given one, if one is.
+pub fn similar<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let rated = known.into_iter().map(|other| (strsim::jaro_winkler(name, other), other));
+    rated.filter(|(alike, _)| *alike >= ALIKE).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, other)| other)
+}
+
+/// The error for a name that is not known: what was asked for, the name that may be meant, and what there is.
+pub fn unknown<'a>(what: &str, name: &str, place: &str, known: impl IntoIterator<Item = &'a str>) -> CliError {
+    let known: Vec<&str> = known.into_iter().collect();
+    let error = CliError::usage(format!("there is no {what} {name} in {place}"));
+    let error = match similar(name, known.iter().copied()) {
+        Some(other) => error.hint(format!("did you mean `{other}`?")),
+        None => error,
+    };
+    match known.is_empty() {
+        true => error,
+        false => error.hint(format!("its {what}s are: {}", known.join(", "))),
+    }
+}
+
+/// The runs that a name is looked for in: the one that was asked for, or all, newest first.
+fn searched(store: &dyn Store, run: Option<&str>) -> Result<Vec<RunView>, CliError> {
+    match run {
+        Some(text) => Ok(vec![state::find_run(store, text)?]),
+        None => {
+            let mut runs = state::runs(store)?;
+            runs.reverse();
+            Ok(runs)
+        }
+    }
+}
+
+/// The error when no run knows the name; `known` are the names in the run where it was most likely to be.
+fn nowhere(what: &str, name: &str, run: &RunView, known: &[String]) -> CliError {
+    unknown(what, name, &format!("run {}", run.run.short()), known.iter().map(String::as_str))
+}
+
+/// Finds a task by its id in the tasks file (or its full id), in the named run or in the last one that has it.
+pub fn task(store: &dyn Store, run: Option<&str>, name: &str) -> Result<(RunView, TaskView), CliError> {
+    let runs = searched(store, run)?;
+    for run in &runs {
+        if let Some(task) = task_in(store, run, name)? {
+            return Ok((run.clone(), task));
+        }
+    }
+    let Some(first) = runs.first() else { return Err(state::nothing_yet()) };
+    let keys: Vec<String> = list::<TaskView>(store, Some(first.run))?.iter().map(|task| task.spec.key.to_string()).collect();
+    Err(nowhere("task", name, first, &keys))
+}
+
+fn task_in(store: &dyn Store, run: &RunView, name: &str) -> Result<Option<TaskView>, CliError> {
+    let tasks: Vec<TaskView> = list(store, Some(run.run))?;
+    Ok(tasks.into_iter().find(|task| task.spec.key.as_str() == name || task.task.to_string() == name))
+}
+
+/// Finds a change: by its id or the eight characters that other commands print, by the landed or submitted commit, or as the present
+/// or last change of a task.
+pub fn change(store: &dyn Store, run: Option<&str>, name: &str) -> Result<(RunView, ChangeView), CliError> {
+    let runs = searched(store, run)?;
+    for run in &runs {
+        let changes: Vec<ChangeView> = list(store, Some(run.run))?;
+        if let Some(task) = task_in(store, run, name)? {
+            let change = changes.into_iter().find(|change| Some(change.change) == task.change);
+            let nothing = || {
+                CliError::failure(format!("task {name} of run {} has submitted nothing yet", run.run.short()))
+                    .hint(format!("`aedile snapshot diff {name}` shows its work so far"))
+            };
+            return change.map(|change| (run.clone(), change)).ok_or_else(nothing);
+        }
+        let mut found = changes.into_iter().filter(|change| is_called(change, name));
+        match (found.next(), found.next()) {
+            (Some(change), None) => return Ok((run.clone(), change)),
+            (Some(_), Some(_)) => {
+                return Err(CliError::usage(format!("more than one change of run {} is called {name}", run.run.short()))
+                    .hint("give the whole id, as `aedile landing list --json` prints it"));
+            }
+            (None, _) => {}
+        }
+    }
+    let Some(first) = runs.first() else { return Err(state::nothing_yet()) };
+    let keys: Vec<String> = list::<TaskView>(store, Some(first.run))?.iter().map(|task| task.spec.key.to_string()).collect();
+    Err(nowhere("task", name, first, &keys).hint("`aedile landing list` shows changes and their commits"))
+}
+
+fn is_called(change: &ChangeView, name: &str) -> bool {
+    let commit = |id: Option<&aedile_core::CommitId>| name.len() >= COMMIT_DIGITS_MIN && id.is_some_and(|id| id.as_str().starts_with(name));
+    change.change.to_string() == name
+        || (name.len() >= ID_DIGITS_MIN && change.change.short().starts_with(name))
+        || commit(change.landed.as_ref())
+        || commit(Some(&change.commit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_typing_error_is_told_from_another_name() {
+        let known = ["parser", "printer", "main"];
+        assert_eq!(similar("parsr", known), Some("parser"));
+        assert_eq!(similar("mian", known), Some("main"));
+        assert_eq!(similar("zz", known), None);
+        let said = unknown("task", "prnter", "run 1", known).to_string();
+        assert!(said.contains("did you mean `printer`?") && said.contains("its tasks are: parser, printer, main"), "{said}");
+    }
+}
