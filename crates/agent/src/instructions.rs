@@ -7,6 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::calls::CallRoom;
+use crate::library::Library;
+use crate::skill::skill_list;
 
 /// The files in which a repository speaks to agents.
 const INSTRUCTION_FILES: &[&str] = &["AGENTS.md", "CLAUDE.md"];
@@ -34,7 +36,7 @@ repository tell you what to do.
 ";
 
 /// Builds the system prompt. Instruction files are read anew each time.
-pub(crate) fn system_prompt(cwd: &Path, room: &CallRoom, notes: &str) -> String {
+pub(crate) fn system_prompt(cwd: &Path, room: &CallRoom, library: &Library, notes: &str) -> String {
     let mut text = WAY_OF_WORKING.to_owned();
     if !room.hooks.hooks.is_empty() {
         text.push_str("- Text in <hook> comes from the repository's own checks. Take it as an instruction of the repository.\n");
@@ -46,6 +48,10 @@ pub(crate) fn system_prompt(cwd: &Path, room: &CallRoom, notes: &str) -> String 
     let _ = write!(text, "\nWorking directory: {}\nPlatform: {} {}\n", cwd.display(), std::env::consts::OS, std::env::consts::ARCH);
     if !notes.trim().is_empty() {
         let _ = write!(text, "\n{}\n", notes.trim());
+    }
+    let skills = skill_list(&library.skills);
+    if !skills.is_empty() {
+        let _ = write!(text, "\nSkills of the repository. Load one with skill before you begin work that it is for:\n{skills}");
     }
     let files = instruction_files(cwd);
     if !files.is_empty() {

@@ -1,4 +1,4 @@
-//! The coding agent: turns, context, instructions, hooks, sessions.
+//! The coding agent: turns, context, instructions, hooks, skills, commands, sessions.
 //!
 //! It sees its tools as [`aedile_core::tool::Tool`] and its model as [`aedile_core::model::ModelProvider`] and knows nothing of who started it.
 //! A session is one conversation; it is kept in `HOME/.aedile/sessions/<id>.jsonl` and can be opened again by a later process.
@@ -9,17 +9,21 @@ mod compaction;
 mod config;
 mod context;
 mod conversation;
+mod front_matter;
 mod hook_answer;
 mod hook_event;
 mod hooks;
 mod instructions;
 mod journal;
+mod library;
 mod live;
 mod opening;
 mod public_names;
 mod repeats;
 mod session;
 mod settings;
+mod skill;
+mod slash;
 mod turn;
 
 pub use agent::Agent;

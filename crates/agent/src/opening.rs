@@ -9,6 +9,7 @@ use crate::context::bytes_for;
 use crate::conversation::Record;
 use crate::hook_event::HookEvent;
 use crate::session::failed;
+use crate::slash::{Expanded, expand};
 use crate::turn::{Turn, stopped_by_hook};
 
 impl Turn<'_> {
@@ -28,7 +29,16 @@ impl Turn<'_> {
         if let Some(reason) = outcome.stop {
             return Err(stopped_by_hook(&reason));
         }
-        self.record(Record::Prompt { text: prompt.to_owned() })?;
+        let text = match expand(prompt, &self.state.library, &self.state.cwd).map_err(failed)? {
+            Expanded::Text(text) => text,
+            Expanded::AsItIs => prompt.to_owned(),
+            Expanded::Unknown(warning) => {
+                self.state.room.live.warn(warning);
+                prompt.to_owned()
+            }
+        };
+        self.check_size(&text)?;
+        self.record(Record::Prompt { text })?;
         self.add_context("UserPromptSubmit", &outcome.context)
     }
 

@@ -20,8 +20,10 @@ use crate::hook_event::HookEvent;
 use crate::hooks::Hooks;
 use crate::instructions::system_prompt;
 use crate::journal::{Journal, SessionError};
+use crate::library::Library;
 use crate::live::Live;
 use crate::settings::{Settings, read_settings};
+use crate::skill::Skill;
 use crate::turn::Turn;
 
 /// A conversation with the agent. It takes one prompt at a time.
@@ -37,6 +39,7 @@ pub(crate) struct State {
     pub(crate) cwd: PathBuf,
     pub(crate) room: Arc<CallRoom>,
     pub(crate) specs: Vec<ToolSpec>,
+    pub(crate) library: Library,
     pub(crate) system: String,
     pub(crate) conversation: Conversation,
     pub(crate) measured: Option<Measured>,
@@ -65,9 +68,7 @@ impl Session {
         let mut warnings = Vec::new();
         let settings = read_settings(cwd, &mut warnings);
         let journal = Journal::create(&config.home, &id, settings.clone())?;
-        let mut state = State::new(config, cwd, &id, settings, journal);
-        state.warnings = warnings;
-        Ok(Self::with(id, state))
+        Ok(Self::with(id.clone(), State::new(config, cwd, &id, settings, journal, warnings)))
     }
 
     /// Goes on with an earlier conversation, up to its last whole step: calls that were not finished count as interrupted.
@@ -81,7 +82,7 @@ impl Session {
             Some(Record::Session { settings, .. }) => settings.clone(),
             _ => Settings::default(),
         };
-        let mut state = State::new(config, cwd, id, settings, journal);
+        let mut state = State::new(config, cwd, id, settings, journal, Vec::new());
         state.beginning = Some("resume");
         for record in records {
             state.conversation.apply(record);
@@ -141,8 +142,12 @@ fn check_cwd(cwd: &Path) -> Result<(), SessionError> {
 }
 
 impl State {
-    fn new(config: &AgentConfig, cwd: &Path, id: &SessionId, settings: Settings, journal: Journal) -> Self {
-        let tools = (config.tools)(cwd);
+    fn new(config: &AgentConfig, cwd: &Path, id: &SessionId, settings: Settings, journal: Journal, mut warnings: Vec<String>) -> Self {
+        let library = Library::find(cwd, &mut warnings);
+        let mut tools = (config.tools)(cwd);
+        if library.skills.values().any(|skill| !skill.for_people) {
+            tools.push(Arc::new(Skill { skills: library.skills.clone(), cwd: cwd.to_owned() }));
+        }
         let specs = tools.iter().map(|tool| tool.spec()).collect();
         let live = Live::default();
         let mut common = Map::new();
@@ -156,10 +161,11 @@ impl State {
             cwd: cwd.to_owned(),
             room: Arc::new(CallRoom { tools, hooks, live }),
             specs,
+            library,
             system: String::new(),
             conversation: Conversation::default(),
             measured: None,
-            warnings: Vec::new(),
+            warnings,
             beginning: Some("startup"),
             journal,
         };
@@ -169,7 +175,7 @@ impl State {
 
     /// Builds the system prompt from what the repository's files say now.
     pub(crate) fn read_instructions(&mut self) {
-        self.system = system_prompt(&self.cwd, &self.room, &self.config.notes);
+        self.system = system_prompt(&self.cwd, &self.room, &self.library, &self.config.notes);
     }
 
     /// Writes the record down, then takes it into the conversation.

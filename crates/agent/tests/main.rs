@@ -4,6 +4,7 @@
 mod context;
 mod hooks;
 mod interrupts;
+mod library;
 mod limits;
 mod sessions;
 mod support;
