@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod clean;
+pub mod code;
 pub mod costs;
 pub mod demo;
 pub mod diff;

@@ -29,18 +29,21 @@ pub const INTERRUPTED: u8 = 130;
 
 /// Every exit code.
 pub const ALL: &[ExitCode] = &[
-    ExitCode { code: OK, meaning: "Everything that was asked for was done. For `run` and `demo`: every task landed." },
+    ExitCode {
+        code: OK,
+        meaning: "Everything that was asked for was done. For `run` and `demo`: every task landed. For `code`: the change is kept, taken or landed, or the question is answered.",
+    },
     ExitCode { code: FAILURE, meaning: "Something failed; the message says what." },
     ExitCode { code: USAGE, meaning: "The command line is wrong, or the command needs an answer and there is no terminal to ask on." },
     ExitCode {
         code: NOT_ALL_LANDED,
-        meaning: "The run is over or stopped, and not every task landed. `aedile status` says which and why.",
+        meaning: "The run is over or stopped, and not every task landed; for `code`, the agent ended without a change that could be kept. `aedile status` says which and why.",
     },
     ExitCode { code: CONFIG, meaning: "`aedile.toml` or the tasks file is wrong, or the directory is not a git repository with a commit." },
     ExitCode { code: UNSUPPORTED, meaning: "This host cannot give a box. `aedile doctor` says what is missing." },
     ExitCode { code: STATE, meaning: "The state directory cannot be used: written by a newer aedile, damaged, or not writable." },
     ExitCode { code: GIT, meaning: "Git refused, or it is older than 2.45.1 and not a security release of an older line." },
-    ExitCode { code: INTERRUPTED, meaning: "Interrupted with Ctrl-C. `aedile run --resume` goes on." },
+    ExitCode { code: INTERRUPTED, meaning: "Interrupted with Ctrl-C. `aedile run --resume` (or `aedile code --resume`) goes on." },
 ];
 
 /// The table for `--help`.

@@ -120,11 +120,19 @@ impl Narrator {
                 format!("{}: {} finished without submitting; `aedile task retry {0}` tries again", self.task(*task), self.agent(*task)),
             ),
             Event::TaskWaits { task, why } => (Step, format!("{}: waits for you: {}", self.task(*task), one_line(why, 300))),
+            Event::TaskHeld { task } => (Step, format!("{}: its change is kept for you; nothing has landed", self.task(*task))),
+            Event::TaskReleased { task } => (Step, format!("{}: its change goes to the landing queue", self.task(*task))),
             Event::TaskRetried { task } => (Step, format!("{}: to be tried again", self.task(*task))),
             Event::TaskCancelRequested { task } => (Step, format!("{}: to be cancelled", self.task(*task))),
             Event::TaskClosed { outcome: TaskOutcome::Landed { .. }, .. } => return None,
             Event::TaskClosed { task, outcome: TaskOutcome::Failed { why } } => {
                 (Step, format!("{}: failed: {}", self.task(*task), one_line(why, 300)))
+            }
+            Event::TaskClosed { task, outcome: TaskOutcome::Taken { to } } => {
+                (Step, format!("{}: you took its change to {to}", self.task(*task)))
+            }
+            Event::TaskClosed { task, outcome: TaskOutcome::Answered } => {
+                (Step, format!("{}: {} answered; nothing was changed", self.task(*task), self.agent(*task)))
             }
             Event::TaskClosed { task, outcome: TaskOutcome::Cancelled } => (Step, format!("{}: cancelled", self.task(*task))),
             _ => return None,

@@ -15,6 +15,7 @@ use crate::narrate::{Narrator, Weight};
 use crate::output::{Output, one_line};
 use crate::picture::Picture;
 use crate::state;
+use crate::worker::Face;
 
 /// Follows one run and shows it.
 pub struct Progress {
@@ -52,8 +53,24 @@ impl Progress {
         Ok(Self { out, run, after: shown, narrator, live })
     }
 
-    /// Shows what is new. Call it whenever something may have happened, and a last time at the end.
-    pub fn update(&mut self, store: &dyn Store) -> Result<(), StoreError> {
+    fn redraw(&mut self, store: &dyn Store) -> Result<(), StoreError> {
+        let Some(live) = &mut self.live else { return Ok(()) };
+        let Some(run) = state::view_of(store, self.run)? else { return Ok(()) };
+        let lines = live_lines(&Picture::of(store, run)?);
+        while live.lines.len() < lines.len() {
+            let style = ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
+            live.lines.push(live.all.add(ProgressBar::new_spinner().with_style(style)));
+        }
+        for (at, bar) in live.lines.iter().enumerate() {
+            bar.set_message(lines.get(at).cloned().unwrap_or_default());
+            bar.tick();
+        }
+        Ok(())
+    }
+}
+
+impl Face for Progress {
+    fn update(&mut self, store: &dyn Store) -> Result<(), StoreError> {
         loop {
             let events = store.read(self.after, READ_EVENTS_MAX)?;
             if events.is_empty() {
@@ -78,31 +95,15 @@ impl Progress {
         self.redraw(store)
     }
 
-    /// The position up to which was shown.
-    pub fn position(&self) -> Position {
+    fn position(&self) -> Position {
         self.after
     }
 
-    /// Takes the live lines away; what was said stays.
-    pub fn finish(self) {
+    /// What was said stays.
+    fn finish(self: Box<Self>) {
         if let Some(live) = self.live {
             let _ = live.all.clear();
         }
-    }
-
-    fn redraw(&mut self, store: &dyn Store) -> Result<(), StoreError> {
-        let Some(live) = &mut self.live else { return Ok(()) };
-        let Some(run) = state::view_of(store, self.run)? else { return Ok(()) };
-        let lines = live_lines(&Picture::of(store, run)?);
-        while live.lines.len() < lines.len() {
-            let style = ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
-            live.lines.push(live.all.add(ProgressBar::new_spinner().with_style(style)));
-        }
-        for (at, bar) in live.lines.iter().enumerate() {
-            bar.set_message(lines.get(at).cloned().unwrap_or_default());
-            bar.tick();
-        }
-        Ok(())
     }
 }
 

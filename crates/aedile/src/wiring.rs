@@ -6,7 +6,7 @@ use std::sync::Arc;
 use aedile_core::store::{Store, list};
 use aedile_core::view::{ProjectView, RunView};
 use aedile_core::{Clock, Entropy, ProjectId, Redactor, SecretString};
-use aedile_fleet::{HostFacts, HubWorkspaces, Pace, Parts};
+use aedile_fleet::{HostFacts, HubWorkspaces, Onlooker, Pace, Parts};
 use aedile_gateway::{Gateway, Provider, ProviderKey, Vault};
 use aedile_git::{Git, GitError, Hub, PersonEnv, Project};
 use aedile_landing::{GateBox, LandingDeps};
@@ -147,6 +147,7 @@ impl Workshop {
                 kill_orphan: Arc::new(host::kill_orphan),
             },
             pace: Pace::default(),
+            onlooker: Onlooker::default(),
         };
         Ok(Self { store, project, project_id, parts, landing, gateway })
     }

@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use aedile_core::RunId;
 use aedile_core::event::Position;
 use aedile_core::machine::{RunState, TaskState};
-use aedile_core::store::{Store, load};
+use aedile_core::store::{Store, StoreError, load};
 use aedile_core::view::RunView;
 use aedile_fleet::{RunDriver, RunReport, StopWish, TaskReport};
 use aedile_git::Project;
 use aedile_landing::LandingQueue;
-use tokio::sync::watch;
+use tokio::runtime::Runtime;
+use tokio::sync::{Notify, watch};
 
 use crate::config::file::ConfigFile;
 use crate::error::CliError;
@@ -40,8 +41,9 @@ pub struct Outcome {
 impl Outcome {
     /// The exit code of `run` and `demo`.
     pub fn code(&self) -> u8 {
-        match (self.report.failed, self.interrupted) {
-            (0, _) => exit::OK,
+        let kept = self.report.tasks.iter().filter(|task| is_kept(task.state)).count();
+        match (self.report.tasks.len() - kept == self.report.landed as usize, self.interrupted) {
+            (true, _) => exit::OK,
             (_, true) => exit::INTERRUPTED,
             (_, false) => exit::NOT_ALL_LANDED,
         }
@@ -83,12 +85,18 @@ impl Outcome {
     }
 }
 
+/// Whether a task that has not landed has done all that was asked of it, in a run whose changes are kept for a person.
+fn is_kept(state: TaskState) -> bool {
+    matches!(state, TaskState::Held | TaskState::Taken | TaskState::Answered)
+}
+
 /// Says why a task has not landed, and what a person can do about it.
-fn not_landed(task: &TaskReport) -> String {
+pub fn not_landed(task: &TaskReport) -> String {
     let TaskReport { key, state, why } = task;
     let why = why.as_deref().map(|why| one_line(why, 600));
     match (state, why) {
         (TaskState::Cancelled, _) | (_, None) => format!("  {key} is {state}"),
+        (TaskState::Held, Some(why)) => format!("  {key} is held and waits for {why}"),
         (state, Some(why)) if state.needs_person() && !why.contains("`aedile task retry") => {
             format!(
                 "  {key} is {state}: {why}; `aedile task retry {key}` and `aedile run --resume` try again, `aedile task cancel {key}` gives up"
@@ -99,6 +107,16 @@ fn not_landed(task: &TaskReport) -> String {
     }
 }
 
+/// Shows a run while it is driven.
+pub trait Face: Send {
+    /// The position up to which was shown.
+    fn position(&self) -> Position;
+    /// Shows what is new. Called whenever something may have happened, and a last time at the end.
+    fn update(&mut self, store: &dyn Store) -> Result<(), StoreError>;
+    /// Takes away what was only of the moment.
+    fn finish(self: Box<Self>);
+}
+
 /// Starts the async runtime, wires a worker for the project, opens or finds the run with `begin`, and drives it. A resumed run's past is not told again.
 pub fn work(
     state: &Path,
@@ -107,18 +125,47 @@ pub fn work(
     out: Output,
     begin: impl FnOnce(&Workshop) -> Result<(RunId, Position), CliError>,
 ) -> Result<Outcome, CliError> {
-    tracing_log::start(state);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let _inside = runtime.enter();
-    let workshop = Workshop::open(state, project, config)?;
-    let (run, shown) = begin(&workshop)?;
-    let outcome = runtime.block_on(drive(&workshop, run, shown, out));
+    let worker = Worker::open(state, project, config)?;
+    let (run, shown) = begin(&worker.workshop)?;
+    let face = Box::new(Progress::new(&*worker.workshop.store, run, shown, out)?);
+    let outcome = worker.drive(run, face, &Notify::new(), out);
     // Whatever still runs in the background has nothing left to say.
-    runtime.shutdown_timeout(Duration::from_secs(1));
+    worker.runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
 }
 
-async fn drive(workshop: &Workshop, run: RunId, shown: Position, out: Output) -> Result<Outcome, CliError> {
+/// An async runtime with everything that drives runs of one project.
+pub struct Worker {
+    /// What it works with; only used while the runtime is there.
+    pub workshop: Workshop,
+    runtime: Runtime,
+}
+
+impl Worker {
+    /// Starts the async runtime and wires everything to it.
+    pub fn open(state: &Path, project: Project, config: &ConfigFile) -> Result<Self, CliError> {
+        tracing_log::start(state);
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        let workshop = {
+            let _inside = runtime.enter();
+            Workshop::open(state, project, config)?
+        };
+        Ok(Self { workshop, runtime })
+    }
+
+    /// Does something that may wait for a box.
+    pub fn inside<T>(&self, work: impl FnOnce(&Workshop) -> T) -> T {
+        let _inside = self.runtime.enter();
+        work(&self.workshop)
+    }
+
+    /// Drives the run until it is over or stopped. `wake` asks for an update of the face out of turn.
+    pub fn drive(&self, run: RunId, face: Box<dyn Face>, wake: &Notify, out: Output) -> Result<Outcome, CliError> {
+        self.runtime.block_on(drive(&self.workshop, run, face, wake, out))
+    }
+}
+
+async fn drive(workshop: &Workshop, run: RunId, face: Box<dyn Face>, wake: &Notify, out: Output) -> Result<Outcome, CliError> {
     let started = Instant::now();
     let (wish, wishes) = watch::channel(StopWish::No);
     let (closing, closed) = watch::channel(false);
@@ -136,23 +183,27 @@ async fn drive(workshop: &Workshop, run: RunId, shown: Position, out: Output) ->
     });
     let mut driver = tokio::spawn(RunDriver::new(workshop.parts.clone()).run(run, wishes));
     let store: Arc<dyn Store> = workshop.parts.store.clone();
-    let mut progress = Some(Progress::new(&*store, run, shown, out)?);
+    let wait = |seen: Position| {
+        let store = store.clone();
+        tokio::task::spawn_blocking(move || store.wait_for_change(seen, REDRAW_EVERY))
+    };
+    let mut waiting = wait(face.position());
+    let mut face = Some(face);
     let report = loop {
-        let seen = progress.as_ref().map_or(shown, Progress::position);
-        let waiting = store.clone();
         tokio::select! {
             report = &mut driver => break report,
-            _ = tokio::task::spawn_blocking(move || waiting.wait_for_change(seen, REDRAW_EVERY)) => {}
+            _ = &mut waiting => waiting = wait(face.as_ref().map_or(Position::default(), |face| face.position())),
+            () = wake.notified() => {}
         }
-        progress = show(&store, progress).await?;
+        face = show(&store, face).await?;
     };
     closing.send_replace(true);
     let landed = landing.await.map_err(|error| CliError::failure(format!("the landing broke: {error}")))?;
     let report = report.map_err(|error| CliError::failure(format!("the scheduler broke: {error}")))?;
     workshop.gateway.settled().await;
     signals.abort();
-    if let Some(progress) = show(&store, progress).await? {
-        progress.finish();
+    if let Some(face) = show(&store, face).await? {
+        face.finish();
     }
     landed.map_err(|error| {
         CliError::failure(format!("the landing stopped: {error}")).hint("everything is saved; `aedile run --resume` goes on")
@@ -161,13 +212,13 @@ async fn drive(workshop: &Workshop, run: RunId, shown: Position, out: Output) ->
     finish(workshop, report, started, *wish.borrow() != StopWish::No)
 }
 
-/// Updates the progress on a thread that may block.
-async fn show(store: &Arc<dyn Store>, progress: Option<Progress>) -> Result<Option<Progress>, CliError> {
+/// Updates the face on a thread that may block.
+async fn show(store: &Arc<dyn Store>, face: Option<Box<dyn Face>>) -> Result<Option<Box<dyn Face>>, CliError> {
     let store = Arc::clone(store);
     let shown = tokio::task::spawn_blocking(move || {
-        let mut progress = progress;
-        let updated = progress.as_mut().map_or(Ok(()), |progress| progress.update(&*store));
-        updated.map(|()| progress)
+        let mut face = face;
+        let updated = face.as_mut().map_or(Ok(()), |face| face.update(&*store));
+        updated.map(|()| face)
     });
     shown.await.map_err(|error| CliError::failure(error.to_string()))?.map_err(CliError::from)
 }

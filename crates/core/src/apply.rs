@@ -43,6 +43,8 @@ pub fn apply(envelope: &Envelope, tx: &mut dyn ViewTx) -> Result<(), StoreError>
         | Event::TaskClaimed { .. }
         | Event::FinishedWithoutSubmit { .. }
         | Event::TaskWaits { .. }
+        | Event::TaskHeld { .. }
+        | Event::TaskReleased { .. }
         | Event::TaskRetried { .. }
         | Event::TaskCancelRequested { .. }
         | Event::TaskClosed { .. } => apply_task(&mut at),
@@ -207,6 +209,7 @@ fn open_task(at: &mut At<'_>) -> Result<(), StoreError> {
         snapshot: None,
         landed: None,
         cancel_requested: false,
+        released: false,
     };
     at.put_task(&view)
 }
@@ -217,6 +220,8 @@ fn apply_task(at: &mut At<'_>) -> Result<(), StoreError> {
         Event::TaskClaimed { .. } => return claim_task(at),
         Event::FinishedWithoutSubmit { task } => (*task, TaskStep::NoSubmit),
         Event::TaskWaits { task, .. } => (*task, TaskStep::Wait),
+        Event::TaskHeld { task } => (*task, TaskStep::Hold),
+        Event::TaskReleased { task } => (*task, TaskStep::Release),
         Event::TaskRetried { task } => (*task, TaskStep::Retry),
         Event::TaskClosed { task, outcome } => (
             *task,
@@ -224,6 +229,8 @@ fn apply_task(at: &mut At<'_>) -> Result<(), StoreError> {
                 TaskOutcome::Landed { .. } => TaskStep::Land,
                 TaskOutcome::Failed { .. } => TaskStep::Fail,
                 TaskOutcome::Cancelled => TaskStep::Cancel,
+                TaskOutcome::Taken { .. } => TaskStep::Take,
+                TaskOutcome::Answered => TaskStep::Answer,
             },
         ),
         Event::TaskCancelRequested { task } => {
@@ -246,6 +253,7 @@ fn apply_task(at: &mut At<'_>) -> Result<(), StoreError> {
     if step == TaskStep::Retry {
         (view.returns, view.restarts) = (0, 0);
     }
+    view.released |= step == TaskStep::Release;
     if let Event::TaskClosed { outcome: TaskOutcome::Landed { commit }, .. } = &at.envelope.event {
         landed_is_the_changes(at, &view, commit)?;
         view.landed = Some(commit.clone());

@@ -121,6 +121,13 @@ pub enum TaskOutcome {
     },
     /// A person cancelled it.
     Cancelled,
+    /// A person took its held change.
+    Taken {
+        /// Where to: `checkout` or the full name of the branch.
+        to: String,
+    },
+    /// Its agent answered, and nothing was to be changed.
+    Answered,
 }
 
 /// Everything that can happen. Adding a field raises the version of its event; nothing is ever removed.
@@ -178,6 +185,10 @@ pub enum Event {
     FinishedWithoutSubmit { task: TaskId },
     /// The task waits until a person decides.
     TaskWaits { task: TaskId, why: String },
+    /// Its change is imported and held: a person lands, takes or drops it.
+    TaskHeld { task: TaskId },
+    /// A person sends the held change to the landing queue.
+    TaskReleased { task: TaskId },
     /// A person wants the task to be tried again.
     TaskRetried { task: TaskId },
     /// A person no longer wants the task.
@@ -272,6 +283,8 @@ impl Event {
             Self::AgentEnded { .. } => "agent_ended",
             Self::FinishedWithoutSubmit { .. } => "finished_without_submit",
             Self::TaskWaits { .. } => "task_waits",
+            Self::TaskHeld { .. } => "task_held",
+            Self::TaskReleased { .. } => "task_released",
             Self::TaskRetried { .. } => "task_retried",
             Self::TaskCancelRequested { .. } => "task_cancel_requested",
             Self::TaskClosed { .. } => "task_closed",

@@ -77,24 +77,30 @@ states!(
         FinishedWithoutSubmit = "finished-without-submit",
         /// A person must decide.
         Waiting = "waiting",
+        /// Its change is in the hub and held for a person.
+        Held = "held",
         /// Its change is on the target.
         Landed = "landed",
         /// It failed for good.
         Failed = "failed",
         /// A person cancelled it.
         Cancelled = "cancelled",
+        /// A person took its held change.
+        Taken = "taken",
+        /// Its agent answered, and nothing was to be changed.
+        Answered = "answered",
     }
 );
 
 impl TaskState {
     /// Whether nothing more happens to the task.
     pub fn is_closed(self) -> bool {
-        matches!(self, Self::Landed | Self::Failed | Self::Cancelled)
+        matches!(self, Self::Landed | Self::Failed | Self::Cancelled | Self::Taken | Self::Answered)
     }
 
     /// Whether only a person can move it on.
     pub fn needs_person(self) -> bool {
-        matches!(self, Self::FinishedWithoutSubmit | Self::Waiting)
+        matches!(self, Self::FinishedWithoutSubmit | Self::Waiting | Self::Held)
     }
 
     /// Whether it holds its paths: another task whose scope overlaps must wait.
@@ -123,6 +129,10 @@ pub enum TaskStep {
     NoSubmit,
     /// `TaskWaits`.
     Wait,
+    /// `TaskHeld`.
+    Hold,
+    /// `TaskReleased`.
+    Release,
     /// `TaskRetried`.
     Retry,
     /// `TaskClosed` with `Landed`.
@@ -131,6 +141,10 @@ pub enum TaskStep {
     Fail,
     /// `TaskClosed` with `Cancelled`.
     Cancel,
+    /// `TaskClosed` with `Taken`.
+    Take,
+    /// `TaskClosed` with `Answered`.
+    Answer,
 }
 
 /// Returns the next state of a task.
@@ -151,7 +165,12 @@ pub fn task_step(state: TaskState, step: TaskStep) -> Result<TaskState, &'static
         (S::Submitted, TaskStep::Return) => Ok(S::Returned),
         (S::Working, TaskStep::NoSubmit) => Ok(S::FinishedWithoutSubmit),
         (S::Open | S::Ready | S::Working | S::Submitted | S::Returned, TaskStep::Wait) => Ok(S::Waiting),
-        (S::FinishedWithoutSubmit | S::Waiting, TaskStep::Retry) => Ok(S::Returned),
+        (S::FinishedWithoutSubmit | S::Waiting | S::Held, TaskStep::Retry) => Ok(S::Returned),
+        (S::Submitted, TaskStep::Hold) => Ok(S::Held),
+        (S::Held, TaskStep::Release) => Ok(S::Submitted),
+        (S::Held, TaskStep::Take) => Ok(S::Taken),
+        (S::Working, TaskStep::Answer) => Ok(S::Answered),
+        (_, TaskStep::Release | TaskStep::Take) => Err("no change of it is held"),
         (S::Submitted, TaskStep::Land) => Ok(S::Landed),
         (_, TaskStep::Land) => Err("it has no change in the queue"),
         (_, TaskStep::Fail) => Ok(S::Failed),

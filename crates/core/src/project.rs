@@ -26,4 +26,8 @@ pub struct ProjectRules {
     /// Whether protected paths may change in this run.
     #[serde(default)]
     pub allow_protected: bool,
+    /// Whether changes are held for a person once they are imported, instead of landed. Such a run works from its base, not from
+    /// whatever the target has become.
+    #[serde(default)]
+    pub hold: bool,
 }

@@ -171,6 +171,9 @@ pub struct TaskView {
     pub landed: Option<CommitId>,
     /// Whether a person asked to cancel it.
     pub cancel_requested: bool,
+    /// Whether a person sent its held change to the queue: from then on its changes land.
+    #[serde(default)]
+    pub released: bool,
 }
 view!(TaskView, Task);
 

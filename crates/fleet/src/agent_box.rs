@@ -30,6 +30,7 @@ pub(crate) struct MadeBox {
     child: Box<dyn BoxChild>,
     io: AgentIo,
     door: Box<dyn Door>,
+    who: DoorIdentity,
     /// What the box may do, in words.
     pub(crate) grants: Vec<String>,
 }
@@ -134,7 +135,7 @@ pub(crate) async fn make(
     };
     // A door that cannot be opened lacks a setting (a key, a provider, a price): trying again does not help.
     let door = parts.egress.open_door(listener, grant).map_err(|error| Trouble::Person(error.to_string()))?;
-    Ok(MadeBox { child, io: AgentIo { stdin, stdout, stderr }, door, grants })
+    Ok(MadeBox { child, io: AgentIo { stdin, stdout, stderr }, door, who: who.clone(), grants })
 }
 
 fn box_trouble(error: &SandboxError) -> Trouble {
@@ -152,11 +153,11 @@ impl MadeBox {
 
     /// Joins the runtime in the box.
     pub(crate) async fn attach(self, parts: &Parts, task: &TaskView, resume: Option<&SessionId>) -> Result<AgentBox, Trouble> {
-        let Self { mut child, io, door, .. } = self;
+        let Self { mut child, io, door, who, .. } = self;
         let (pid, _) = child.process();
         let transcript = Transcript::default();
         let request = request(task);
-        let attach = runtime(parts, task)?.attach(io, &request, resume, transcript.sink());
+        let attach = runtime(parts, task)?.attach(io, &request, resume, transcript.sink(&who, parts.onlooker.sees.clone()));
         let joined = match tokio::time::timeout(parts.pace.attach, attach).await {
             Ok(Ok(session)) => Ok(session),
             Ok(Err(error)) => Err(error.to_string()),

@@ -142,7 +142,13 @@ pub fn waits_for(picture: &RunPicture, task: TaskId, now: Timestamp) -> Option<W
             let why = view.why.as_deref().unwrap_or("it needs a decision");
             waits(format!("a person (`aedile task retry {key}` or `aedile task cancel {key}`): {why}", key = view.spec.key))
         }
-        TaskState::Landed | TaskState::Failed | TaskState::Cancelled => WaitsFor { reason: None, since: view.since },
+        TaskState::Held => waits(format!(
+            "a person: its change is kept (`aedile code --take {}` with --apply, --branch NAME or --land)",
+            view.change.map(|change| change.short()).unwrap_or_default()
+        )),
+        TaskState::Landed | TaskState::Failed | TaskState::Cancelled | TaskState::Taken | TaskState::Answered => {
+            WaitsFor { reason: None, since: view.since }
+        }
     })
 }
 

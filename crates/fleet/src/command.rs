@@ -1,7 +1,7 @@
 //! What a person may ask of a run. Each is an append to the store, so that it works whether a worker runs or not.
 
 use aedile_core::event::Event;
-use aedile_core::machine::RunState;
+use aedile_core::machine::{RunState, TaskState};
 use aedile_core::store::{Append, Store, StoreError, list, load};
 use aedile_core::view::{RunView, TaskView};
 use aedile_core::{RunId, TaskId};
@@ -72,6 +72,19 @@ pub fn retry_task(store: &dyn Store, run: RunId, key: &str) -> Result<TaskId, Co
         )));
     }
     store.append(Append::of(run, Event::TaskRetried { task: task.task }))?;
+    Ok(task.task)
+}
+
+/// Sends the held change of a task to the landing queue; `aedile run --resume` lands it.
+///
+/// # Errors
+/// `Refused` when no change of the task is held.
+pub fn release_task(store: &dyn Store, run: RunId, key: &str) -> Result<TaskId, CommandError> {
+    let task = find_task(store, run, key)?;
+    if task.state != TaskState::Held {
+        return Err(CommandError::Refused(format!("task `{key}` is {}: no change of it is held", task.state)));
+    }
+    store.append(Append::of(run, Event::TaskReleased { task: task.task }))?;
     Ok(task.task)
 }
 

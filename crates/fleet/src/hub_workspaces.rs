@@ -81,7 +81,14 @@ impl Workspaces for HubWorkspaces {
         let at = self.of_task(task).join(attempt.to_string());
         remove_tree(&at)?;
         let identity = agent(task);
-        let base = self.target(run)?;
+        let base = match returned {
+            // What is kept for a person is made from what they had before them, not from what has landed beside it.
+            None if run.rules.hold => {
+                self.hub.adopt(&self.project, run.run, &run.base)?;
+                run.base.clone()
+            }
+            _ => self.target(run)?,
+        };
         let (commit, conflicts) = match returned {
             Some(change) => {
                 let merged = self.hub.merge_back(&change.commit, &base, &identity, self.clock.now())?;
@@ -105,6 +112,10 @@ impl Workspaces for HubWorkspaces {
 
     fn has_commit(&self, change: &ChangeView) -> bool {
         self.hub.resolve(change.commit.as_str()).is_ok_and(|found| found.is_some())
+    }
+
+    fn differs(&self, base: &CommitId, snapshot: &CommitId) -> Result<bool, WorkspaceError> {
+        Ok(!self.hub.diff_paths(base, snapshot)?.is_empty())
     }
 
     fn snapshot(&self, run: &RunView, task: &TaskView, path: &Path) -> Result<Snapshot, WorkspaceError> {

@@ -29,12 +29,13 @@ mod unit;
 mod wakeups;
 
 pub use blocked::{WaitsFor, waits_for};
-pub use command::{CommandError, cancel_task, find_task, request_stop, retry_task};
+pub use command::{CommandError, cancel_task, find_task, release_task, request_stop, retry_task};
 pub use decide::{Action, decide};
 pub use driver::{FleetError, RunDriver, RunReport, StopWish, TaskReport};
 pub use hub_workspaces::HubWorkspaces;
 pub use mail::{MailError, inbox, send_mail, take_mail};
-pub use parts::{HostFacts, Parts};
+pub use parts::{HostFacts, Onlooker, Parts, Seen, Sees};
 pub use picture::{Pace, RunPicture};
 pub use plan::{PlanError, RunPlan, open_run};
+pub use tidy::{CloseError, close_task};
 pub use workspaces::Workspaces;

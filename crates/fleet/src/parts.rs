@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use aedile_core::agent_api::DoorIdentity;
 use aedile_core::egress::Egress;
-use aedile_core::runtime::Runtime;
+use aedile_core::runtime::{Runtime, SessionEvent};
 use aedile_core::sandbox::Sandbox;
 use aedile_core::store::Store;
 use aedile_core::{Clock, Entropy, RunId, TaskKey};
+use tokio::sync::watch;
 
 use crate::picture::Pace;
 use crate::workspaces::Workspaces;
@@ -47,6 +48,27 @@ impl HostFacts {
     }
 }
 
+/// What an onlooker is shown.
+#[derive(Clone, Copy, Debug)]
+pub enum Seen<'a> {
+    /// The agent says or does something.
+    Event(&'a SessionEvent),
+    /// The agent has ended its turn without submitting, and waits for what the person says.
+    Waits,
+}
+
+/// Is shown what agents do, at once and in order; must not block. What an agent says is untrusted text.
+pub type Sees = Arc<dyn Fn(&DoorIdentity, Seen<'_>) + Send + Sync>;
+
+/// A person who is there while agents work.
+#[derive(Clone, Default)]
+pub struct Onlooker {
+    /// What shows them the agents' sessions.
+    pub sees: Option<Sees>,
+    /// Whether they stay to answer: an agent that ends its turn without submitting then waits for mail instead of being reminded.
+    pub stays: Option<watch::Receiver<bool>>,
+}
+
 /// Everything that a driver works with. Cheap to clone.
 #[derive(Clone)]
 pub struct Parts {
@@ -68,6 +90,8 @@ pub struct Parts {
     pub host: HostFacts,
     /// How long things may take.
     pub pace: Pace,
+    /// Who looks on.
+    pub onlooker: Onlooker,
 }
 
 impl Parts {

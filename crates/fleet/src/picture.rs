@@ -178,6 +178,8 @@ impl News {
             | Event::AgentEnded { task, .. }
             | Event::FinishedWithoutSubmit { task }
             | Event::TaskWaits { task, .. }
+            | Event::TaskHeld { task }
+            | Event::TaskReleased { task }
             | Event::TaskRetried { task }
             | Event::TaskCancelRequested { task }
             | Event::TaskClosed { task, .. } => drop(self.tasks.insert(*task)),

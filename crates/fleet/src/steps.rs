@@ -74,6 +74,8 @@ pub enum LifeEnd {
     Submitted,
     /// It ended its turn twice without that.
     WithoutSubmit,
+    /// It answered without changing anything, in a run whose changes are kept.
+    Answered,
     /// It was told to end.
     Told(String),
     /// It died or broke.
@@ -86,6 +88,7 @@ pub enum LifeEnd {
 pub fn ended(task: &TaskView, agent: &AgentName, incarnation: IncarnationId, end: &LifeEnd, fence: &Fence) -> Append {
     let (why, failed) = match end {
         LifeEnd::Submitted => ("it submitted its change".to_owned(), false),
+        LifeEnd::Answered => ("it answered and changed nothing".to_owned(), false),
         LifeEnd::WithoutSubmit => ("it ended its turn twice without submitting".to_owned(), false),
         LifeEnd::Told(why) | LifeEnd::Person(why) => (why.clone(), false),
         LifeEnd::Failed(why) => (why.clone(), true),
@@ -93,6 +96,7 @@ pub fn ended(task: &TaskView, agent: &AgentName, incarnation: IncarnationId, end
     let append = Append::of(task.run, Event::AgentEnded { task: task.task, agent: agent.clone(), incarnation, why, failed });
     match end {
         LifeEnd::WithoutSubmit => append.and(Event::FinishedWithoutSubmit { task: task.task }),
+        LifeEnd::Answered => append.and(Event::TaskClosed { task: task.task, outcome: TaskOutcome::Answered }),
         LifeEnd::Person(why) => append.and(Event::TaskWaits { task: task.task, why: why.clone() }),
         _ => append,
     }
@@ -104,7 +108,7 @@ pub fn ended(task: &TaskView, agent: &AgentName, incarnation: IncarnationId, end
 pub fn cancel(task: &TaskView, change: Option<&ChangeView>, fence: &Fence) -> Append {
     let closed = Event::TaskClosed { task: task.task, outcome: TaskOutcome::Cancelled };
     match (task.state, change) {
-        (TaskState::Submitted, Some(change)) => {
+        (TaskState::Submitted | TaskState::Held, Some(change)) => {
             let reason = ReturnReason::Import { message: "a person cancelled the task".to_owned() };
             Append::of(task.run, Event::ChangeReturned { change: change.change, reason, evidence: None }).and(closed)
         }

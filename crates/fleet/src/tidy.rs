@@ -1,13 +1,15 @@
 //! The end of a task: what is left of it is saved, then removed. Repeating it is harmless.
 
 use aedile_core::crash;
-use aedile_core::event::Event;
-use aedile_core::store::{Append, Fence, Store, StoreError};
+use aedile_core::event::{Event, TaskOutcome};
+use aedile_core::limits::LEASE;
+use aedile_core::store::{Append, ClaimRequest, Fence, Store, StoreError, load};
 use aedile_core::view::{MailView, RunView, TaskView};
-use aedile_core::{MailId, RunId};
+use aedile_core::{MailId, RunId, TaskId};
 
 use crate::mail::{self, PERSON};
 use crate::parts::Parts;
+use crate::steps::run_claim;
 
 /// Why a task could not be tidied; the workspace is still there.
 #[derive(Debug)]
@@ -20,6 +22,42 @@ impl From<StoreError> for TidyError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
     }
+}
+
+/// Why a task could not be closed and tidied.
+#[derive(Debug, thiserror::Error)]
+pub enum CloseError {
+    /// The store refused, for example since a worker drives the run.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The task is closed, but its workspace could not be saved and removed; it stays.
+    #[error("the workspace could not be saved and removed: {0}")]
+    Workspace(String),
+}
+
+/// Closes a task of a run that nobody drives, then saves and removes its workspace and home. Its change stays in the hub. Blocking.
+///
+/// # Errors
+/// [`CloseError`]; `Store(Claimed)` while a worker drives the run.
+pub fn close_task(parts: &Parts, run: RunId, task: TaskId, outcome: TaskOutcome) -> Result<(), CloseError> {
+    let store = parts.store.as_ref();
+    let request = ClaimRequest { name: run_claim(run), holder: parts.host.holder.clone(), ttl: LEASE, dead: parts.host.dead.clone() };
+    let fence = store.claim(&request)?;
+    let closed = close(parts, run, task, outcome, &fence);
+    store.release(&fence)?;
+    closed
+}
+
+fn close(parts: &Parts, run: RunId, task: TaskId, outcome: TaskOutcome, fence: &Fence) -> Result<(), CloseError> {
+    let store = parts.store.as_ref();
+    store.append(Append::of(run, Event::TaskClosed { task, outcome }).fenced(fence))?;
+    let (Some(run), Some(view)) = (load::<RunView>(store, &run.to_string())?, load::<TaskView>(store, &task.to_string())?) else {
+        return Ok(());
+    };
+    tidy(parts, &run, &view, fence, false).map_err(|error| match error {
+        TidyError::Store(error) => CloseError::Store(error),
+        TidyError::Other(why) => CloseError::Workspace(why),
+    })
 }
 
 /// Saves (unless it is `saved` as it is) and removes workspace and home of a closed task, and sends mail that nobody will read back. Blocking.

@@ -2,8 +2,11 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use aedile_core::agent_api::DoorIdentity;
 use aedile_core::runtime::{SessionEvent, SessionSink, TurnEnd};
 use serde::Serialize;
+
+use crate::parts::{Seen, Sees};
 
 /// The most bytes that one turn's transcript keeps; what comes later is only counted.
 const TRANSCRIPT_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -32,10 +35,15 @@ struct Written<'a> {
 }
 
 impl Transcript {
-    /// Returns the sink that a runtime writes to.
-    pub(crate) fn sink(&self) -> SessionSink {
-        let pages = Arc::clone(&self.0);
-        Arc::new(move |event| add(&mut pages.lock().unwrap_or_else(PoisonError::into_inner), event))
+    /// Returns the sink that a runtime writes to. An onlooker sees each event first.
+    pub(crate) fn sink(&self, who: &DoorIdentity, sees: Option<Sees>) -> SessionSink {
+        let (pages, who) = (Arc::clone(&self.0), who.clone());
+        Arc::new(move |event| {
+            if let Some(sees) = &sees {
+                sees(&who, Seen::Event(&event));
+            }
+            add(&mut pages.lock().unwrap_or_else(PoisonError::into_inner), event);
+        })
     }
 
     /// How many events came in so far.

@@ -14,12 +14,16 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::agent_box::Agent;
 use crate::decide::Ending;
 use crate::mail;
+use crate::parts::Seen;
 use crate::prompts;
 use crate::steps::LifeEnd;
 use crate::unit::{Ended, Unit, blocking};
 
 /// A box that used this many clock ticks more than before has done something.
 const CPU_TICKS_ALIVE: u64 = 10;
+
+/// How long one wait for a person's mail lasts before the store is asked again.
+const LISTEN: Duration = Duration::from_millis(500);
 
 /// When an agent last showed that it is alive.
 struct Pulse {
@@ -84,11 +88,14 @@ impl Unit {
             if self.run_is_stopping().await? {
                 return Ok(LifeEnd::Told("the run was asked to stop".to_owned()));
             }
-            prompt = match self.take_letters().await? {
+            prompt = match self.next_letters().await? {
                 Some(letters) => {
                     self.delivered = letters.iter().map(|letter| letter.id).collect();
                     prompts::mail(&letters)
                 }
+                None if self.submitted.is_some() => return Ok(LifeEnd::Submitted),
+                None if self.end_told().is_some() => continue,
+                None if self.answered_only().await? => return Ok(LifeEnd::Answered),
                 None if reminded => return Ok(LifeEnd::WithoutSubmit),
                 None => {
                     reminded = true;
@@ -96,6 +103,50 @@ impl Unit {
                 }
             };
         }
+    }
+
+    /// Takes the unread mail. While a person stays with the session and there is none, waits for what they say.
+    async fn next_letters(&mut self) -> Result<Option<Vec<MailText>>, Ended> {
+        let Some(mut stays) = self.parts.onlooker.stays.clone() else { return self.take_letters().await };
+        let mut told = self.told.clone();
+        let mut shown = false;
+        loop {
+            // Asked before the mail is looked at: what a person says before they leave is still read.
+            let (there, store) = (*stays.borrow_and_update(), std::sync::Arc::clone(&self.parts.store));
+            let seen = blocking(move || store.last()).await?;
+            let letters = self.take_letters().await?;
+            if letters.is_some() || !there || self.end_told().is_some() {
+                return Ok(letters);
+            }
+            if let Some(sees) = self.parts.onlooker.sees.as_ref().filter(|_| !shown) {
+                sees(&self.who, Seen::Waits);
+                shown = true;
+            }
+            let store = std::sync::Arc::clone(&self.parts.store);
+            tokio::select! {
+                changed = stays.changed() => if changed.is_err() { return self.take_letters().await },
+                changed = told.changed() => if changed.is_err() { return Ok(None) },
+                Some(call) = self.calls.recv() => {
+                    let answer = self.answer(call.request).await?;
+                    // The door may have given up waiting.
+                    let _ = call.answer.send(answer);
+                    if self.submitted.is_some() {
+                        return Ok(None);
+                    }
+                }
+                grown = blocking(move || store.wait_for_change(seen, LISTEN)) => drop(grown?),
+            }
+        }
+    }
+
+    /// Whether the agent of a run whose changes are kept has changed nothing: then it has answered, and there is nothing to submit.
+    async fn answered_only(&self) -> Result<bool, Ended> {
+        let (Some(base), Some(saved), true) = (self.task.base.clone(), self.task.snapshot.clone(), self.run.rules.hold) else {
+            return Ok(false);
+        };
+        let workspaces = std::sync::Arc::clone(&self.parts.workspaces);
+        let differs = tokio::task::spawn_blocking(move || workspaces.differs(&base, &saved)).await;
+        Ok(matches!(differs, Ok(Ok(false))))
     }
 
     /// Whether a stop was asked for that the dispatcher has not passed on yet: no further turn begins after that.

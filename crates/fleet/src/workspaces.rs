@@ -41,6 +41,13 @@ pub trait Workspaces: Send + Sync {
     fn create(&self, run: &RunView, task: &TaskView, attempt: u32, returned: Option<&ChangeView>) -> Result<Workspace, WorkspaceError>;
     /// Whether the commit of this change is in the hub, so that a new workspace can be made from it.
     fn has_commit(&self, change: &ChangeView) -> bool;
+    /// Whether a snapshot holds anything else than the commit that its workspace began with.
+    ///
+    /// # Errors
+    /// [`WorkspaceError`] when one of them is not there.
+    fn differs(&self, base: &CommitId, snapshot: &CommitId) -> Result<bool, WorkspaceError> {
+        Ok(base != snapshot)
+    }
     /// Saves the whole workspace where the agent cannot reach it.
     ///
     /// # Errors

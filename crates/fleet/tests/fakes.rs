@@ -19,7 +19,7 @@ use aedile_core::store::Store;
 use aedile_core::view::{ChangeView, RunView, TaskView};
 use aedile_core::{RunId, SessionId};
 use aedile_fleet::workspaces::{Snapshot, Workspace, WorkspaceError};
-use aedile_fleet::{FleetError, HostFacts, Pace, Parts, RunDriver, RunReport, StopWish, Workspaces};
+use aedile_fleet::{FleetError, HostFacts, Onlooker, Pace, Parts, RunDriver, RunReport, StopWish, Workspaces};
 use aedile_testkit::{OsEntropy, SystemClock};
 use async_trait::async_trait;
 use tokio::sync::watch;
@@ -149,6 +149,7 @@ impl World {
                 look_every: Duration::from_millis(10),
                 ..Pace::default()
             },
+            onlooker: Onlooker::default(),
         }
     }
 

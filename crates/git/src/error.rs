@@ -158,6 +158,26 @@ pub enum GitError {
         /// What git says.
         words: String,
     },
+    /// A change was not put onto the checkout; nothing there was changed.
+    #[error("nothing was changed: the change would touch {} that {} not committed: {}", if .paths.len() == 1 { "a path" } else { "paths" }, if .paths.len() == 1 { "is" } else { "are" }, few(.paths))]
+    Overlaps {
+        /// The paths, relative to the root, as they can be shown.
+        paths: Vec<String>,
+    },
+    /// git's own `apply` refused; nothing in the checkout was changed.
+    #[error("nothing was changed: the change does not fit the checkout: {words}")]
+    ApplyRefused {
+        /// What git says, a line for each file.
+        words: String,
+    },
+    /// A branch of that name is there.
+    #[error("the branch {name} exists already, at {at}; it was not moved")]
+    BranchExists {
+        /// Its short name.
+        name: String,
+        /// Where it is.
+        at: CommitId,
+    },
     /// What a workspace handed over is not accepted.
     #[error("the import was refused: {reason}")]
     ImportRefused {
@@ -209,6 +229,14 @@ pub enum GitError {
         /// The file, relative.
         path: PathBuf,
     },
+}
+
+/// Names at most ten paths.
+fn few(paths: &[String]) -> String {
+    match paths.len() {
+        0..=10 => paths.join(", "),
+        all => format!("{} and {} more", paths[..10].join(", "), all - 10),
+    }
 }
 
 fn named(commit: Option<&CommitId>) -> String {

@@ -136,7 +136,11 @@ impl Project {
         {
             return Err(unusable(&landing.reference, "the commit to land does not build on what is there; merge again"));
         }
-        self.copy_objects(hub, landing)?;
+        let known = match &landing.old {
+            Some(old) => vec![old.clone()],
+            None => hub.refs("refs/aedile/keep/")?.into_iter().map(|(_, commit)| commit).collect(),
+        };
+        self.copy_objects(hub, &landing.new, &known)?;
         if let Some(checkout) = self.held(&landing.reference)? {
             return Err(GitError::CheckedOut { reference: landing.reference.clone(), worktree: checkout.worktree, how: checkout.how });
         }
@@ -144,7 +148,7 @@ impl Project {
     }
 
     /// The compare-and-swap. The child is written down before it may take the lock: it waits for its orders on stdin.
-    fn swap(&self, hub: &Hub, landing: &Landing, reason: &str) -> Result<Moved, GitError> {
+    pub(crate) fn swap(&self, hub: &Hub, landing: &Landing, reason: &str) -> Result<Moved, GitError> {
         let who = self.committer();
         let running = self
             .call("update-ref")
@@ -197,13 +201,9 @@ impl Project {
         Err(GitError::RefMoved { reference: landing.reference.clone(), expected: landing.old.clone(), found })
     }
 
-    /// Copies what the new commit adds into the project. Two processes joined by a pipe; nothing refers to the objects yet.
-    fn copy_objects(&self, hub: &Hub, landing: &Landing) -> Result<(), GitError> {
-        let known: Vec<CommitId> = match &landing.old {
-            Some(old) => vec![old.clone()],
-            None => hub.refs("refs/aedile/keep/")?.into_iter().map(|(_, commit)| commit).collect(),
-        };
-        let wanted = known.iter().fold(landing.new.to_string(), |list, commit| list + "\n^" + commit.as_str()) + "\n";
+    /// Copies what the new commit adds to the known ones into the project. Two processes joined by a pipe; nothing refers to the objects yet.
+    pub(crate) fn copy_objects(&self, hub: &Hub, new: &CommitId, known: &[CommitId]) -> Result<(), GitError> {
+        let wanted = known.iter().fold(new.to_string(), |list, commit| list + "\n^" + commit.as_str()) + "\n";
         let mut packing = hub.call("pack-objects").reading().args(["--revs", "--thin", "--stdout", "-q", "--delta-base-offset"]).start()?;
         let (Some(mut stdin), Some(mut stdout)) = (packing.child.stdin.take(), packing.child.stdout.take()) else {
             return Err(GitError::Unreadable { command: "pack-objects".to_owned(), what: "it has no pipes".to_owned() });

@@ -116,8 +116,13 @@ impl Job {
         if self.refused(None, &touched)? {
             return Ok(());
         }
+        let held = self.run.rules.hold && !self.task.released;
+        if held && touched.is_empty() {
+            return self.give_back(None, ReturnReason::Empty, &evidence::empty(&self.change.base));
+        }
         let paths = u32::try_from(touched.len()).unwrap_or(u32::MAX);
-        self.append(self.of(Event::ChangeImported { change: self.change.change, paths }))
+        let imported = self.of(Event::ChangeImported { change: self.change.change, paths });
+        self.append(if held { imported.and(Event::TaskHeld { task: self.task.task }) } else { imported })
     }
 
     /// Sends the change back when the filter says so, after the events so far.

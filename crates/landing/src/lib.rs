@@ -21,3 +21,4 @@ mod room;
 pub use error::LandingError;
 pub use gate::GateBox;
 pub use queue::{LandingDeps, LandingQueue, Step};
+pub use repo::commit_for_person;

@@ -207,6 +207,16 @@ impl<'a> Repo<'a> {
     }
 }
 
+/// Makes one commit of a held change, as a landing would, but on the commit that it was made from: what a person's branch of it points at.
+/// Blocking; the commit is in the hub then.
+///
+/// # Errors
+/// [`LandingError::Git`], for example when the change is no longer kept.
+pub fn commit_for_person(deps: &LandingDeps, change: &ChangeView, spec: &TaskSpec, run: &RunView) -> Result<CommitId, LandingError> {
+    let tree = deps.hub.commit_info(&change.commit)?.tree;
+    Repo::of(deps, run).commit(change, spec, &tree, &change.base)
+}
+
 /// Returns the ref of a target as a person named it: `main` or `refs/heads/main`.
 fn target_ref(target: &str) -> Result<RefName, LandingError> {
     let full = if target.starts_with("refs/") { target.to_owned() } else { format!("refs/heads/{target}") };

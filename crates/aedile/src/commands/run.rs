@@ -64,7 +64,7 @@ pub fn cmd_run(args: &RunArgs, out: Output) -> CliResult {
 }
 
 /// Whether what landed is on the target itself.
-fn target_has_it(run: &RunView) -> bool {
+pub fn target_has_it(run: &RunView) -> bool {
     let target = format!("refs/heads/{}", run.target);
     let tip = || wiring::discover(&run.root).ok()?.resolve(&target).ok()?;
     run.landing_ref.as_str() == target || tip().is_some_and(|tip| tip == run.tip)
@@ -141,7 +141,7 @@ pub fn checkout_config(root: &Path) -> Result<ConfigFile, CliError> {
     }
 }
 
-fn target(project: &Project, config: &ConfigFile) -> Result<RefName, CliError> {
+pub fn target(project: &Project, config: &ConfigFile) -> Result<RefName, CliError> {
     match &config.target {
         Some(name) => RefName::new(format!("refs/heads/{name}")).map_err(|error| CliError::config(format!("aedile.toml: target: {error}"))),
         None => project.branch().cloned().ok_or_else(|| {
@@ -151,7 +151,7 @@ fn target(project: &Project, config: &ConfigFile) -> Result<RefName, CliError> {
 }
 
 /// What judges changes comes from the commit on the target; a checkout that differs is named.
-fn rules_at(project: &Project, base: &CommitId, out: Output) -> Result<(ConfigFile, ProjectRules), CliError> {
+pub fn rules_at(project: &Project, base: &CommitId, out: Output) -> Result<(ConfigFile, ProjectRules), CliError> {
     let committed = project.file_at(base, file::NAME)?;
     let local = std::fs::read(project.root().join(file::NAME)).ok();
     if committed != local {

@@ -188,6 +188,7 @@ impl ConfigFile {
             task_budget: self.budget.task(place)?,
             agent_budget: self.budget.agent(place)?,
             allow_protected: false,
+            hold: false,
         })
     }
 }
