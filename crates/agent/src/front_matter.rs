@@ -40,6 +40,16 @@ impl Document {
     pub(crate) fn text(&self, field: &str) -> &str {
         self.fields.get(field).and_then(Value::as_str).unwrap_or_default().trim()
     }
+
+    /// The names in a field: a list, or a text with commas. `None` when it is not there.
+    pub(crate) fn names(&self, field: &str) -> Option<Vec<String>> {
+        let parts: Vec<&str> = match self.fields.get(field)? {
+            Value::Array(items) => items.iter().filter_map(Value::as_str).collect(),
+            Value::String(text) => text.split(',').collect(),
+            _ => Vec::new(),
+        };
+        Some(parts.into_iter().map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect())
+    }
 }
 
 fn split_fields(rest: &str) -> Option<(&str, &str)> {
@@ -82,8 +92,10 @@ mod tests {
         let parse = |text: &str| Document::parse(text);
         let document = parse("---\r\nname: x\r\ndescription: >\r\n  two\r\n  lines\r\ntools: [Read, Grep]\r\n---\r\nBody\r\n").unwrap();
         assert_eq!((document.text("name"), document.text("description"), document.body.as_str()), ("x", "two lines", "Body\n"));
+        assert_eq!(document.names("tools").unwrap(), ["Read", "Grep"]);
         let loose = parse("---\nname: x\ndescription: Use it when: always\ntools: Read, Grep\n---\n").unwrap();
         assert_eq!((loose.text("description"), loose.body.as_str()), ("Use it when: always", ""));
+        assert_eq!(loose.names("tools").unwrap(), ["Read", "Grep"]);
         assert_eq!(parse("No fields.").unwrap().body, "No fields.");
         assert!(parse("---\nname: x\nBody").unwrap_err().contains("no end"));
         assert!(parse("---\nname: [x\n  y: z\n---\n").unwrap_err().contains("cannot be read"));

@@ -70,7 +70,15 @@ fn path_of(home: &Path, id: &SessionId) -> Result<PathBuf, SessionError> {
 impl Journal {
     /// Begins a journal.
     pub(crate) fn create(home: &Path, id: &SessionId, settings: Settings) -> Result<Self, SessionError> {
-        let path = path_of(home, id)?;
+        Self::create_at(path_of(home, id)?, id, settings)
+    }
+
+    /// Begins the journal of a sub-agent, which nobody can open again.
+    pub(crate) fn create_below(directory: &Path, name: &str, id: &SessionId) -> Result<Self, SessionError> {
+        Self::create_at(directory.join(format!("{name}-{id}.jsonl")), id, Settings::default())
+    }
+
+    fn create_at(path: PathBuf, id: &SessionId, settings: Settings) -> Result<Self, SessionError> {
         let io_error = |source| SessionError::Io { path: path.clone(), source };
         if let Some(directory) = path.parent() {
             fs::create_dir_all(directory).map_err(io_error)?;
@@ -126,6 +134,11 @@ impl Journal {
     /// Where it is.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where the journals of its sub-agents are: beside it, under its name.
+    pub(crate) fn directory_below(&self) -> PathBuf {
+        self.path.with_extension("")
     }
 
     /// Makes everything durable.

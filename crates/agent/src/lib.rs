@@ -24,6 +24,8 @@ mod session;
 mod settings;
 mod skill;
 mod slash;
+mod state;
+mod subagent;
 mod turn;
 
 pub use agent::Agent;

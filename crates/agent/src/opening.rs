@@ -9,6 +9,7 @@ use crate::context::bytes_for;
 use crate::conversation::Record;
 use crate::hook_event::HookEvent;
 use crate::session::failed;
+use crate::state::Part;
 use crate::slash::{Expanded, expand};
 use crate::turn::{Turn, stopped_by_hook};
 
@@ -19,6 +20,11 @@ impl Turn<'_> {
             self.state.room.live.warn(warning);
         }
         self.check_size(prompt)?;
+        if let Part::Sub { kind, .. } = self.state.part.clone() {
+            let outcome = self.fire(HookEvent::SubagentStart, &[&kind], &json!({})).await?;
+            self.record(Record::Prompt { text: prompt.to_owned() })?;
+            return self.add_context("SubagentStart", &outcome.context);
+        }
         if let Some(source) = self.state.beginning.take() {
             self.begin_session(source).await?;
         }

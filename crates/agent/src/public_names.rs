@@ -27,6 +27,11 @@ pub(crate) fn public_name(tool: &str) -> &str {
     NAMES.iter().find(|(own, _)| *own == tool).map_or(tool, |(_, public)| public)
 }
 
+/// Our own name for a tool that is named in either way.
+pub(crate) fn own_name(tool: &str) -> &str {
+    NAMES.iter().find(|(_, public)| *public == tool).map_or(tool, |(own, _)| own)
+}
+
 /// The input as hooks see it: files by absolute path under `file_path`.
 pub(crate) fn public_input(tool: &str, input: &Value, cwd: &Path) -> Value {
     let Value::Object(map) = input else { return input.clone() };

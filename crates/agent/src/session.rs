@@ -3,27 +3,18 @@
 use aedile_core::clock::uuid_v7;
 use aedile_core::ids::SessionId;
 use aedile_core::limits::HOOK_TIMEOUT_AT_END;
-use aedile_core::model::ToolSpec;
 use aedile_core::runtime::{SessionSink, TurnEnd, TurnStop};
-use aedile_core::tool::Tool;
-use serde_json::{Map, json};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use serde_json::json;
+use std::path::Path;
 use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
 
-use crate::calls::CallRoom;
 use crate::config::AgentConfig;
-use crate::context::Measured;
-use crate::conversation::{Conversation, Record};
+use crate::conversation::Record;
 use crate::hook_event::HookEvent;
-use crate::hooks::Hooks;
-use crate::instructions::system_prompt;
 use crate::journal::{Journal, SessionError};
-use crate::library::Library;
-use crate::live::Live;
 use crate::settings::{Settings, read_settings};
-use crate::skill::Skill;
+use crate::state::State;
 use crate::turn::Turn;
 
 /// A conversation with the agent. It takes one prompt at a time.
@@ -31,23 +22,6 @@ pub struct Session {
     id: SessionId,
     state: Mutex<State>,
     cancel: watch::Sender<u64>,
-}
-
-/// What a turn works on.
-pub(crate) struct State {
-    pub(crate) config: AgentConfig,
-    pub(crate) cwd: PathBuf,
-    pub(crate) room: Arc<CallRoom>,
-    pub(crate) specs: Vec<ToolSpec>,
-    pub(crate) library: Library,
-    pub(crate) system: String,
-    pub(crate) conversation: Conversation,
-    pub(crate) measured: Option<Measured>,
-    /// What is to be told with the first prompt.
-    pub(crate) warnings: Vec<String>,
-    /// How this process came to the session, until its hooks know.
-    pub(crate) beginning: Option<&'static str>,
-    journal: Journal,
 }
 
 /// A turn that broke.
@@ -139,72 +113,4 @@ impl Session {
 
 fn check_cwd(cwd: &Path) -> Result<(), SessionError> {
     if cwd.is_absolute() && cwd.is_dir() { Ok(()) } else { Err(SessionError::BadCwd { path: cwd.to_owned() }) }
-}
-
-impl State {
-    fn new(config: &AgentConfig, cwd: &Path, id: &SessionId, settings: Settings, journal: Journal, mut warnings: Vec<String>) -> Self {
-        let library = Library::find(cwd, &mut warnings);
-        let mut tools = (config.tools)(cwd);
-        if library.skills.values().any(|skill| !skill.for_people) {
-            tools.push(Arc::new(Skill { skills: library.skills.clone(), cwd: cwd.to_owned() }));
-        }
-        let specs = tools.iter().map(|tool| tool.spec()).collect();
-        let live = Live::default();
-        let mut common = Map::new();
-        common.insert("session_id".to_owned(), id.as_str().into());
-        common.insert("transcript_path".to_owned(), journal.path().display().to_string().into());
-        common.insert("cwd".to_owned(), cwd.display().to_string().into());
-        let runner = Arc::clone(&config.commands);
-        let hooks = Hooks { hooks: settings.hooks, runner, live: live.clone(), cwd: cwd.to_owned(), common };
-        let mut state = Self {
-            config: config.clone(),
-            cwd: cwd.to_owned(),
-            room: Arc::new(CallRoom { tools, hooks, live }),
-            specs,
-            library,
-            system: String::new(),
-            conversation: Conversation::default(),
-            measured: None,
-            warnings,
-            beginning: Some("startup"),
-            journal,
-        };
-        state.read_instructions();
-        state
-    }
-
-    /// Builds the system prompt from what the repository's files say now.
-    pub(crate) fn read_instructions(&mut self) {
-        self.system = system_prompt(&self.cwd, &self.room, &self.library, &self.config.notes);
-    }
-
-    /// Writes the record down, then takes it into the conversation.
-    pub(crate) fn record(&mut self, record: Record) -> Result<(), SessionError> {
-        self.journal.append(&record)?;
-        if matches!(record, Record::Condensed { .. }) {
-            self.measured = None;
-        }
-        self.conversation.apply(record);
-        Ok(())
-    }
-
-    /// Answers calls that were left without a result.
-    fn close_calls(&mut self) -> Result<(), SessionError> {
-        match self.conversation.missing_results() {
-            Some(record) => self.record(record),
-            None => Ok(()),
-        }
-    }
-
-    /// The tool that keeps the to-do list.
-    pub(crate) fn todo(&self) -> Option<Arc<dyn Tool>> {
-        self.room.tools.iter().find(|tool| tool.spec().name == "todo").cloned()
-    }
-
-    /// The tools are new; the to-do list is as it was last written.
-    async fn restore_todo(&self) {
-        if let (Some(todo), Some(call)) = (self.todo(), self.conversation.last_call("todo")) {
-            todo.call(call.input).await;
-        }
-    }
 }

@@ -1,6 +1,6 @@
 //! One turn: the model is asked, its calls are run, until it has no more to do or a limit is met.
 
-use aedile_core::limits::{AGENT_ANSWER_RETRIES_MAX, AGENT_LOOP_REPEATS_MAX, AGENT_STEPS_MAX, HOOK_STOP_BLOCKS_MAX};
+use aedile_core::limits::{AGENT_ANSWER_RETRIES_MAX, AGENT_LOOP_REPEATS_MAX, HOOK_STOP_BLOCKS_MAX};
 use aedile_core::model::{Block, Message, ModelDelta, ModelError, ModelRequest, ModelResponse, ModelStop};
 use aedile_core::runtime::{SessionEvent, SessionSink, TurnEnd, TurnStop};
 use serde_json::{Map, Value, json};
@@ -15,7 +15,8 @@ use crate::hook_event::HookEvent;
 use crate::hooks::Outcome;
 use crate::journal::SessionError;
 use crate::repeats::{LOOP_WARNING, Repeats, Verdict};
-use crate::session::{State, failed};
+use crate::session::failed;
+use crate::state::State;
 
 const GO_ON: &str = "Your answer reached the output limit. Go on exactly where it ended, in smaller pieces.";
 
@@ -52,13 +53,14 @@ impl<'a> Turn<'a> {
     async fn steps(&mut self) -> TurnEnd {
         let mut repeats = Repeats::default();
         let mut continued = 0;
-        for _ in 0..AGENT_STEPS_MAX {
+        let steps = self.state.part.steps_max();
+        for _ in 0..steps {
             match Box::pin(self.step(&mut repeats, &mut continued)).await {
                 Ok(()) => {}
                 Err(end) => return end,
             }
         }
-        TurnEnd { stop: TurnStop::Limit, detail: Some(format!("the turn had {AGENT_STEPS_MAX} steps, the most that one prompt may have")) }
+        TurnEnd { stop: TurnStop::Limit, detail: Some(format!("the turn had {steps} steps, the most that one prompt may have")) }
     }
 
     async fn step(&mut self, repeats: &mut Repeats, continued: &mut u32) -> Result<(), TurnEnd> {
@@ -116,14 +118,16 @@ impl<'a> Turn<'a> {
     async fn may_stop(&mut self, possible: bool) -> Result<(), TurnEnd> {
         let said = self.state.conversation.last_said();
         let fields = json!({"stop_hook_active": self.stop_blocks > 0, "last_assistant_message": said});
-        let outcome = self.fire(HookEvent::Stop, &[], &fields).await?;
+        let part = self.state.part.clone();
+        let event = part.stop_event();
+        let outcome = self.fire(event, &part.subjects(), &fields).await?;
         if let Some(reason) = outcome.stop {
             return Err(stopped_by_hook(&reason));
         }
         match outcome.block {
             Some(reason) if possible && self.stop_blocks < HOOK_STOP_BLOCKS_MAX => {
                 self.stop_blocks += 1;
-                self.record(Record::User { blocks: vec![Block::text(note("Stop", &reason))] })
+                self.record(Record::User { blocks: vec![Block::text(note(event.name(), &reason))] })
             }
             Some(reason) => {
                 let why = if possible {
@@ -131,7 +135,7 @@ impl<'a> Turn<'a> {
                 } else {
                     "the work is handed in".to_owned()
                 };
-                self.state.room.live.warn(format!("a hook of Stop wants the agent to go on, but {why}: {reason}"));
+                self.state.room.live.warn(format!("a hook of {} wants the agent to go on, but {why}: {reason}", event.name()));
                 Err(end(TurnStop::EndTurn))
             }
             None => Err(end(TurnStop::EndTurn)),

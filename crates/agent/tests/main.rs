@@ -7,5 +7,6 @@ mod interrupts;
 mod library;
 mod limits;
 mod sessions;
+mod subagents;
 mod support;
 mod turns;

@@ -32,6 +32,10 @@ pub const MAIL_UNREAD_MAX: usize = 200;
 
 /// The most turns of our own agent within one prompt.
 pub const AGENT_STEPS_MAX: u32 = 200;
+/// The most turns of a sub-agent of our own agent.
+pub const SUBAGENT_STEPS_MAX: u32 = 100;
+/// Sub-agents of one session at work at once; further ones wait.
+pub const SUBAGENTS_AT_ONCE_MAX: usize = 4;
 /// The same tool call with the same answer this many times in a row is a loop.
 pub const AGENT_LOOP_REPEATS_MAX: u32 = 5;
 /// The context window that our own agent assumes when the configuration names none, in tokens.

@@ -68,6 +68,13 @@ pub enum SessionEvent {
         /// What, and what follows from it.
         text: String,
     },
+    /// Something happens in a sub-agent.
+    SubAgent {
+        /// Its name within the session, for example `explore-2`.
+        agent: String,
+        /// What.
+        event: Box<SessionEvent>,
+    },
 }
 
 /// Why a turn ended.

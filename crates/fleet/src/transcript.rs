@@ -64,18 +64,40 @@ impl Transcript {
 
 fn add(pages: &mut Pages, event: SessionEvent) {
     pages.seen += 1;
-    let size = match &event {
-        SessionEvent::Text { text } | SessionEvent::Warning { text } => text.len(),
-        SessionEvent::ToolStarted { id, title } => id.len() + title.len() + 32,
-        SessionEvent::ToolEnded { id, output, .. } => id.len() + output.len() + 32,
-    };
+    let size = size_of(&event);
     if pages.bytes + size > TRANSCRIPT_BYTES_MAX {
         pages.left_out += 1;
         return;
     }
     pages.bytes += size;
-    match (pages.events.last_mut(), event) {
-        (Some(SessionEvent::Text { text }), SessionEvent::Text { text: more }) => text.push_str(&more),
-        (_, event) => pages.events.push(event),
+    match pages.events.last_mut() {
+        Some(last) if is_more(last, &event) => join(last, event),
+        _ => pages.events.push(event),
+    }
+}
+
+fn size_of(event: &SessionEvent) -> usize {
+    match event {
+        SessionEvent::Text { text } | SessionEvent::Warning { text } => text.len(),
+        SessionEvent::ToolStarted { id, title } => id.len() + title.len() + 32,
+        SessionEvent::ToolEnded { id, output, .. } => id.len() + output.len() + 32,
+        SessionEvent::SubAgent { agent, event } => agent.len() + size_of(event),
+    }
+}
+
+/// Whether the event goes on with a text.
+fn is_more(last: &SessionEvent, event: &SessionEvent) -> bool {
+    match (last, event) {
+        (SessionEvent::Text { .. }, SessionEvent::Text { .. }) => true,
+        (SessionEvent::SubAgent { agent, event: last }, SessionEvent::SubAgent { agent: other, event }) => agent == other && is_more(last, event),
+        _ => false,
+    }
+}
+
+fn join(last: &mut SessionEvent, event: SessionEvent) {
+    match (last, event) {
+        (SessionEvent::Text { text }, SessionEvent::Text { text: more }) => text.push_str(&more),
+        (SessionEvent::SubAgent { event: last, .. }, SessionEvent::SubAgent { event, .. }) => join(last, *event),
+        _ => {}
     }
 }

@@ -38,19 +38,21 @@ impl Updates {
     /// What is wrong with the line.
     pub(crate) fn read(&mut self, line: &[u8], out: &mut dyn FnMut(SessionEvent)) -> Result<(), String> {
         let kind: UpdateParams<UpdateKind> = rpc::params(line)?;
-        match kind.update.session_update.as_str() {
-            "agent_message_chunk" => {
+        let ours = kind.update.meta.and_then(|meta| meta.aedile).unwrap_or_default();
+        let Some(agent) = ours.subagent else { return self.read_as(&kind.update.session_update, line, ours.warning, false, out) };
+        let agent: String = agent.chars().take(TITLE_CHARS_MAX).collect();
+        let mut wrapped = |event| out(SessionEvent::SubAgent { agent: agent.clone(), event: Box::new(without_prefix(event, &agent)) });
+        self.read_as(&kind.update.session_update, line, ours.warning, true, &mut wrapped)
+    }
+
+    fn read_as(&mut self, kind: &str, line: &[u8], warning: bool, inner: bool, out: &mut dyn FnMut(SessionEvent)) -> Result<(), String> {
+        match kind {
+            "agent_thought_chunk" if !warning && !inner => {}
+            // What a sub-agent says is a thought for whoever does not know of sub-agents.
+            "agent_message_chunk" | "agent_thought_chunk" => {
                 let chunk: UpdateParams<Chunk> = rpc::params(line)?;
-                if let Some(text) = text_of(chunk.update.content).filter(|text| !text.is_empty()) {
-                    out(SessionEvent::Text { text });
-                }
-            }
-            "agent_thought_chunk" => {
-                let chunk: UpdateParams<Chunk> = rpc::params(line)?;
-                let is_warning = chunk.update.meta.and_then(|meta| meta.aedile).is_some_and(|ours| ours.warning);
-                if let Some(text) = text_of(chunk.update.content).filter(|text| is_warning && !text.is_empty()) {
-                    out(SessionEvent::Warning { text });
-                }
+                let Some(text) = text_of(chunk.update.content).filter(|text| !text.is_empty()) else { return Ok(()) };
+                out(if warning { SessionEvent::Warning { text } } else { SessionEvent::Text { text } });
             }
             "tool_call" | "tool_call_update" => {
                 let call: UpdateParams<ToolCall> = rpc::params(line)?;
@@ -87,6 +89,16 @@ impl Updates {
     }
 }
 
+/// Takes the sub-agent's name from the id of its call, where it stands so that ids are unique in the session.
+fn without_prefix(event: SessionEvent, agent: &str) -> SessionEvent {
+    let own = |id: String| id.strip_prefix(agent).and_then(|id| id.strip_prefix('/')).map(str::to_owned).unwrap_or(id);
+    match event {
+        SessionEvent::ToolStarted { id, title } => SessionEvent::ToolStarted { id: own(id), title },
+        SessionEvent::ToolEnded { id, is_error, output } => SessionEvent::ToolEnded { id: own(id), is_error, output },
+        other => other,
+    }
+}
+
 fn text_of(block: ContentBlock) -> Option<String> {
     block.text.filter(|_| block.kind == "text")
 }
@@ -105,6 +117,17 @@ pub(crate) fn to_update(event: &SessionEvent) -> Value {
             "content": {"type": "text", "text": text},
             "_meta": {"aedile": {"warning": true}},
         }),
+        SessionEvent::SubAgent { agent, event } => {
+            let mut update = to_update(event);
+            if update["sessionUpdate"] == "agent_message_chunk" {
+                update["sessionUpdate"] = "agent_thought_chunk".into();
+            }
+            if let Some(id) = update.get("toolCallId").and_then(Value::as_str) {
+                update["toolCallId"] = format!("{agent}/{id}").into();
+            }
+            update["_meta"]["aedile"]["subagent"] = agent.as_str().into();
+            update
+        }
         SessionEvent::ToolStarted { id, title } => {
             json!({"sessionUpdate": "tool_call", "toolCallId": id, "title": title, "status": "in_progress"})
         }
@@ -133,11 +156,16 @@ mod tests {
 
     #[test]
     fn what_we_write_we_read_again() {
+        let inner = |event| SessionEvent::SubAgent { agent: "explore-1".into(), event: Box::new(event) };
         let said = vec![
             SessionEvent::Text { text: "h\u{e9}llo\n".into() },
             SessionEvent::Warning { text: "the hook broke".into() },
             SessionEvent::ToolStarted { id: "1".into(), title: "bash ls".into() },
             SessionEvent::ToolEnded { id: "1".into(), is_error: true, output: "no".into() },
+            inner(SessionEvent::Text { text: "I look.".into() }),
+            inner(SessionEvent::Warning { text: "the hook broke".into() }),
+            inner(SessionEvent::ToolStarted { id: "1".into(), title: "read x".into() }),
+            inner(SessionEvent::ToolEnded { id: "1".into(), is_error: false, output: "y".into() }),
         ];
         assert_eq!(events(&said.iter().map(to_update).collect::<Vec<_>>()), said);
     }

@@ -276,6 +276,9 @@ pub struct UpdateParams<T> {
 pub struct UpdateKind {
     /// `agent_message_chunk`, `tool_call`, `tool_call_update`, or one that we do not use: thoughts, plans, modes, usage.
     pub session_update: String,
+    /// Our addition.
+    #[serde(rename = "_meta", default)]
+    pub meta: Option<UpdateMeta>,
 }
 
 /// The agent says or thinks something.
@@ -283,9 +286,6 @@ pub struct UpdateKind {
 pub struct Chunk {
     /// What.
     pub content: ContentBlock,
-    /// Our addition.
-    #[serde(rename = "_meta", default)]
-    pub meta: Option<UpdateMeta>,
 }
 
 /// What is added to an update; others than ours are not read.
@@ -302,6 +302,9 @@ pub struct OurMeta {
     /// A thought that is a warning of the program.
     #[serde(default)]
     pub warning: bool,
+    /// The sub-agent whose update it is.
+    #[serde(default)]
+    pub subagent: Option<String>,
 }
 
 /// A tool call, or what changes about it.

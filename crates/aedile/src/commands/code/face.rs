@@ -107,8 +107,18 @@ impl CodeFace {
                 }
             }
             Piece::Event(SessionEvent::Warning { text }) => self.line(&format!("  warning: {}", one_line(text, 300))),
+            Piece::Event(SessionEvent::SubAgent { agent: sub, event }) => self.sub_agent(sub, event),
             Piece::Waits => self.line(&format!("{agent} waits for you: type an answer, or Ctrl-D to let it finish")),
             Piece::LeftOut(pieces) => self.line(&format!("[{pieces} pieces came too fast to be shown; the transcript has them]")),
+        }
+    }
+
+    /// What a sub-agent does; what it says is its parent's to tell.
+    fn sub_agent(&mut self, name: &str, event: &SessionEvent) {
+        match event {
+            SessionEvent::ToolStarted { title, .. } => self.line(&format!("  > [{name}] {}", one_line(title, 120))),
+            SessionEvent::Warning { text } => self.line(&format!("  warning: [{name}] {}", one_line(text, 300))),
+            _ => {}
         }
     }
 

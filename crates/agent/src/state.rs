@@ -1,0 +1,179 @@
+//! What a turn works on: the conversation with its journal, the tools, and what the repository says.
+
+use aedile_core::ids::SessionId;
+use aedile_core::limits::{AGENT_STEPS_MAX, SUBAGENT_STEPS_MAX};
+use aedile_core::model::ToolSpec;
+use aedile_core::tool::Tool;
+use serde_json::{Map, Value};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::calls::CallRoom;
+use crate::config::AgentConfig;
+use crate::context::Measured;
+use crate::conversation::{Conversation, Record};
+use crate::hook_event::HookEvent;
+use crate::hooks::Hooks;
+use crate::instructions::system_prompt;
+use crate::journal::{Journal, SessionError};
+use crate::library::Library;
+use crate::live::Live;
+use crate::settings::Settings;
+use crate::skill::Skill;
+use crate::subagent::{Parent, Task};
+
+/// What a turn works on.
+pub(crate) struct State {
+    pub(crate) config: AgentConfig,
+    pub(crate) cwd: PathBuf,
+    pub(crate) room: Arc<CallRoom>,
+    pub(crate) specs: Vec<ToolSpec>,
+    pub(crate) library: Library,
+    pub(crate) system: String,
+    pub(crate) conversation: Conversation,
+    pub(crate) measured: Option<Measured>,
+    /// What is to be told with the first prompt.
+    pub(crate) warnings: Vec<String>,
+    /// How this process came to the session, until its hooks know.
+    pub(crate) beginning: Option<&'static str>,
+    pub(crate) part: Part,
+    pub(crate) journal: Journal,
+}
+
+/// Whether it is the session's own agent.
+#[derive(Clone, Debug)]
+pub(crate) enum Part {
+    /// It is.
+    Main,
+    /// It is a sub-agent.
+    Sub {
+        /// The kind, or the name in the repository's file.
+        kind: String,
+        /// What it is told first.
+        role: String,
+    },
+}
+
+impl Part {
+    /// The event at which it has no more to do.
+    pub(crate) fn stop_event(&self) -> HookEvent {
+        match self {
+            Self::Main => HookEvent::Stop,
+            Self::Sub { .. } => HookEvent::SubagentStop,
+        }
+    }
+
+    /// What hooks of a sub-agent can be for.
+    pub(crate) fn subjects(&self) -> Vec<&str> {
+        match self {
+            Self::Main => Vec::new(),
+            Self::Sub { kind, .. } => vec![kind],
+        }
+    }
+
+    /// Steps that one prompt may have.
+    pub(crate) fn steps_max(&self) -> u32 {
+        match self {
+            Self::Main => AGENT_STEPS_MAX,
+            Self::Sub { .. } => SUBAGENT_STEPS_MAX,
+        }
+    }
+}
+
+impl State {
+    pub(crate) fn new(
+        config: &AgentConfig,
+        cwd: &Path,
+        id: &SessionId,
+        settings: Settings,
+        journal: Journal,
+        mut warnings: Vec<String>,
+    ) -> Self {
+        let library = Library::find(cwd, &mut warnings);
+        let live = Live::default();
+        let runner = Arc::clone(&config.commands);
+        let common = common_fields(id, &journal, cwd);
+        let hooks = Hooks { hooks: settings.hooks, runner, live: live.clone(), cwd: cwd.to_owned(), common };
+        let mut tools = (config.tools)(cwd);
+        if library.skills.values().any(|skill| !skill.for_people) {
+            tools.push(Arc::new(Skill { skills: library.skills.clone(), cwd: cwd.to_owned() }));
+        }
+        let directory = journal.directory_below();
+        let parent = Parent { config: config.clone(), cwd: cwd.to_owned(), hooks: hooks.clone(), library: library.clone(), directory };
+        tools.push(Arc::new(Task::new(parent)));
+        let room = CallRoom { tools, hooks, live };
+        Self::with(config, cwd, room, library, journal, warnings, Part::Main)
+    }
+
+    /// The state of a sub-agent, in the room that its parent made for it.
+    pub(crate) fn with(
+        config: &AgentConfig,
+        cwd: &Path,
+        room: CallRoom,
+        library: Library,
+        journal: Journal,
+        warnings: Vec<String>,
+        part: Part,
+    ) -> Self {
+        let mut state = Self {
+            config: config.clone(),
+            cwd: cwd.to_owned(),
+            specs: room.tools.iter().map(|tool| tool.spec()).collect(),
+            room: Arc::new(room),
+            library,
+            system: String::new(),
+            conversation: Conversation::default(),
+            measured: None,
+            warnings,
+            beginning: Some("startup"),
+            part,
+            journal,
+        };
+        state.read_instructions();
+        state
+    }
+
+    /// Builds the system prompt from what the repository's files say now.
+    pub(crate) fn read_instructions(&mut self) {
+        self.system = system_prompt(&self.cwd, &self.room, &self.library, &self.part, &self.config.notes);
+    }
+
+    /// Writes the record down, then takes it into the conversation.
+    pub(crate) fn record(&mut self, record: Record) -> Result<(), SessionError> {
+        self.journal.append(&record)?;
+        if matches!(record, Record::Condensed { .. }) {
+            self.measured = None;
+        }
+        self.conversation.apply(record);
+        Ok(())
+    }
+
+    /// Answers calls that were left without a result.
+    pub(crate) fn close_calls(&mut self) -> Result<(), SessionError> {
+        match self.conversation.missing_results() {
+            Some(record) => self.record(record),
+            None => Ok(()),
+        }
+    }
+
+    /// The tool that keeps the to-do list.
+    pub(crate) fn todo(&self) -> Option<Arc<dyn Tool>> {
+        self.room.tools.iter().find(|tool| tool.spec().name == "todo").cloned()
+    }
+
+    /// The tools are new; the to-do list is as it was last written.
+    pub(crate) async fn restore_todo(&self) {
+        if let (Some(todo), Some(call)) = (self.todo(), self.conversation.last_call("todo")) {
+            todo.call(call.input).await;
+        }
+    }
+}
+
+/// What every hook of a session is told.
+pub(crate) fn common_fields(id: &SessionId, journal: &Journal, cwd: &Path) -> Map<String, Value> {
+    let mut fields = Map::new();
+    fields.insert("session_id".to_owned(), id.as_str().into());
+    fields.insert("transcript_path".to_owned(), journal.path().display().to_string().into());
+    fields.insert("cwd".to_owned(), cwd.display().to_string().into());
+    fields
+}
