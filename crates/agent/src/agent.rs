@@ -1,7 +1,7 @@
 //! All sessions of one agent, as a protocol server drives them.
 
 use aedile_core::ids::SessionId;
-use aedile_core::runtime::{LocalAgent, RuntimeError, SessionSink, TurnEnd};
+use aedile_core::runtime::{LocalAgent, PermissionAsker, RuntimeError, SessionMode, SessionModes, SessionSink, TurnEnd};
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use std::collections::HashMap;
@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::config::AgentConfig;
 use crate::journal::SessionError;
+use crate::permission::{MODES, Mode};
 use crate::session::{Session, failed};
 
 /// Sessions that may be open at once.
@@ -18,13 +19,19 @@ const SESSIONS_MAX: usize = 64;
 /// Our coding agent.
 pub struct Agent {
     config: AgentConfig,
+    asker: Mutex<Option<Arc<dyn PermissionAsker>>>,
     sessions: Mutex<HashMap<SessionId, Arc<Session>>>,
 }
 
 impl Agent {
     /// Makes an agent without sessions.
     pub fn new(config: AgentConfig) -> Self {
-        Self { config, sessions: Mutex::default() }
+        Self { config, asker: Mutex::default(), sessions: Mutex::default() }
+    }
+
+    fn config(&self) -> AgentConfig {
+        let asker = self.asker.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        AgentConfig { asker: asker.or(self.config.asker.clone()), ..self.config.clone() }
     }
 
     fn sessions(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<Session>>> {
@@ -59,14 +66,14 @@ impl From<SessionError> for RuntimeError {
 #[async_trait]
 impl LocalAgent for Agent {
     async fn new_session(&self, cwd: &str) -> Result<SessionId, RuntimeError> {
-        self.keep(Session::create(&self.config, Path::new(cwd))?)
+        self.keep(Session::create(&self.config(), Path::new(cwd))?)
     }
 
     async fn load_session(&self, id: &SessionId, cwd: &str) -> Result<(), RuntimeError> {
         if self.session(id).is_some() {
             return Ok(());
         }
-        self.keep(Session::open(&self.config, id, Path::new(cwd)).await?).map(drop)
+        self.keep(Session::open(&self.config(), id, Path::new(cwd)).await?).map(drop)
     }
 
     async fn prompt(&self, session: &SessionId, text: &str, sink: SessionSink) -> TurnEnd {
@@ -80,6 +87,25 @@ impl LocalAgent for Agent {
         if let Some(session) = self.session(session) {
             session.interrupt();
         }
+    }
+
+    fn attended(&self, asker: Arc<dyn PermissionAsker>) {
+        *self.asker.lock().unwrap_or_else(PoisonError::into_inner) = Some(asker);
+    }
+
+    fn modes(&self, session: &SessionId) -> Option<SessionModes> {
+        let current = self.session(session)?.mode().to_owned();
+        let mode = |(_, id, name, description): &(Mode, &str, &str, &str)| SessionMode {
+            id: (*id).to_owned(),
+            name: (*name).to_owned(),
+            description: (*description).to_owned(),
+        };
+        Some(SessionModes { current, available: MODES.iter().map(mode).collect() })
+    }
+
+    fn set_mode(&self, session: &SessionId, mode: &str) -> Result<(), RuntimeError> {
+        let open = self.session(session).ok_or_else(|| broken(format!("the session {session} is not open")))?;
+        if open.set_mode(mode) { Ok(()) } else { Err(broken(format!("there is no mode {mode:?}"))) }
     }
 
     async fn close(&self) {

@@ -4,7 +4,7 @@ use aedile_core::limits::{AGENT_PARALLEL_CALLS_MAX, HOOK_TIMEOUT_AT_END, TOOL_OU
 use aedile_core::model::Block;
 use aedile_core::runtime::SessionEvent;
 use aedile_core::tool::{Tool, ToolOutput, cut_middle};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
@@ -13,14 +13,19 @@ use tokio::time::timeout;
 
 use crate::conversation::{Call, INTERRUPTED, result};
 use crate::hook_answer::Permit;
+use crate::hook_event::HookEvent;
 use crate::hooks::{Hooks, Outcome};
 use crate::live::Live;
+use crate::permission::Verdict;
+use crate::public_names::public_name;
 
 /// What calls are run with.
 pub(crate) struct CallRoom {
     pub(crate) tools: Vec<Arc<dyn Tool>>,
     pub(crate) hooks: Hooks,
     pub(crate) live: Live,
+    /// The sub-agent that this is the room of.
+    pub(crate) sub: Option<String>,
 }
 
 /// What a step's calls gave: one result for each call, in their order.
@@ -111,25 +116,44 @@ fn lock(progress: &Shared) -> MutexGuard<'_, Progress> {
 async fn run_one(room: &CallRoom, tool: &dyn Tool, mut call: Call, progress: &Shared) {
     lock(progress).announced = true;
     let before = room.hooks.before_call(&call).await;
-    let output = match refusal(&before) {
-        Some(refusal) => ToolOutput::error(refusal),
-        None => {
-            if let Some(input) = &before.updated_input {
-                lock(progress).notes.push(note("PreToolUse", &format!("The input of {} was changed to {input}", call.name)));
-                call.input = input.clone();
-            }
-            tool.call(call.input.clone()).await
-        }
+    if let Some(input) = &before.updated_input {
+        lock(progress).notes.push(note("PreToolUse", &format!("The input of {} was changed to {input}", call.name)));
+        call.input = input.clone();
+    }
+    let output = match permitted(room, tool, &call, &before).await {
+        Ok(()) => tool.call(call.input.clone()).await,
+        Err(refusal) => ToolOutput::error(refusal),
     };
     take(progress, "PreToolUse", before);
     close(room, &call, output, progress, false).await;
 }
 
-fn refusal(before: &Outcome) -> Option<String> {
+/// Whether hooks, rules and the person let the call be made. A hook that allows saves the question and nothing else.
+async fn permitted(room: &CallRoom, tool: &dyn Tool, call: &Call, before: &Outcome) -> Result<(), String> {
+    let by_hook = before.permit.as_ref().map(|(permit, _)| *permit);
     match (&before.permit, &before.stop) {
-        (Some((Permit::Deny, reason)), _) => Some(format!("refused by a hook of the repository: {reason}")),
-        (_, Some(_)) => Some("not run: a hook of the repository stopped the agent".to_owned()),
-        _ => None,
+        (Some((Permit::Deny, reason)), _) => return Err(format!("refused by a hook of the repository: {reason}")),
+        (_, Some(_)) => return Err("not run: a hook of the repository stopped the agent".to_owned()),
+        _ => {}
+    }
+    let gate = &room.hooks.gate;
+    match (gate.judge(tool, call), by_hook) {
+        (Verdict::Deny(reason), _) => Err(format!("not allowed: {reason}")),
+        (Verdict::Ask, Some(Permit::Allow)) => Ok(()),
+        (Verdict::Allow, permit) if permit != Some(Permit::Ask) => Ok(()),
+        _ => {
+            let title = call.title();
+            let (id, title) = match &room.sub {
+                Some(sub) => (format!("{sub}/{}", call.id), format!("[{sub}] {title}")),
+                None => (call.id.clone(), title),
+            };
+            if gate.is_attended() {
+                let message = format!("The agent needs your permission to use {}", public_name(&call.name));
+                let fields = json!({"notification_type": "permission_prompt", "message": message});
+                room.hooks.fire(HookEvent::Notification, &["permission_prompt"], &fields).await;
+            }
+            gate.ask(call, id, title).await
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use aedile_core::limits::{AGENT_CONTEXT_TOKENS_DEFAULT, MODEL_OUTPUT_TOKENS_DEFAULT};
 use aedile_core::model::ModelProvider;
+use aedile_core::runtime::PermissionAsker;
 use aedile_core::tool::{CommandRunner, Tool};
 use aedile_core::{Clock, Entropy};
 use std::path::{Path, PathBuf};
@@ -21,6 +22,8 @@ pub struct AgentConfig {
     pub tools: ToolFactory,
     /// Runs the repository's hooks.
     pub commands: Arc<dyn CommandRunner>,
+    /// Whoever can be asked before a call; without one the box alone decides.
+    pub asker: Option<Arc<dyn PermissionAsker>>,
     /// The agent's home; sessions are kept below it.
     pub home: PathBuf,
     /// The model's context window in tokens.
@@ -51,6 +54,7 @@ impl AgentConfig {
             model: model.into(),
             tools,
             commands,
+            asker: None,
             home: home.into(),
             context_tokens: AGENT_CONTEXT_TOKENS_DEFAULT,
             max_output_tokens: MODEL_OUTPUT_TOKENS_DEFAULT,

@@ -28,6 +28,11 @@ pub(crate) enum Record {
         /// The text.
         text: String,
     },
+    /// The person allowed all calls that a rule is for.
+    Grant {
+        /// The rule.
+        rule: String,
+    },
     /// Tool results, or a word of the program to the model.
     User {
         /// The blocks.
@@ -64,7 +69,7 @@ impl Conversation {
     /// Takes a record in.
     pub(crate) fn apply(&mut self, record: Record) {
         match record {
-            Record::Session { .. } => {}
+            Record::Session { .. } | Record::Grant { .. } => {}
             Record::Prompt { text } => {
                 self.push_user(vec![Block::text(text.clone())]);
                 self.prompts.push(text);

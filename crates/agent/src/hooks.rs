@@ -11,6 +11,7 @@ use crate::conversation::Call;
 use crate::hook_answer::{Answer, Permit, read_answer};
 use crate::hook_event::{HookEvent, matches};
 use crate::live::Live;
+use crate::permission::Gate;
 use crate::public_names::{own_input, public_input, public_name};
 use crate::settings::Hook;
 
@@ -28,7 +29,8 @@ pub(crate) struct Hooks {
     pub(crate) runner: Arc<dyn CommandRunner>,
     pub(crate) live: Live,
     pub(crate) cwd: PathBuf,
-    /// What every hook is told: the session, its transcript, the working directory, the mode.
+    pub(crate) gate: Arc<Gate>,
+    /// What every hook is told: the session, its transcript, the working directory.
     pub(crate) common: Map<String, Value>,
 }
 
@@ -60,6 +62,7 @@ impl Hooks {
             return outcome;
         }
         let mut told = self.common.clone();
+        told.insert("permission_mode".to_owned(), self.gate.mode().id().into());
         told.insert("hook_event_name".to_owned(), event.name().into());
         if let Value::Object(fields) = fields {
             told.extend(fields.clone());

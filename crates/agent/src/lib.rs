@@ -1,4 +1,4 @@
-//! The coding agent: turns, context, instructions, hooks, skills, commands, sessions.
+//! The coding agent: turns, context, instructions, hooks, skills, commands, sub-agents, permissions, sessions.
 //!
 //! It sees its tools as [`aedile_core::tool::Tool`] and its model as [`aedile_core::model::ModelProvider`] and knows nothing of who started it.
 //! A session is one conversation; it is kept in `HOME/.aedile/sessions/<id>.jsonl` and can be opened again by a later process.
@@ -18,10 +18,13 @@ mod journal;
 mod library;
 mod live;
 mod opening;
+mod permission;
 mod public_names;
 mod repeats;
+mod rule;
 mod session;
 mod settings;
+mod shell_parts;
 mod skill;
 mod slash;
 mod state;

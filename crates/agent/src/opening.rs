@@ -9,8 +9,8 @@ use crate::context::bytes_for;
 use crate::conversation::Record;
 use crate::hook_event::HookEvent;
 use crate::session::failed;
-use crate::state::Part;
 use crate::slash::{Expanded, expand};
+use crate::state::Part;
 use crate::turn::{Turn, stopped_by_hook};
 
 impl Turn<'_> {

@@ -6,6 +6,7 @@ use aedile_core::limits::HOOK_TIMEOUT_AT_END;
 use aedile_core::runtime::{SessionSink, TurnEnd, TurnStop};
 use serde_json::json;
 use std::path::Path;
+use std::sync::Arc;
 use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
 
@@ -13,6 +14,7 @@ use crate::config::AgentConfig;
 use crate::conversation::Record;
 use crate::hook_event::HookEvent;
 use crate::journal::{Journal, SessionError};
+use crate::permission::{Gate, Mode};
 use crate::settings::{Settings, read_settings};
 use crate::state::State;
 use crate::turn::Turn;
@@ -21,6 +23,7 @@ use crate::turn::Turn;
 pub struct Session {
     id: SessionId,
     state: Mutex<State>,
+    gate: Arc<Gate>,
     cancel: watch::Sender<u64>,
 }
 
@@ -59,6 +62,9 @@ impl Session {
         let mut state = State::new(config, cwd, id, settings, journal, Vec::new());
         state.beginning = Some("resume");
         for record in records {
+            if let Record::Grant { rule } = &record {
+                state.room.hooks.gate.grant(rule);
+            }
             state.conversation.apply(record);
         }
         state.close_calls()?;
@@ -67,7 +73,8 @@ impl Session {
     }
 
     fn with(id: SessionId, state: State) -> Self {
-        Self { id, state: Mutex::new(state), cancel: watch::Sender::new(0) }
+        let gate = Arc::clone(&state.room.hooks.gate);
+        Self { id, gate, state: Mutex::new(state), cancel: watch::Sender::new(0) }
     }
 
     /// Returns the id with which the session can be opened again.
@@ -92,6 +99,20 @@ impl Session {
             Ok(()) => end,
             Err(error) => failed(error.to_string()),
         }
+    }
+
+    /// How much it asks.
+    pub fn mode(&self) -> &'static str {
+        self.gate.mode().id()
+    }
+
+    /// Changes how much it asks, from the next call on. Returns whether there is such a mode.
+    pub fn set_mode(&self, id: &str) -> bool {
+        let mode = Mode::from_id(id);
+        if let Some(mode) = mode {
+            self.gate.set_mode(mode);
+        }
+        mode.is_some()
     }
 
     /// Tells the hooks that the program ends. Waits a few seconds at most; does nothing while a turn runs.

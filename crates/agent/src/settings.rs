@@ -3,7 +3,7 @@
 //! They are read once, when a session begins, and kept in its journal: what the agent writes into them later gives it no right, in this
 //! process or in one that resumes the session.
 
-use aedile_core::limits::{HOOK_TIMEOUT, HOOK_TIMEOUT_MAX, HOOKS_MAX, SETTINGS_BYTES_MAX};
+use aedile_core::limits::{HOOK_TIMEOUT, HOOK_TIMEOUT_MAX, HOOKS_MAX, PERMISSION_RULES_MAX, SETTINGS_BYTES_MAX};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::fs::{self, File};
@@ -12,6 +12,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::hook_event::HookEvent;
+use crate::permission::Mode;
 
 /// Where settings are looked for, below the working directory.
 const FILES: &[&str] = &[".claude/settings.json", ".agents/settings.json"];
@@ -22,6 +23,28 @@ pub(crate) struct Settings {
     /// In the order of the files.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) hooks: Vec<Hook>,
+    #[serde(default, skip_serializing_if = "RuleTexts::is_empty")]
+    pub(crate) permissions: RuleTexts,
+}
+
+/// Permission rules as they are written.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct RuleTexts {
+    #[serde(default)]
+    pub(crate) allow: Vec<String>,
+    #[serde(default)]
+    pub(crate) ask: Vec<String>,
+    #[serde(default)]
+    pub(crate) deny: Vec<String>,
+    /// The mode that sessions begin in.
+    #[serde(default)]
+    pub(crate) mode: Option<Mode>,
+}
+
+impl RuleTexts {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// One hook.
@@ -98,6 +121,43 @@ impl Reader<'_> {
                 }
             }
             Some(_) => self.warn("`hooks` is not used: it must be an object of event names"),
+        }
+        match map.get("permissions") {
+            None | Some(Value::Null) => {}
+            Some(Value::Object(permissions)) => self.permissions(permissions),
+            Some(_) => self.warn("`permissions` is not used: it must be an object with allow, ask and deny"),
+        }
+    }
+
+    fn permissions(&mut self, map: &Map<String, Value>) {
+        let rules = &mut self.settings.permissions;
+        let mut bad = Vec::new();
+        for (kind, texts) in [("allow", &mut rules.allow), ("ask", &mut rules.ask), ("deny", &mut rules.deny)] {
+            let Some(value) = map.get(kind) else { continue };
+            let Some(list) = value.as_array() else {
+                bad.push(format!("`permissions.{kind}` is not used: it must be a list"));
+                continue;
+            };
+            if list.len() > PERMISSION_RULES_MAX {
+                bad.push(format!("`permissions.{kind}` has more than {PERMISSION_RULES_MAX} rules; the rest is not used"));
+            }
+            for rule in list.iter().take(PERMISSION_RULES_MAX) {
+                match rule.as_str() {
+                    Some(text) => texts.push(text.to_owned()),
+                    None => bad.push(format!("a rule in `permissions.{kind}` is no text and not used: {rule}")),
+                }
+            }
+        }
+        match map.get("defaultMode").and_then(Value::as_str).map(|id| (id, Mode::from_id(id))) {
+            None => {}
+            Some((_, Some(Mode::Bypass))) => {
+                bad.push("the mode bypassPermissions is not used: a repository cannot switch questions off, only a person can".to_owned());
+            }
+            Some((_, Some(mode))) => rules.mode = Some(mode),
+            Some((id, None)) => bad.push(format!("the mode {id:?} is not used: there are default, acceptEdits and plan")),
+        }
+        for problem in bad {
+            self.warn(&problem);
         }
     }
 

@@ -18,6 +18,7 @@ use crate::instructions::system_prompt;
 use crate::journal::{Journal, SessionError};
 use crate::library::Library;
 use crate::live::Live;
+use crate::permission::Gate;
 use crate::settings::Settings;
 use crate::skill::Skill;
 use crate::subagent::{Parent, Task};
@@ -93,7 +94,9 @@ impl State {
         let live = Live::default();
         let runner = Arc::clone(&config.commands);
         let common = common_fields(id, &journal, cwd);
-        let hooks = Hooks { hooks: settings.hooks, runner, live: live.clone(), cwd: cwd.to_owned(), common };
+        let gate = Gate::new(id, cwd, &config.home, config.asker.clone(), &settings.permissions, &mut warnings);
+        let (gate, cwd_owned) = (Arc::new(gate), cwd.to_owned());
+        let hooks = Hooks { hooks: settings.hooks, runner, live: live.clone(), cwd: cwd_owned, gate, common };
         let mut tools = (config.tools)(cwd);
         if library.skills.values().any(|skill| !skill.for_people) {
             tools.push(Arc::new(Skill { skills: library.skills.clone(), cwd: cwd.to_owned() }));
@@ -101,7 +104,7 @@ impl State {
         let directory = journal.directory_below();
         let parent = Parent { config: config.clone(), cwd: cwd.to_owned(), hooks: hooks.clone(), library: library.clone(), directory };
         tools.push(Arc::new(Task::new(parent)));
-        let room = CallRoom { tools, hooks, live };
+        let room = CallRoom { tools, hooks, live, sub: None };
         Self::with(config, cwd, room, library, journal, warnings, Part::Main)
     }
 

@@ -183,7 +183,7 @@ impl Task {
         hooks.common.insert("agent_id".to_owned(), id.as_str().into());
         hooks.common.insert("agent_type".to_owned(), order.kind.as_str().into());
         hooks.common.insert("agent_transcript_path".to_owned(), own.get("transcript_path").cloned().unwrap_or_default());
-        let room = CallRoom { tools, hooks, live };
+        let room = CallRoom { tools, hooks, live, sub: Some(name.clone()) };
         let part = Part::Sub { kind: order.kind, role: order.role };
         let mut state = State::with(config, &parent.cwd, room, parent.library.clone(), journal, Vec::new(), part);
         // Dropping this call ends the sub-agent; it has no other interruption.

@@ -88,6 +88,9 @@ impl<'a> Turn<'a> {
         let cut = response.stop == ModelStop::MaxTokens;
         let room = Arc::clone(&self.state.room);
         let done = run_calls(&room, &calls, cut, &mut self.cancel).await;
+        for rule in room.hooks.gate.take_granted() {
+            self.record(Record::Grant { rule })?;
+        }
         let verdict = repeats.step(&calls, &done.results);
         let mut blocks = done.results;
         blocks.extend(done.notes);

@@ -84,7 +84,8 @@ async fn an_agent_of_the_repository_has_what_its_file_says_and_no_more() {
         tools.push(Arc::new(Submit));
         tools
     });
-    let file = "---\nname: tester\ndescription: Runs tests.\ntools: Read, Bash, Submit, Teleport\nmodel: opus\n---\nYou test. Be thorough.\n";
+    let file =
+        "---\nname: tester\ndescription: Runs tests.\ntools: Read, Bash, Submit, Teleport\nmodel: opus\n---\nYou test. Be thorough.\n";
     bench.put(".claude/agents/tester.md", file);
     let log = "cat >> hooks.log; echo >> hooks.log";
     bench.hooks(&[("SubagentStart", "tester", log), ("PreToolUse", "Bash", log), ("SubagentStop", "tester", log), ("Stop", "", log)]);
@@ -99,8 +100,12 @@ async fn an_agent_of_the_repository_has_what_its_file_says_and_no_more() {
     let tools = tools_of(&writing);
     assert!(tools.contains(&"write") && tools.contains(&"bash") && !tools.contains(&"submit") && !tools.contains(&"task"), "{tools:?}");
     let warnings = bench.warnings();
-    assert!(warnings.contains("tester asks for the tool Teleport, which it does not get here") && warnings.contains("tool Submit"), "{warnings}");
-    let told: Vec<Value> = bench.get("hooks.log").lines().filter(|line| !line.is_empty()).map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert!(
+        warnings.contains("tester asks for the tool Teleport, which it does not get here") && warnings.contains("tool Submit"),
+        "{warnings}"
+    );
+    let told: Vec<Value> =
+        bench.get("hooks.log").lines().filter(|line| !line.is_empty()).map(|l| serde_json::from_str(l).unwrap()).collect();
     let names: Vec<&str> = told.iter().map(|told| told["hook_event_name"].as_str().unwrap()).collect();
     assert_eq!(names, ["SubagentStart", "PreToolUse", "SubagentStop", "SubagentStart", "SubagentStop", "Stop"]);
     assert!(told[..3].iter().all(|told| told["agent_type"] == "tester" && told["agent_id"] == told_id(&told_first(&bench))));
@@ -157,14 +162,20 @@ async fn sub_agents_work_side_by_side() {
 async fn a_wrong_order_and_a_failed_sub_agent_are_errors_for_the_parent() {
     let failure = ModelError::OverBudget { message: "the task's budget is spent".to_owned() };
     let bench = Bench::new(vec![
-        Turn::Calls(vec![("task", json!({"description": "x"})), task(json!({"kind": "all"})), task(json!({"agent": "nobody"})), ("task", json!("torn"))]),
+        Turn::Calls(vec![
+            ("task", json!({"description": "x"})),
+            task(json!({"kind": "all"})),
+            task(json!({"agent": "nobody"})),
+            ("task", json!("torn")),
+        ]),
         Turn::Calls(vec![task(json!({}))]),
         Turn::Fail(failure),
         Turn::Say("ok"),
     ]);
     assert_eq!(bench.prompt("go").await.stop, TurnStop::EndTurn);
     let results = last_results(&bench.model.request(1));
-    let words = ["`prompt` is missing", "must be read-only or writing, not \"all\"", "no agent \"nobody\"; it has: none", "`prompt` is missing"];
+    let words =
+        ["`prompt` is missing", "must be read-only or writing, not \"all\"", "no agent \"nobody\"; it has: none", "`prompt` is missing"];
     for (result, words) in results.iter().zip(words) {
         assert!(result.1 && result.0.contains(words), "{result:?}");
     }
@@ -186,7 +197,9 @@ async fn an_interrupt_ends_the_sub_agent_and_what_it_runs() {
     });
     assert_eq!(end.stop, TurnStop::Cancelled);
     let stat = format!("/proc/{}/stat", bench.get("pid").trim());
-    let gone = || std::fs::read_to_string(&stat).map_or(true, |stat| stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with('Z')));
+    let gone = || {
+        std::fs::read_to_string(&stat).map_or(true, |stat| stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with('Z')))
+    };
     eventually("the program is ended", gone).await;
     assert_eq!(session.prompt("again", &sink).await.stop, TurnStop::EndTurn);
 }

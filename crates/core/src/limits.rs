@@ -48,6 +48,8 @@ pub const AGENT_PARALLEL_CALLS_MAX: usize = 8;
 pub const INSTRUCTION_BYTES_MAX: usize = 32 * 1024;
 /// The largest file of hooks and permission rules (`settings.json`).
 pub const SETTINGS_BYTES_MAX: u64 = 256 * 1024;
+/// Permission rules of one kind and one file; further ones are not used.
+pub const PERMISSION_RULES_MAX: usize = 200;
 /// Hooks of one session; further ones are not run.
 pub const HOOKS_MAX: usize = 64;
 /// A hook without a limit of its own is ended after this.

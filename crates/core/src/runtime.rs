@@ -2,7 +2,9 @@
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use crate::ids::SessionId;
 use crate::model::ModelRef;
@@ -115,7 +117,7 @@ pub struct RuntimeError {
 }
 
 /// Receives a session's events in order; must not block.
-pub type SessionSink = std::sync::Arc<dyn Fn(SessionEvent) + Send + Sync>;
+pub type SessionSink = Arc<dyn Fn(SessionEvent) + Send + Sync>;
 
 /// A way to execute agents.
 #[async_trait]
@@ -150,6 +152,61 @@ pub trait AgentSession: Send + Sync {
     fn stderr_tail(&self) -> String;
 }
 
+/// A question to the person: may this call be made?
+#[derive(Clone, PartialEq, Debug)]
+pub struct PermissionQuestion {
+    /// The session.
+    pub session: SessionId,
+    /// The call's id, as its events have it.
+    pub call: String,
+    /// A short title, for example `bash cargo test`.
+    pub title: String,
+    /// The call's input.
+    pub input: Value,
+    /// The rule that an answer for all times adds to the session; `None` where only this call can be allowed.
+    pub always: Option<String>,
+}
+
+/// What the person answers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PermissionAnswer {
+    /// This call may be made.
+    Once,
+    /// This one and, in this session, all that the rule is for.
+    Always,
+    /// It may not.
+    Rejected,
+    /// No answer came.
+    Unanswered,
+}
+
+/// Whoever asks the person. Dropping the future takes the question back.
+#[async_trait]
+pub trait PermissionAsker: Send + Sync {
+    /// Asks and waits for the answer, as long as the person takes.
+    async fn ask(&self, question: PermissionQuestion) -> PermissionAnswer;
+}
+
+/// How much a session asks.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SessionMode {
+    /// For the protocol.
+    pub id: String,
+    /// For people.
+    pub name: String,
+    /// What it means.
+    pub description: String,
+}
+
+/// The modes of a session.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SessionModes {
+    /// The id of the present one.
+    pub current: String,
+    /// All of them.
+    pub available: Vec<SessionMode>,
+}
+
 /// A coding agent in this process, as the server end of a protocol (ACP on stdio) drives it.
 /// Sessions are independent of each other; each is kept on disk and can be loaded by a later process with the same `HOME`.
 #[async_trait]
@@ -169,6 +226,19 @@ pub trait LocalAgent: Send + Sync {
     async fn prompt(&self, session: &SessionId, text: &str, sink: SessionSink) -> TurnEnd;
     /// Ends the session's present turn; its `prompt` then returns `Cancelled`. Does nothing between turns.
     async fn cancel(&self, session: &SessionId);
+    /// Somebody can be asked from now on; called before the first session. Without this call nobody can, and the box alone decides.
+    fn attended(&self, _asker: Arc<dyn PermissionAsker>) {}
+    /// Returns how much the session asks; `None` when it knows no modes or is not open.
+    fn modes(&self, _session: &SessionId) -> Option<SessionModes> {
+        None
+    }
+    /// Changes how much the session asks, from its next call on.
+    ///
+    /// # Errors
+    /// [`RuntimeError`] when there is no such session or mode.
+    fn set_mode(&self, session: &SessionId, _mode: &str) -> Result<(), RuntimeError> {
+        Err(RuntimeError { runtime: "local".to_owned(), message: format!("the session {session} has no modes") })
+    }
     /// Called once when the program ends, after the last turn; takes a few seconds at most.
     async fn close(&self) {}
 }

@@ -89,7 +89,9 @@ fn size_of(event: &SessionEvent) -> usize {
 fn is_more(last: &SessionEvent, event: &SessionEvent) -> bool {
     match (last, event) {
         (SessionEvent::Text { .. }, SessionEvent::Text { .. }) => true,
-        (SessionEvent::SubAgent { agent, event: last }, SessionEvent::SubAgent { agent: other, event }) => agent == other && is_more(last, event),
+        (SessionEvent::SubAgent { agent, event: last }, SessionEvent::SubAgent { agent: other, event }) => {
+            agent == other && is_more(last, event)
+        }
         _ => false,
     }
 }

@@ -101,11 +101,11 @@ impl AcpRuntime {
     }
 }
 
-/// Offers no file and no terminal service: the agent has its own, inside its box.
+/// Offers no file and no terminal service: the agent has its own, inside its box. Nobody answers questions: the box is the boundary.
 pub(crate) fn initialize_params() -> Value {
     json!({
         "protocolVersion": rpc::PROTOCOL_VERSION,
-        "clientCapabilities": {"fs": {"readTextFile": false, "writeTextFile": false}, "terminal": false},
+        "clientCapabilities": {"fs": {"readTextFile": false, "writeTextFile": false}, "terminal": false, "_meta": {"aedile": {"unattended": true}}},
         "clientInfo": {"name": "aedile", "version": env!("CARGO_PKG_VERSION")},
     })
 }

@@ -10,6 +10,7 @@
 //! an untyped tree and unknown fields cost no memory. The tests hold our messages against the published schema's types.
 
 mod acp_runtime;
+mod asks;
 mod client;
 mod events;
 mod line;

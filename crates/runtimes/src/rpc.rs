@@ -22,6 +22,8 @@ pub const SESSION_LOAD: &str = "session/load";
 pub const SESSION_PROMPT: &str = "session/prompt";
 /// `session/cancel`: a notification that ends the turn.
 pub const SESSION_CANCEL: &str = "session/cancel";
+/// `session/set_mode`: changes how much the agent asks.
+pub const SESSION_SET_MODE: &str = "session/set_mode";
 /// `session/update`: a notification about the turn.
 pub const SESSION_UPDATE: &str = "session/update";
 /// `session/request_permission`: the agent asks whether it may.
@@ -206,6 +208,43 @@ pub struct SessionNamed {
 pub struct InitializeParams {
     /// The version that the client speaks.
     pub protocol_version: u16,
+    /// What the client can.
+    #[serde(default)]
+    pub client_capabilities: ClientCapabilities,
+}
+
+/// What a client can, as far as we ask.
+#[derive(Debug, Default, Deserialize)]
+pub struct ClientCapabilities {
+    /// What our own client says.
+    #[serde(rename = "_meta", default)]
+    pub meta: Option<ClientMeta>,
+}
+
+/// What is added to a client's capabilities; others than ours are not read.
+#[derive(Debug, Deserialize)]
+pub struct ClientMeta {
+    /// What our own client says.
+    #[serde(default)]
+    pub aedile: Option<OurClient>,
+}
+
+/// What our own client says of itself.
+#[derive(Debug, Default, Deserialize)]
+pub struct OurClient {
+    /// Nobody sits behind it who could answer.
+    #[serde(default)]
+    pub unattended: bool,
+}
+
+/// Parameters of `session/set_mode`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SetModeParams {
+    /// The session.
+    pub session_id: String,
+    /// The mode.
+    pub mode_id: String,
 }
 
 /// Parameters of `session/new` and `session/load`.
@@ -338,6 +377,22 @@ pub struct PermissionParams {
     /// What may be answered.
     #[serde(deserialize_with = "some_of")]
     pub options: Vec<PermissionOption>,
+}
+
+/// Result of `session/request_permission`.
+#[derive(Debug, Deserialize)]
+pub struct Answered {
+    /// What was chosen.
+    pub outcome: Chosen,
+}
+
+/// What was chosen.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Chosen {
+    /// The option; none when the question was cancelled.
+    #[serde(default)]
+    pub option_id: Option<String>,
 }
 
 /// One possible answer.

@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use aedile_core::SessionId;
 use aedile_core::limits::{PROTOCOL_LINE_BYTES_MAX, PROTOCOL_QUEUE_MAX, TERM_GRACE};
-use aedile_core::runtime::{LocalAgent, RuntimeError, SessionSink, TurnEnd, TurnStop};
+use aedile_core::runtime::{LocalAgent, RuntimeError, SessionMode, SessionSink, TurnEnd, TurnStop};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::asks::Asks;
 use crate::events::to_update;
 use crate::line::{Line, LineReader};
-use crate::rpc::{self, InitializeParams, Kind, OpenParams, PromptParams, SessionNamed};
+use crate::rpc::{self, InitializeParams, Kind, OpenParams, PromptParams, SessionNamed, SetModeParams};
 
 /// Requests that are worked on at once; further ones are refused.
 const REQUESTS_AT_ONCE_MAX: usize = 64;
@@ -58,7 +59,8 @@ where
 {
     let (out, lines) = mpsc::channel(PROTOCOL_QUEUE_MAX);
     let mut writer = tokio::spawn(write_lines(stdout, lines));
-    let mut server = Server { agent, out, work: JoinSet::new() };
+    let asks = Arc::new(Asks::new(out.clone()));
+    let mut server = Server { agent, out, asks, work: JoinSet::new() };
     let read = tokio::select! {
         read = server.read(LineReader::new(stdin)) => read,
         written = &mut writer => return written.unwrap_or(Ok(())),
@@ -82,6 +84,7 @@ async fn write_lines(mut stdout: impl AsyncWrite + Unpin, mut lines: mpsc::Recei
 struct Server {
     agent: Arc<dyn LocalAgent>,
     out: mpsc::Sender<String>,
+    asks: Arc<Asks>,
     work: JoinSet<()>,
 }
 
@@ -112,9 +115,9 @@ impl Server {
                 self.send(rpc::failure(Some(&id), rpc::INTERNAL_ERROR, &message)).await;
             }
             Ok(Kind::Request(id, method)) => {
-                let (agent, out) = (self.agent.clone(), self.out.clone());
+                let (agent, out, asks) = (self.agent.clone(), self.out.clone(), self.asks.clone());
                 self.work.spawn(async move {
-                    let answer = match handle(agent.as_ref(), &method, &line, &out).await {
+                    let answer = match handle(agent.as_ref(), &method, &line, &out, &asks).await {
                         Ok(result) => rpc::answer(&id, &result),
                         Err(refused) => rpc::failure(Some(&id), refused.code, &refused.message),
                     };
@@ -128,8 +131,8 @@ impl Server {
                     self.agent.cancel(&session).await;
                 }
             }
-            // We ask the client for nothing, so answers mean nothing.
-            Ok(Kind::Notification(_) | Kind::Answer(_) | Kind::Failed(..)) => {}
+            Ok(Kind::Answer(id) | Kind::Failed(id, _)) => self.asks.answered(&id, &line),
+            Ok(Kind::Notification(_)) => {}
             Err(problem) => self.send(rpc::failure(None, rpc::PARSE_ERROR, &problem)).await,
         }
     }
@@ -140,11 +143,14 @@ impl Server {
     }
 }
 
-async fn handle(agent: &dyn LocalAgent, method: &str, line: &[u8], out: &mpsc::Sender<String>) -> Result<Value, Refused> {
+async fn handle(agent: &dyn LocalAgent, method: &str, line: &[u8], out: &mpsc::Sender<String>, asks: &Arc<Asks>) -> Result<Value, Refused> {
     match method {
         rpc::INITIALIZE => {
             // Whatever the client speaks, the answer names the one version that we speak.
-            let _: InitializeParams = rpc::params(line).map_err(Refused::params)?;
+            let client: InitializeParams = rpc::params(line).map_err(Refused::params)?;
+            if !client.client_capabilities.meta.and_then(|meta| meta.aedile).is_some_and(|ours| ours.unattended) {
+                agent.attended(asks.clone());
+            }
             Ok(json!({
                 "protocolVersion": rpc::PROTOCOL_VERSION,
                 "agentCapabilities": {
@@ -158,12 +164,17 @@ async fn handle(agent: &dyn LocalAgent, method: &str, line: &[u8], out: &mpsc::S
         rpc::SESSION_NEW => {
             let open: OpenParams = rpc::params(line).map_err(Refused::params)?;
             let id = agent.new_session(&open.cwd).await?;
-            Ok(json!({"sessionId": id.as_str()}))
+            Ok(with_modes(json!({"sessionId": id.as_str()}), agent, &id))
         }
         rpc::SESSION_LOAD => {
             let open: OpenParams = rpc::params(line).map_err(Refused::params)?;
             let id = session_id(open.session_id.ok_or_else(|| Refused::params("`sessionId` is missing"))?)?;
             agent.load_session(&id, &open.cwd).await?;
+            Ok(with_modes(json!({}), agent, &id))
+        }
+        rpc::SESSION_SET_MODE => {
+            let set: SetModeParams = rpc::params(line).map_err(Refused::params)?;
+            agent.set_mode(&session_id(set.session_id)?, &set.mode_id).map_err(|error| Refused::params(error.message))?;
             Ok(json!({}))
         }
         rpc::SESSION_PROMPT => {
@@ -175,6 +186,16 @@ async fn handle(agent: &dyn LocalAgent, method: &str, line: &[u8], out: &mpsc::S
         }
         other => Err(Refused { code: rpc::METHOD_NOT_FOUND, message: format!("this agent has no method {other}") }),
     }
+}
+
+/// Adds the modes of a session, if it has any.
+fn with_modes(mut answer: Value, agent: &dyn LocalAgent, session: &SessionId) -> Value {
+    if let Some(modes) = agent.modes(session) {
+        let each = |mode: &SessionMode| json!({"id": mode.id, "name": mode.name, "description": mode.description});
+        let available: Vec<Value> = modes.available.iter().map(each).collect();
+        answer["modes"] = json!({"currentModeId": modes.current, "availableModes": available});
+    }
+    answer
 }
 
 fn session_id(text: String) -> Result<SessionId, Refused> {

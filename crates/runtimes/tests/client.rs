@@ -23,7 +23,11 @@ struct Played {
 async fn handshake(agent: &mut ByHand) {
     let (id, params) = agent.expect("initialize").await;
     assert_eq!(params["protocolVersion"], 1);
-    let offered = json!({"fs": {"readTextFile": false, "writeTextFile": false}, "terminal": false});
+    let offered = json!({
+        "fs": {"readTextFile": false, "writeTextFile": false},
+        "terminal": false,
+        "_meta": {"aedile": {"unattended": true}},
+    });
     assert_eq!(params["clientCapabilities"], offered, "no file and no terminal service");
     agent.answer(&id, json!({"protocolVersion": 1, "agentCapabilities": {"loadSession": true}, "authMethods": [{"id": "x"}]})).await;
 }

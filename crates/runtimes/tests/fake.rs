@@ -6,7 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aedile_core::SessionId;
-use aedile_core::runtime::{AgentIo, LaunchRequest, LocalAgent, RuntimeError, SessionEvent, SessionSink, TurnEnd, TurnStop};
+use aedile_core::runtime::{
+    AgentIo, LaunchRequest, LocalAgent, PermissionAsker, PermissionQuestion, RuntimeError, SessionEvent, SessionMode, SessionModes,
+    SessionSink, TurnEnd, TurnStop,
+};
 use async_trait::async_trait;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
@@ -25,6 +28,7 @@ pub(crate) struct FakeAgent {
     pub(crate) sessions: Mutex<HashMap<String, Vec<String>>>,
     pub(crate) cancelled: Notify,
     pub(crate) waiting: Notify,
+    pub(crate) asker: Mutex<Option<Arc<dyn PermissionAsker>>>,
 }
 
 #[async_trait]
@@ -53,6 +57,14 @@ impl LocalAgent for FakeAgent {
                 self.cancelled.notified().await;
                 end(TurnStop::Cancelled, None)
             }
+            "ask" => {
+                let asker = self.asker.lock().unwrap().clone();
+                let Some(asker) = asker else { return end(TurnStop::EndTurn, Some("nobody to ask")) };
+                let input = serde_json::json!({"command": "ls"});
+                let (call, title, always) = ("c1".to_owned(), "bash ls".to_owned(), Some("Bash(ls)".to_owned()));
+                let answer = asker.ask(PermissionQuestion { session: session.clone(), call, title, input, always }).await;
+                end(TurnStop::EndTurn, Some(&format!("{answer:?}")))
+            }
             "limit" => end(TurnStop::Limit, Some("the same call was made 5 times")),
             "tokens" => end(TurnStop::MaxTokens, None),
             "refuse" => end(TurnStop::Refusal, None),
@@ -66,6 +78,15 @@ impl LocalAgent for FakeAgent {
                 end(TurnStop::EndTurn, None)
             }
         }
+    }
+
+    fn attended(&self, asker: Arc<dyn PermissionAsker>) {
+        *self.asker.lock().unwrap() = Some(asker);
+    }
+
+    fn modes(&self, _session: &SessionId) -> Option<SessionModes> {
+        let mode = |id: &str| SessionMode { id: id.to_owned(), name: id.to_owned(), description: format!("The mode {id}") };
+        Some(SessionModes { current: "default".to_owned(), available: vec![mode("default"), mode("plan")] })
     }
 
     async fn cancel(&self, _session: &SessionId) {

@@ -26,7 +26,10 @@ async fn a_conversation_of_real_lines() {
     assert_eq!((&hello["id"], &hello["result"]["protocolVersion"]), (&json!(0), &json!(1)));
     assert_eq!(hello["result"]["agentCapabilities"]["loadSession"], true);
     client.say(r#"{"jsonrpc":"2.0","id":"b","method":"session/new","params":{"cwd":"/tmp","mcpServers":[{"name":"x","command":"y","args":[],"env":[]}]}}"#).await;
-    assert_eq!(client.hear().await, json!({"jsonrpc": "2.0", "id": "b", "result": {"sessionId": "session-1"}}));
+    let opened = client.hear().await;
+    assert_eq!((&opened["id"], &opened["result"]["sessionId"]), (&json!("b"), &json!("session-1")));
+    assert_eq!(opened["result"]["modes"]["currentModeId"], "default");
+    assert_eq!(opened["result"]["modes"]["availableModes"][1], json!({"id": "plan", "name": "plan", "description": "The mode plan"}));
     client.say(r#"{"jsonrpc":"2.0","id":2,"method":"session/prompt","params":{"sessionId":"session-1","prompt":[{"type":"text","text":"limit"}]}}"#).await;
     let end = client.hear().await;
     assert_eq!(end["result"], json!({"stopReason": "max_turn_requests", "_meta": {"detail": "the same call was made 5 times"}}));
@@ -81,4 +84,54 @@ async fn a_line_that_is_too_long_is_refused_and_the_next_one_works() {
     assert_eq!(client.hear().await["error"]["code"], -32600);
     client.say(json!({"jsonrpc": "2.0", "id": 1, "method": "session/new", "params": {"cwd": "/", "mcpServers": []}})).await;
     assert_eq!(client.hear().await["id"], 1);
+}
+
+async fn open(client: &mut ByHand, capabilities: serde_json::Value) {
+    let hello = json!({"protocolVersion": 1, "clientCapabilities": capabilities});
+    client.say(json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": hello})).await;
+    client.hear().await;
+    client.say(json!({"jsonrpc": "2.0", "id": 1, "method": "session/new", "params": {"cwd": "/", "mcpServers": []}})).await;
+    client.hear().await;
+}
+
+async fn ask(client: &mut ByHand, id: i64) {
+    let prompt = json!({"sessionId": "session-1", "prompt": [{"type": "text", "text": "ask"}]});
+    client.say(json!({"jsonrpc": "2.0", "id": id, "method": "session/prompt", "params": prompt})).await;
+}
+
+#[tokio::test]
+async fn the_client_is_asked_and_its_answer_arrives() {
+    let mut client = serve();
+    open(&mut client, json!({"fs": {}})).await;
+    let answers = [
+        (json!({"outcome": {"outcome": "selected", "optionId": "once"}}), "Once"),
+        (json!({"outcome": {"outcome": "selected", "optionId": "always"}}), "Always"),
+        (json!({"outcome": {"outcome": "selected", "optionId": "reject"}}), "Rejected"),
+        (json!({"outcome": {"outcome": "cancelled"}}), "Unanswered"),
+        (json!({"nonsense": 1}), "Unanswered"),
+    ];
+    for (number, (answer, wanted)) in (10..).zip(answers) {
+        ask(&mut client, number).await;
+        let (id, params) = client.expect("session/request_permission").await;
+        assert_eq!(params["toolCall"]["rawInput"], json!({"command": "ls"}));
+        let kinds: Vec<&str> = params["options"].as_array().unwrap().iter().map(|option| option["kind"].as_str().unwrap()).collect();
+        assert_eq!(kinds, ["allow_once", "allow_always", "reject_once"]);
+        let question: agent_client_protocol_schema::v1::RequestPermissionRequest = serde_json::from_value(params).unwrap();
+        assert_eq!(question.options.len(), 3);
+        // An answer to nothing is passed over.
+        client.answer(&json!(4711), json!({})).await;
+        client.answer(&id, answer).await;
+        assert_eq!(client.hear().await["result"]["_meta"]["detail"], wanted);
+    }
+}
+
+#[tokio::test]
+async fn a_client_without_a_person_is_not_asked_and_modes_are_checked() {
+    let mut client = serve();
+    open(&mut client, json!({"_meta": {"aedile": {"unattended": true}}})).await;
+    ask(&mut client, 2).await;
+    assert_eq!(client.hear().await["result"]["_meta"]["detail"], "nobody to ask");
+    let set = json!({"sessionId": "session-1", "modeId": "plan"});
+    client.say(json!({"jsonrpc": "2.0", "id": 3, "method": "session/set_mode", "params": set})).await;
+    assert_eq!(client.hear().await["error"]["code"], -32602);
 }

@@ -1,0 +1,232 @@
+//! Modes, rules and questions.
+
+use aedile_core::runtime::{PermissionAnswer, PermissionAsker, PermissionQuestion, SessionEvent, TurnStop};
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use crate::support::{Bench, Turn, last_results};
+
+/// Answers in order, then with a refusal, and remembers what was asked.
+#[derive(Default)]
+struct Person {
+    answers: Mutex<VecDeque<PermissionAnswer>>,
+    asked: Mutex<Vec<PermissionQuestion>>,
+}
+
+#[async_trait]
+impl PermissionAsker for Person {
+    async fn ask(&self, question: PermissionQuestion) -> PermissionAnswer {
+        self.asked.lock().unwrap().push(question);
+        self.answers.lock().unwrap().pop_front().unwrap_or(PermissionAnswer::Rejected)
+    }
+}
+
+impl Person {
+    fn titles(&self) -> Vec<String> {
+        self.asked.lock().unwrap().iter().map(|question| question.title.clone()).collect()
+    }
+}
+
+fn attended(bench: &mut Bench, answers: Vec<PermissionAnswer>) -> Arc<Person> {
+    let person = Arc::new(Person { answers: Mutex::new(answers.into()), ..Person::default() });
+    bench.config.asker = Some(Arc::clone(&person) as Arc<dyn PermissionAsker>);
+    person
+}
+
+fn rules(bench: &Bench, permissions: Value) {
+    bench.put(".claude/settings.json", &json!({"permissions": permissions}).to_string());
+}
+
+fn bash(command: &str) -> (&'static str, Value) {
+    ("bash", json!({"command": command}))
+}
+
+fn write(path: &str) -> (&'static str, Value) {
+    ("write", json!({"path": path, "content": "x\n"}))
+}
+
+/// Makes the calls in one turn and returns their results.
+async fn results_of(bench: &mut Bench, calls: Vec<(&'static str, Value)>) -> Vec<(String, bool)> {
+    bench.next_life(vec![Turn::Calls(calls), Turn::Say("ok")]);
+    assert_eq!(bench.prompt("go").await.stop, TurnStop::EndTurn);
+    last_results(&bench.model.request(1))
+}
+
+#[tokio::test]
+async fn the_person_is_asked_before_changes_and_answers_hold() {
+    use PermissionAnswer::{Always, Once};
+    let mut bench = Bench::new(vec![]);
+    bench.put("a.txt", "x\n");
+    let person = attended(&mut bench, vec![Once, Always]);
+    bench.next_life(vec![
+        Turn::Calls(vec![("read", json!({"path": "a.txt"})), write("b.txt"), bash("echo 1"), bash("echo 1"), bash("echo 2")]),
+        Turn::Say("ok"),
+    ]);
+    let session = bench.session();
+    session.prompt("go", &bench.sink()).await;
+    assert_eq!(person.titles(), ["write b.txt", "bash echo 1", "bash echo 2"]);
+    let results = last_results(&bench.model.request(1));
+    assert_eq!(results.iter().map(|result| result.1).collect::<Vec<_>>(), [false, false, false, false, true], "{results:?}");
+    assert!(results[4].0.contains("the person does not allow this call"));
+    assert_eq!(person.asked.lock().unwrap()[1].always.as_deref(), Some("Bash(echo 1)"));
+    let id = session.id().clone();
+    drop(session);
+    bench.next_life(vec![Turn::Calls(vec![bash("echo 1"), bash("echo 1; echo 3")]), Turn::Say("ok")]);
+    bench.open(&id).await.prompt("go", &bench.sink()).await;
+    assert_eq!(person.titles()[3..], ["bash echo 1; echo 3"], "what was allowed stays allowed in the resumed session");
+    let ends = bench.events().into_iter().filter(|event| matches!(event, SessionEvent::ToolEnded { .. })).count();
+    assert_eq!(ends, 7);
+}
+
+#[tokio::test]
+async fn a_compound_command_is_allowed_only_by_all_of_its_parts() {
+    let mut bench = Bench::new(vec![]);
+    rules(&bench, json!({"allow": ["Bash(echo *)", "Bash(git status)", "Bash(true now:*)", "Edit(out/**)"]}));
+    let person = attended(&mut bench, vec![]);
+    let free = [
+        "echo a",
+        "echo",
+        "git status",
+        "echo a && git status; echo b | echo c",
+        "echo 'a; rm b'",
+        "echo a > out/x",
+        "true now or never 2>&1",
+        "true now",
+    ];
+    let asked = [
+        "echo a && touch x",
+        "echo $(touch x)",
+        "echo `touch x`",
+        "git status --short",
+        "echoes",
+        "LD_PRELOAD=x echo a",
+        "echo a > src.txt",
+        "echo a > out/../src.txt",
+        "cat <<EOF\nx\nEOF",
+        "echo \"${x:-$(touch x)}\"",
+        "echo a & touch x",
+        "echo a\ntouch x",
+        "true nowhere",
+    ];
+    let mut calls: Vec<_> = free.iter().chain(&asked).map(|command| bash(command)).collect();
+    calls.push(bash(""));
+    std::fs::create_dir(bench.path("out")).unwrap();
+    results_of(&mut bench, calls).await;
+    let commands: Vec<String> = person.asked.lock().unwrap().iter().map(|q| q.input["command"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(commands[..asked.len()], asked);
+    assert!(!bench.path("x").exists() && bench.path("out/x").exists());
+}
+
+#[tokio::test]
+async fn what_is_denied_is_denied_however_it_is_wrapped_and_without_a_person() {
+    let mut bench = Bench::new(vec![]);
+    rules(&bench, json!({"deny": ["Bash(rm *)", "Read(.env)", "Edit(/locked/**)"], "ask": ["Bash(touch *)"]}));
+    for file in ["x", ".env", "deep/.env", "locked/a"] {
+        bench.put(file, "keep\n");
+    }
+    std::os::unix::fs::symlink(bench.path(".env"), bench.path("link")).unwrap();
+    let denied = [
+        bash("rm x"),
+        bash("cd . && rm x"),
+        bash("sudo rm x"),
+        bash("/bin/rm x"),
+        bash("echo $(rm x)"),
+        bash("r\\m x; 'r'm x"),
+        bash("FOO=1 rm x"),
+        bash("echo x | xargs rm -f"),
+        bash("bash -c 'cd . && rm x'"),
+        bash("find . -name x -exec rm {} +"),
+        bash("echo no > locked/a"),
+        bash("echo no >> ./deep/../locked/a"),
+        ("read", json!({"path": ".env"})),
+        ("read", json!({"path": "deep/.env"})),
+        ("read", json!({"path": "deep/../.env"})),
+        ("read", json!({"file_path": "link"})),
+        write("locked/a"),
+        ("edit", json!({"path": "locked/a", "old_string": "keep", "new_string": "no"})),
+        ("multi_edit", json!({"path": "locked/a", "edits": [{"old_string": "keep", "new_string": "no"}]})),
+    ];
+    let count = denied.len();
+    let mut calls = denied.to_vec();
+    calls.extend([bash("touch made"), write("free"), ("read", json!({"path": "x"}))]);
+    let results = results_of(&mut bench, calls).await;
+    for (number, (text, is_error)) in results[..count].iter().enumerate() {
+        assert!(*is_error && text.starts_with("not allowed: the rule "), "{number}: {text}");
+    }
+    assert!(results[count..].iter().all(|(_, is_error)| !is_error), "where nobody can be asked, the box decides: {results:?}");
+    for file in ["x", ".env", "locked/a"] {
+        assert_eq!(bench.get(file), "keep\n");
+    }
+}
+
+#[tokio::test]
+async fn modes_ask_less_or_refuse() {
+    let mut bench = Bench::new(vec![]);
+    rules(&bench, json!({"defaultMode": "acceptEdits"}));
+    let person = attended(&mut bench, vec![]);
+    let outside = bench.home.path().join("x").display().to_string();
+    let calls = vec![
+        write("a.txt"),
+        write(".claude/settings.json"),
+        write("../outside.txt"),
+        ("write", json!({"path": outside, "content": "x"})),
+        bash("echo"),
+    ];
+    results_of(&mut bench, calls).await;
+    assert_eq!(person.titles()[0], "write .claude/settings.json");
+    assert_eq!(person.titles().len(), 4, "{:?}", person.titles());
+    rules(&bench, json!({"defaultMode": "plan", "allow": ["Bash"]}));
+    let results =
+        results_of(&mut bench, vec![("read", json!({"path": "a.txt"})), write("b.txt"), bash("touch c"), ("todo", json!({}))]).await;
+    assert_eq!(results.iter().map(|result| result.1).collect::<Vec<_>>(), [false, true, true, false], "{results:?}");
+    assert!(results[2].0.contains("plan mode"));
+    rules(&bench, json!({"defaultMode": "bypassPermissions", "ask": ["Bash(touch *)", "Write(("], "deny": ["Bash(x"], "allow": [7]}));
+    bench.next_life(vec![Turn::Calls(vec![write("d.txt"), ("bash", json!({"command": "echo"}))]), Turn::Say("ok")]);
+    let session = bench.session();
+    assert_eq!(session.mode(), "default", "a repository cannot switch questions off");
+    assert!(session.set_mode("bypassPermissions") && !session.set_mode("whatever"));
+    session.prompt("go", &bench.sink()).await;
+    assert_eq!(bench.get("d.txt"), "x\n");
+    assert!(last_results(&bench.model.request(1))[1].1, "a deny rule that is not understood denies its tool");
+    let warnings = bench.warnings();
+    for words in
+        ["cannot switch questions off", "\"Write((\" (ask) is not used", "\"Bash(x\" is not understood", "is no text and not used: 7"]
+    {
+        assert!(warnings.contains(words), "{words}: {warnings}");
+    }
+}
+
+#[tokio::test]
+async fn hooks_may_save_a_question_or_want_one() {
+    let decide = |what: &str| format!(r#"echo '{{"hookSpecificOutput":{{"hookEventName":"PreToolUse","permissionDecision":"{what}"}}}}'"#);
+    let hook = |matcher: &str, command: &str| json!({"matcher": matcher, "hooks": [{"type": "command", "command": command}]});
+    let mut bench = Bench::new(vec![]);
+    let settings = json!({
+        "permissions": {"deny": ["Write(secret)"]},
+        "hooks": {"PreToolUse": [hook("Write", &decide("allow")), hook("Read", &decide("ask"))], "Notification": [hook("permission_prompt", "cat > told")]},
+    });
+    bench.put(".claude/settings.json", &settings.to_string());
+    let person = attended(&mut bench, vec![PermissionAnswer::Once]);
+    let results = results_of(&mut bench, vec![write("a.txt"), write("secret"), ("read", json!({"path": "a.txt"}))]).await;
+    assert_eq!(results.iter().map(|result| result.1).collect::<Vec<_>>(), [false, true, false], "{results:?}");
+    assert_eq!(person.titles(), ["read a.txt"]);
+    assert!(bench.get("told").contains("permission to use Read") && bench.get("told").contains("\"permission_mode\":\"default\""));
+}
+
+#[tokio::test]
+async fn a_sub_agent_asks_in_its_own_name_under_the_same_rules() {
+    let mut bench = Bench::new(vec![
+        Turn::Calls(vec![("task", json!({"description": "d", "prompt": "p", "kind": "writing"}))]),
+        Turn::Calls(vec![write("a.txt"), bash("rm -rf x")]),
+        Turn::Say("Done."),
+        Turn::Say("ok"),
+    ]);
+    rules(&bench, json!({"deny": ["Bash(rm *)"]}));
+    let person = attended(&mut bench, vec![PermissionAnswer::Once]);
+    assert_eq!(bench.prompt("go").await.stop, TurnStop::EndTurn);
+    assert_eq!(person.titles(), ["[build-1] write a.txt"]);
+    assert!(person.asked.lock().unwrap()[0].call.starts_with("build-1/"));
+    assert!(last_results(&bench.model.request(2))[1].0.contains("the rule Bash(rm *)"));
+}
