@@ -84,8 +84,13 @@ pub(crate) fn output(result: Result<String, String>) -> ToolOutput {
 
 /// Runs file work on a thread that may block. The work must be bounded: it is not interrupted.
 pub(crate) async fn blocking(work: impl FnOnce() -> Result<String, String> + Send + 'static) -> ToolOutput {
+    blocking_output(move || work().map(ToolOutput::ok)).await
+}
+
+/// The same for an answer that is more than text.
+pub(crate) async fn blocking_output(work: impl FnOnce() -> Result<ToolOutput, String> + Send + 'static) -> ToolOutput {
     match tokio::task::spawn_blocking(work).await {
-        Ok(result) => output(result),
+        Ok(result) => result.unwrap_or_else(ToolOutput::error),
         Err(error) => ToolOutput::error(format!("the tool broke: {error}")),
     }
 }

@@ -13,33 +13,44 @@ use crate::grep::Grep;
 use crate::jobs::{JobTool, Jobs};
 use crate::ls::Ls;
 use crate::mail::{MailRead, MailSend, TaskInfo};
+use crate::notebook_edit::NotebookEdit;
 use crate::place::Place;
-use crate::read::Read;
+use crate::read::{Read, Sees};
 use crate::shell::Shell;
 use crate::submit_tool::Submit;
 use crate::todo::Todo;
 use crate::write::Write;
 
-/// Makes sets of tools.
+/// Makes the tools of a session.
 #[derive(Debug, Clone, Copy)]
-pub struct ToolBox;
+pub struct ToolBox {
+    /// What the model takes besides text.
+    pub sees: Sees,
+}
 
 impl ToolBox {
-    /// Makes the tools of one session: `read`, `write`, `edit`, `multi_edit`, `apply_patch`, `glob`, `grep`, `ls`, `bash`, `job` and `todo`, and with a door also `submit`,
-    /// `task_info`, `mail_send` and `mail_read`. They share a shell, its background jobs and a to-do list; dropping them all ends the jobs.
+    /// Makes the tools for a model that takes pictures and documents; see [`ToolBox::tools`].
+    pub fn standard(cwd: &Path, scope: &[String], door: Option<DoorClient>) -> Vec<Arc<dyn Tool>> {
+        Self { sees: Sees { pictures: true, documents: true } }.tools(cwd, scope, door)
+    }
+
+    /// Makes the tools of one session: `read`, `write`, `edit`, `multi_edit`, `apply_patch`, `notebook_edit`, `glob`, `grep`, `ls`, `bash`,
+    /// `job` and `todo`, and with a door also `submit`, `task_info`, `mail_send` and `mail_read`. They share a shell, its
+    /// background jobs and a to-do list; dropping them all ends the jobs.
     ///
     /// `cwd` is the workspace's root, where relative paths start. `scope` holds the globs of what the task may change; it only feeds messages (the
     /// kernel is what decides), and an empty list means that none is known.
-    pub fn standard(cwd: &Path, scope: &[String], door: Option<DoorClient>) -> Vec<Arc<dyn Tool>> {
+    pub fn tools(self, cwd: &Path, scope: &[String], door: Option<DoorClient>) -> Vec<Arc<dyn Tool>> {
         let place = Arc::new(Place::new(cwd, scope));
         let shell = Arc::new(Shell::new(Arc::clone(&place)));
         let jobs = Arc::new(Jobs::default());
         let mut tools: Vec<Arc<dyn Tool>> = vec![
-            Arc::new(Read { place: Arc::clone(&place) }),
+            Arc::new(Read { place: Arc::clone(&place), sees: self.sees }),
             Arc::new(Write { place: Arc::clone(&place) }),
             Arc::new(Edit { place: Arc::clone(&place) }),
             Arc::new(MultiEdit { place: Arc::clone(&place) }),
             Arc::new(ApplyPatch { place: Arc::clone(&place) }),
+            Arc::new(NotebookEdit { place: Arc::clone(&place) }),
             Arc::new(Glob { place: Arc::clone(&place) }),
             Arc::new(Grep { place: Arc::clone(&place) }),
             Arc::new(Ls { place: Arc::clone(&place) }),

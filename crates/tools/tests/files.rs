@@ -23,7 +23,7 @@ async fn read_numbers_lines_and_goes_on_at_an_offset() {
 #[tokio::test]
 async fn read_refuses_what_is_not_text_and_explains() {
     let bench = Bench::new();
-    bench.put("image", b"\x89PNG\0\0\0");
+    bench.put("image", b"\x7fELF\0\0\0");
     bench.put("empty", "");
     bench.put("long", "x".repeat(50_000));
     bench.put("big", vec![b'a'; 11 * 1024 * 1024]);

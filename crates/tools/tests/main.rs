@@ -3,6 +3,7 @@
 
 mod door;
 mod files;
+mod media;
 mod patches;
 mod search;
 mod shell;
