@@ -64,6 +64,7 @@ impl<'a> Turn<'a> {
     }
 
     async fn step(&mut self, repeats: &mut Repeats, continued: &mut u32) -> Result<(), TurnEnd> {
+        self.tell_news()?;
         let response = self.ask().await?;
         let message = without_empty_texts(response.message);
         let calls = calls_of(&message);
@@ -115,6 +116,12 @@ impl<'a> Turn<'a> {
             return Err(TurnEnd { stop: TurnStop::Limit, detail: Some(detail) });
         }
         Ok(())
+    }
+
+    /// Tells the model what tools have to say unasked.
+    fn tell_news(&mut self) -> Result<(), TurnEnd> {
+        let news: Vec<Block> = self.state.room.tools.iter().filter_map(|tool| tool.notice()).map(Block::text).collect();
+        if news.is_empty() { Ok(()) } else { self.record(Record::User { blocks: news }) }
     }
 
     /// Asks the hooks whether the turn may end. `Ok` means that the agent goes on, which a hook can want only while that is `possible`.

@@ -8,10 +8,11 @@ use aedile_models::{Script, ScriptModel};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::Barrier;
 
-use crate::support::{Bench, Turn, last_results};
+use crate::support::{Bench, Turn, all_text, last_results};
 
 #[tokio::test]
 async fn a_task_of_several_steps_is_done_with_real_tools() {
@@ -129,4 +130,35 @@ async fn a_script_drives_the_agent_through_its_protocol_face() {
     assert_eq!(agent.prompt(&unknown, "x", bench.sink()).await.stop, TurnStop::Failed);
     assert!(agent.load_session(&unknown, cwd).await.unwrap_err().message.contains("there is no session"));
     assert!(agent.load_session(&"../../etc/passwd".parse().unwrap(), cwd).await.is_err());
+}
+
+/// Has one piece of news after each call.
+struct Bell(AtomicBool);
+
+#[async_trait]
+impl Tool for Bell {
+    fn spec(&self) -> ToolSpec {
+        ToolSpec { name: "bell".to_owned(), description: String::new(), input_schema: json!({"type": "object"}) }
+    }
+    fn risk(&self) -> ToolRisk {
+        ToolRisk::Execute
+    }
+    fn notice(&self) -> Option<String> {
+        self.0.swap(false, Ordering::Relaxed).then(|| "It rang.".to_owned())
+    }
+    async fn call(&self, _input: Value) -> ToolOutput {
+        self.0.store(true, Ordering::Relaxed);
+        ToolOutput::ok("called")
+    }
+}
+
+#[tokio::test]
+async fn news_of_tools_is_told_once_with_the_next_request() {
+    let mut bench = Bench::new(vec![Turn::Calls(vec![("bell", json!({}))]), Turn::Calls(vec![("nonsense", json!({}))]), Turn::Say("ok")]);
+    let bell: Arc<dyn Tool> = Arc::new(Bell(AtomicBool::new(false)));
+    bench.config.tools = Arc::new(move |_| vec![Arc::clone(&bell)]);
+    bench.prompt("x").await;
+    let told = |index: usize| all_text(&bench.model.request(index)).matches("It rang.").count();
+    assert_eq!((told(0), told(1), told(2)), (0, 1, 1));
+    assert_eq!(last_results(&bench.model.request(1))[0].0, "called");
 }

@@ -59,6 +59,11 @@ pub trait Tool: Send + Sync {
     }
     /// Calls it. A wrong input is an error output that names the field, never a panic. Dropping the future cancels the call.
     async fn call(&self, input: Value) -> ToolOutput;
+    /// What the model should be told without having asked (a background job has ended). Each piece of news is given once; it is asked for
+    /// before each request to the model.
+    fn notice(&self) -> Option<String> {
+        None
+    }
 }
 
 /// A command of the repository's configuration (a hook), to be run by the box's shell.

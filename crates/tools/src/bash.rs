@@ -10,6 +10,7 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::capture::Capture;
 use crate::input::Input;
 use crate::jobs::Jobs;
 use crate::place::Place;
@@ -28,9 +29,11 @@ impl Tool for Bash {
         ToolSpec {
             name: "bash".to_owned(),
             description: format!(
-                "Runs a shell command. The working directory is kept between calls; variables are not. There is no stdin and no terminal. A command \
-                 is ended after `timeout_s` seconds ({} when absent, at most {}). Long output is cut in the middle. With `background` the command goes \
-                 on by itself and is looked at with `job`.",
+                "Runs a shell command. {} is kept for the next call; options, traps and running programs are not. There is no stdin and no \
+                 terminal. A command is ended after `timeout_s` seconds ({} when absent, at most {}). Long output is cut in the middle, and the whole \
+                 of it stands in a file that is named. With `background` the command goes on by itself; look at it with `job_output`, end it with \
+                 `job_kill`.",
+                if self.shell.keeps_variables() { "Its working directory, variables and functions" } else { "Its working directory" },
                 BASH_TIMEOUT.as_secs(),
                 BASH_TIMEOUT_MAX.as_secs()
             ),
@@ -70,13 +73,13 @@ impl Bash {
             let running = self.shell.background(command, &cwd).map_err(not_started)?;
             return self.jobs.add(command, running).map(ToolOutput::ok);
         }
-        let (mut running, cwd_file) = self.shell.foreground(command, &cwd, limit).map_err(not_started)?;
+        let (mut running, state) = self.shell.foreground(command, &cwd, limit).map_err(not_started)?;
         let (ended, held) = running.wait().await;
-        if let Some(file) = &cwd_file {
-            self.shell.take_cwd(file);
-        }
         let output = running.output().since(0);
-        let mut notes = Vec::new();
+        let mut notes: Vec<String> = file_note(&running.output()).into_iter().collect();
+        if matches!(ended, Ended::Exited(_)) {
+            notes.extend(state.as_ref().and_then(|state| self.shell.take(state)));
+        }
         if gone {
             notes.push("the last working directory is gone; the command ran in the workspace's root".to_owned());
         }
@@ -95,6 +98,13 @@ impl Bash {
         let text = with_notes(&output, &notes);
         Ok(if success { ToolOutput::ok(text) } else { ToolOutput::error(text) })
     }
+}
+
+/// Names the file that holds the whole of a long output.
+pub(crate) fn file_note(output: &Capture) -> Option<String> {
+    let (path, whole) = output.file()?;
+    let what = if whole { "the whole output" } else { "the beginning of the output, up to 16 MiB," };
+    Some(format!("{what} is in {}; look into it with `grep`, or `read` with `offset`", path.display()))
 }
 
 /// Joins output and notes; never empty.
@@ -121,7 +131,7 @@ fn how_it_ended(ended: Ended, limit: Duration) -> Option<String> {
     match ended {
         Ended::Exited(status) => exit_text(status),
         Ended::TimedOut => Some(format!(
-            "ended at its time limit of {} s with all it had started; give a larger `timeout_s` or use `background`",
+            "ended at its time limit of {} s with all it had started; what it set is not kept; give a larger `timeout_s` or use `background`",
             limit.as_secs()
         )),
         Ended::Stopped => Some("stopped".to_owned()),

@@ -44,15 +44,15 @@ pub(crate) struct Running {
     stop: Option<oneshot::Sender<()>>,
 }
 
-/// Starts a program with stdout and stderr joined.
-pub(crate) fn start(program: &str, args: &[&str], cwd: &Path, limit: Option<Duration>, keep_bytes: usize) -> io::Result<Running> {
+/// Starts a program with stdout and stderr joined in `output`.
+pub(crate) fn start(program: &str, args: &[&str], cwd: &Path, limit: Option<Duration>, output: Capture) -> io::Result<Running> {
     let (read_end, write_end) = io::pipe()?;
     let mut command = command(program, args, cwd);
     command.stdin(Stdio::null()).stdout(write_end.try_clone()?).stderr(write_end);
     let child = command.spawn()?;
     // The command holds writing ends of the pipe; without this the pipe would never close.
     drop(command);
-    let output = Arc::new(Mutex::new(Capture::new(keep_bytes)));
+    let output = Arc::new(Mutex::new(output));
     let reader = tokio::spawn(drain(pipe::Receiver::from_owned_fd(read_end.into())?, Arc::clone(&output)));
     let (stop, stopped) = oneshot::channel();
     let (tell, ended) = watch::channel(None);
@@ -207,7 +207,7 @@ pub(crate) struct Bounded {
 pub(crate) async fn run_bounded(mut command: Command, stdin: Vec<u8>, limit: Duration, keep_bytes: usize) -> io::Result<Bounded> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn()?;
-    let keep = || Arc::new(Mutex::new(Capture::new(keep_bytes)));
+    let keep = || Arc::new(Mutex::new(Capture::new(keep_bytes, None)));
     let (stdout, stderr) = (keep(), keep());
     let mut tasks = Vec::new();
     if let Some(pipe) = child.stdout.take() {
@@ -234,8 +234,9 @@ pub(crate) async fn run_bounded(mut command: Command, stdin: Vec<u8>, limit: Dur
     if let Some(feeder) = feeder {
         feeder.abort();
     }
-    let take =
-        |capture: Arc<Mutex<Capture>>| std::mem::replace(&mut *capture.lock().unwrap_or_else(PoisonError::into_inner), Capture::new(0));
+    let take = |capture: Arc<Mutex<Capture>>| {
+        std::mem::replace(&mut *capture.lock().unwrap_or_else(PoisonError::into_inner), Capture::new(0, None))
+    };
     Ok(Bounded { ended, stdout: take(stdout), stderr: take(stderr) })
 }
 

@@ -10,7 +10,7 @@ use crate::door::DoorClient;
 use crate::edit::{Edit, MultiEdit};
 use crate::glob::Glob;
 use crate::grep::Grep;
-use crate::jobs::{JobTool, Jobs};
+use crate::jobs::{JobKill, JobOutput, Jobs};
 use crate::ls::Ls;
 use crate::mail::{MailRead, MailSend, TaskInfo};
 use crate::notebook_edit::NotebookEdit;
@@ -35,7 +35,7 @@ impl ToolBox {
     }
 
     /// Makes the tools of one session: `read`, `write`, `edit`, `multi_edit`, `apply_patch`, `notebook_edit`, `glob`, `grep`, `ls`, `bash`,
-    /// `job` and `todo`, and with a door also `submit`, `task_info`, `mail_send` and `mail_read`. They share a shell, its
+    /// `job_output`, `job_kill` and `todo`, and with a door also `submit`, `task_info`, `mail_send` and `mail_read`. They share a shell, its
     /// background jobs and a to-do list; dropping them all ends the jobs.
     ///
     /// `cwd` is the workspace's root, where relative paths start. `scope` holds the globs of what the task may change; it only feeds messages (the
@@ -55,7 +55,8 @@ impl ToolBox {
             Arc::new(Grep { place: Arc::clone(&place) }),
             Arc::new(Ls { place: Arc::clone(&place) }),
             Arc::new(Bash { shell, jobs: Arc::clone(&jobs) }),
-            Arc::new(JobTool { jobs }),
+            Arc::new(JobOutput { jobs: Arc::clone(&jobs) }),
+            Arc::new(JobKill { jobs }),
             Arc::new(Todo::default()),
         ];
         if let Some(door) = door {
