@@ -71,6 +71,7 @@ async fn requests() -> anyhow::Result<(f64, f64)> {
     let store: Arc<dyn Store> = Arc::new(fixture::open_store(&holder.path().join("state"))?);
     let who = fixture::working_run(&*store, 1)?.remove(0);
     let provider = Provider {
+        context_tokens: None,
         name: "anthropic".to_owned(),
         format: ApiFormat::Anthropic,
         base_url: upstream.url(),

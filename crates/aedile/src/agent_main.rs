@@ -9,7 +9,7 @@ use aedile_core::SecretString;
 use aedile_core::agent_api::{AgentReply, AgentRequest};
 use aedile_core::model::{ModelProvider, ModelRef};
 use aedile_core::tool::Tool;
-use aedile_models::{AnthropicMessages, Endpoint, OpenAiChat, client_for};
+use aedile_models::{Endpoint, Granted, client_for};
 use aedile_runtimes::PLACEHOLDER_KEY;
 use aedile_tools::{BoxCommands, DoorClient, ToolBox, clear_stale_locks};
 
@@ -44,8 +44,10 @@ async fn serve() -> Result<(), String> {
         Arc::new(move |cwd: &Path| -> Vec<Arc<dyn Tool>> { ToolBox::standard(cwd, &scope, Some(door.clone())) });
     let home = env::home().unwrap_or_else(|| PathBuf::from("/tmp"));
     let (clock, entropy) = (Arc::new(SystemClock), Arc::new(OsEntropy));
-    let mut config = AgentConfig::new(provider(&model, url)?, model.model, tools, Arc::new(BoxCommands), home, clock, entropy);
+    let (granted, provider) = granted(url).await?;
+    let mut config = AgentConfig::new(provider, model.model, tools, Arc::new(BoxCommands), home, clock, entropy);
     config.notes = notes;
+    config.context_tokens = granted.context_tokens;
     let agent = Arc::new(Agent::new(config));
     aedile_runtimes::serve_acp(agent, tokio::io::stdin(), tokio::io::stdout()).await.map_err(|error| error.to_string())
 }
@@ -64,11 +66,12 @@ async fn task(door: &DoorClient) -> Result<(Vec<String>, String), String> {
     }
 }
 
-/// Written turns come in Anthropic's format.
-fn provider(model: &ModelRef, base_url: String) -> Result<Arc<dyn ModelProvider>, String> {
+/// Speaks to the door's model in the format that the door names.
+async fn granted(base_url: String) -> Result<(Granted, Arc<dyn ModelProvider>), String> {
     wiring::install_crypto();
     let client = client_for([base_url.as_str()]).map_err(|error| error.to_string())?;
+    let granted = Granted::ask(&client, &base_url).await?;
     let key = Some(SecretString::from(PLACEHOLDER_KEY));
     let endpoint = Endpoint { base_url, key, client, clock: Arc::new(SystemClock), entropy: Arc::new(OsEntropy) };
-    Ok(if model.provider == "openai" { Arc::new(OpenAiChat::new(endpoint)) } else { Arc::new(AnthropicMessages::new(endpoint)) })
+    Ok((granted, granted.provider(endpoint)))
 }

@@ -23,10 +23,18 @@ pub const PATH: &str = "PATH";
 pub const ANTHROPIC_API_KEY: &str = "ANTHROPIC_API_KEY";
 /// The key of the OpenAI-compatible provider.
 pub const OPENAI_API_KEY: &str = "OPENAI_API_KEY";
+/// Gemini's key.
+pub const GEMINI_API_KEY: &str = "GEMINI_API_KEY";
+/// Gemini's key under its other name.
+pub const GOOGLE_API_KEY: &str = "GOOGLE_API_KEY";
 /// Anthropic's base URL.
 pub const ANTHROPIC_BASE_URL: &str = "AEDILE_ANTHROPIC_BASE_URL";
 /// The OpenAI-compatible provider's base URL.
 pub const OPENAI_BASE_URL: &str = "AEDILE_OPENAI_BASE_URL";
+/// Gemini's base URL.
+pub const GEMINI_BASE_URL: &str = "AEDILE_GEMINI_BASE_URL";
+/// Ollama's base URL.
+pub const OLLAMA_BASE_URL: &str = "AEDILE_OLLAMA_BASE_URL";
 /// Log filter.
 pub const LOG: &str = "AEDILE_LOG";
 /// Crash point, for tests.
@@ -57,6 +65,8 @@ pub const ALL: &[EnvVar] = &[
     EnvVar { name: PATH, meaning: "Where git and the toolchains are found." },
     EnvVar { name: ANTHROPIC_API_KEY, meaning: "Anthropic's key. It stays in the gateway; a box sees a placeholder." },
     EnvVar { name: OPENAI_API_KEY, meaning: "The OpenAI-compatible provider's key. It stays in the gateway; a box sees a placeholder." },
+    EnvVar { name: GEMINI_API_KEY, meaning: "Gemini's key. It stays in the gateway; a box sees a placeholder." },
+    EnvVar { name: GOOGLE_API_KEY, meaning: "Gemini's key where `GEMINI_API_KEY` is not set." },
     EnvVar {
         name: ANTHROPIC_BASE_URL,
         meaning: "Base URL of the Anthropic Messages API. Default: `[provider.anthropic] base_url` in `aedile.toml`, else the vendor's.",
@@ -64,6 +74,14 @@ pub const ALL: &[EnvVar] = &[
     EnvVar {
         name: OPENAI_BASE_URL,
         meaning: "Base URL of the OpenAI-compatible API, without `/v1`. Default: `[provider.openai] base_url` in `aedile.toml`, else the vendor's.",
+    },
+    EnvVar {
+        name: GEMINI_BASE_URL,
+        meaning: "Base URL of the Gemini API, without `/v1beta`. Default: `[provider.gemini] base_url` in `aedile.toml`, else the vendor's.",
+    },
+    EnvVar {
+        name: OLLAMA_BASE_URL,
+        meaning: "Base URL of an Ollama server, without `/api`. Default: `[provider.ollama] base_url` in `aedile.toml`, else `http://127.0.0.1:11434`.",
     },
     EnvVar { name: LOG, meaning: "What goes to the log file in the state directory, as a tracing filter. Default: `warn`." },
     EnvVar { name: XDG_CONFIG_HOME, meaning: "Handed to git when it acts as the person: where their configuration is." },

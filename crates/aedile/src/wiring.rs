@@ -16,7 +16,7 @@ use aedile_sandbox::{NativeSandbox, SandboxConfig, TOOL_VARIABLES, ToolSearch, T
 use aedile_store::SqliteStore;
 
 use crate::clock::{OsEntropy, SystemClock};
-use crate::config::file::ConfigFile;
+use crate::config::file::{ConfigFile, OpenAiApi};
 use crate::error::CliError;
 use crate::{env, host, prices};
 
@@ -210,13 +210,24 @@ fn project_id(store: &dyn Store, project: &Project) -> Result<ProjectId, CliErro
 /// The names under which the keys lie in the vault.
 const ANTHROPIC: &str = "anthropic";
 const OPENAI: &str = "openai";
+const GEMINI: &str = "gemini";
+const OLLAMA: &str = "ollama";
+const OPENAI_VENDOR: &str = "https://api.openai.com";
+/// The window that an Ollama server is asked for unless a person says otherwise: enough to work in, and it fits beside a model on a laptop.
+const OLLAMA_CONTEXT_TOKENS: u64 = 32_768;
 
 /// Takes each key once: from the environment, else from its file.
 fn vault(config: &ConfigFile) -> Result<Vault, CliError> {
     let mut secrets = Vec::new();
-    for (name, variable) in [(ANTHROPIC, env::ANTHROPIC_API_KEY), (OPENAI, env::OPENAI_API_KEY)] {
+    let sources: [(&str, &[&'static str]); 4] = [
+        (ANTHROPIC, &[env::ANTHROPIC_API_KEY]),
+        (OPENAI, &[env::OPENAI_API_KEY]),
+        (GEMINI, &[env::GEMINI_API_KEY, env::GOOGLE_API_KEY]),
+        (OLLAMA, &[]),
+    ];
+    for (name, variables) in sources {
         let file = config.provider.get(name).and_then(|provider| provider.key_file.as_deref());
-        let key = match (env::text(variable), file) {
+        let key = match (variables.iter().find_map(|variable| env::text(variable)), file) {
             (Some(key), _) => Some(SecretString::from(key)),
             (None, Some(file)) => Some(key_from_file(file)?),
             (None, None) => None,
@@ -243,11 +254,11 @@ fn key_from_file(file: &str) -> Result<SecretString, CliError> {
 
 fn providers(config: &ConfigFile, vault: &Vault) -> Vec<Provider> {
     let make = |name: &str, format, variable, key_variable: &str, vendor: &str| {
-        let base_url = env::text(variable)
-            .or_else(|| config.provider.get(name).and_then(|provider| provider.base_url.clone()))
-            .unwrap_or_else(|| vendor.to_owned());
+        let section = config.provider.get(name);
+        let base_url =
+            env::text(variable).or_else(|| section.and_then(|provider| provider.base_url.clone())).unwrap_or_else(|| vendor.to_owned());
         let known = vault.names().any(|known| known == name);
-        let key = match (known, base_url == vendor) {
+        let key = match (known, base_url == vendor && name != OLLAMA) {
             (true, _) => ProviderKey::Secret(name.to_owned()),
             // A server of one's own usually wants no key.
             (false, false) => ProviderKey::None,
@@ -255,10 +266,19 @@ fn providers(config: &ConfigFile, vault: &Vault) -> Vec<Provider> {
                 "there is no key for {name}: set {key_variable}, or `[provider.{name}] key_file` in aedile.toml"
             )),
         };
-        Provider { name: name.to_owned(), format, base_url, key }
+        let context_tokens = section.and_then(|provider| provider.context_tokens).or((name == OLLAMA).then_some(OLLAMA_CONTEXT_TOKENS));
+        Provider { name: name.to_owned(), format, base_url, key, context_tokens }
     };
+    let mut openai = make(OPENAI, ApiFormat::OpenAi, env::OPENAI_BASE_URL, env::OPENAI_API_KEY, OPENAI_VENDOR);
+    let chosen = config.provider.get(OPENAI).and_then(|provider| provider.api);
+    // Few other servers speak Responses, and OpenAI itself keeps its models' thinking only there.
+    if chosen.unwrap_or(if openai.base_url == OPENAI_VENDOR { OpenAiApi::Responses } else { OpenAiApi::Chat }) == OpenAiApi::Responses {
+        openai.format = ApiFormat::Responses;
+    }
     vec![
         make(ANTHROPIC, ApiFormat::Anthropic, env::ANTHROPIC_BASE_URL, env::ANTHROPIC_API_KEY, "https://api.anthropic.com"),
-        make(OPENAI, ApiFormat::OpenAi, env::OPENAI_BASE_URL, env::OPENAI_API_KEY, "https://api.openai.com"),
+        openai,
+        make(GEMINI, ApiFormat::Gemini, env::GEMINI_BASE_URL, env::GEMINI_API_KEY, "https://generativelanguage.googleapis.com"),
+        make(OLLAMA, ApiFormat::Ollama, env::OLLAMA_BASE_URL, "", "http://127.0.0.1:11434"),
     ]
 }

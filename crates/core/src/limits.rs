@@ -114,6 +114,8 @@ pub const MODEL_BACKOFF_BASE: Duration = Duration::from_millis(500);
 pub const MODEL_BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// A model that sends no byte for this long is given up on.
 pub const MODEL_SILENT_MAX: Duration = Duration::from_secs(300);
+/// The most bytes of one answer; a longer one is taken for endless and given up on.
+pub const MODEL_ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Output tokens asked for when a request names none.
 pub const MODEL_OUTPUT_TOKENS_DEFAULT: u32 = 8192;
 

@@ -14,7 +14,7 @@ use crate::money::Usage;
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ModelRef {
-    /// The provider: `anthropic`, `openai` (and everything that speaks its format) or `script`.
+    /// The provider: `anthropic`, `openai` (and everything that speaks its format), `gemini`, `ollama` or `script`.
     pub provider: String,
     /// The model's name at that provider; may hold `/`.
     pub model: String,

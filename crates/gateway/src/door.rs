@@ -79,6 +79,16 @@ impl Room {
         self.activity().last_flow = Some(now);
     }
 
+    /// What an agent must know about the model that it is granted: the format that it should speak and the window that it may fill.
+    pub(crate) fn granted(&self) -> serde_json::Value {
+        let (format, context_tokens) = match &self.upstream {
+            Upstream::Provider(endpoint) => (endpoint.format, endpoint.context_tokens),
+            // Written turns are told in any format.
+            Upstream::Script(_) => (ApiFormat::Anthropic, None),
+        };
+        serde_json::json!({"model": self.grant.model, "format": format.name(), "context_tokens": context_tokens})
+    }
+
     pub(crate) async fn settle(&self, held: Held, ending: Ending) {
         let charged = self.spending.settle(held, ending).await;
         let mut activity = self.activity();
@@ -86,13 +96,16 @@ impl Room {
         activity.spent = activity.spent.plus(charged.usd);
     }
 
-    /// Whether the granted provider speaks the format.
+    /// Whether the granted provider speaks the format. Whoever speaks one of OpenAI's formats may be asked in the other.
     pub(crate) fn speaks(&self, format: ApiFormat) -> Result<(), Refused> {
+        let openai = |format: ApiFormat| matches!(format, ApiFormat::OpenAi | ApiFormat::Responses);
         match &self.upstream {
-            Upstream::Provider(endpoint) if endpoint.format != format => {
+            Upstream::Provider(endpoint) if endpoint.format != format && !(openai(endpoint.format) && openai(format)) => {
                 let paths = match endpoint.format {
                     ApiFormat::Anthropic => "/v1/messages and /v1/messages/count_tokens",
-                    ApiFormat::OpenAi => "/v1/chat/completions and /v1/models",
+                    ApiFormat::OpenAi | ApiFormat::Responses => "/v1/responses, /v1/chat/completions and /v1/models",
+                    ApiFormat::Gemini => "/v1beta/models/MODEL:generateContent, :streamGenerateContent?alt=sse and :countTokens",
+                    ApiFormat::Ollama => "/api/chat",
                 };
                 Err(Refused::not_found(format!("this door leads to {}: use {paths}", endpoint.name)))
             }

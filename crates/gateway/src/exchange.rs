@@ -6,6 +6,7 @@ use std::io;
 use std::sync::Arc;
 
 use aedile_core::Redactor;
+use aedile_core::limits::MODEL_ANSWER_BYTES_MAX;
 use aedile_models::{Metered, ModelBody, UsageMeter};
 use bytes::Bytes;
 use hyper::header::HeaderMap;
@@ -48,6 +49,7 @@ impl Exchange {
     async fn run(mut self, reply: Reply) {
         let output = self.body.limit_output();
         self.body.want_usage();
+        self.body.keep_nothing();
         let input = self.body.facts().input_estimate;
         let room = self.room.clone();
         let held = match room.spending.reserve(&room.grant.who, &room.grant.model, &room.limits, input, output).await {
@@ -82,7 +84,9 @@ async fn pass(room: &Arc<Room>, body: &ModelBody, headers: HeaderMap, query: &st
     let send = async {
         match &room.upstream {
             Upstream::Provider(endpoint) => {
-                endpoint.send(endpoint.format.chat_method(), query, answer::outward(&headers), Some(body.to_bytes())).await
+                let facts = body.facts();
+                let method = body.format().chat_method(&facts.model, facts.stream);
+                endpoint.send(&format!("{method}{query}"), answer::outward(&headers), Some(body.to_bytes())).await
             }
             Upstream::Script(script) => play(script, body).await,
         }
@@ -122,6 +126,7 @@ async fn pass(room: &Arc<Room>, body: &ModelBody, headers: HeaderMap, query: &st
 /// Passes the pieces on as they come. An end before the provider's own is an error.
 async fn relay(room: &Room, answer: &mut Answer, body: &ModelBody, to: &mpsc::Sender<io::Result<Bytes>>) -> (Metered, Result<(), String>) {
     let mut meter = UsageMeter::new(body.format());
+    let mut passed = 0;
     let end = loop {
         let piece = tokio::select! {
             piece = answer.piece() => piece,
@@ -132,6 +137,10 @@ async fn relay(room: &Room, answer: &mut Answer, body: &ModelBody, to: &mpsc::Se
             Ok(None) => break Ok(()),
             Err(why) => break Err(why),
             Ok(Some(bytes)) => {
+                passed += bytes.len();
+                if passed > MODEL_ANSWER_BYTES_MAX {
+                    break Err(format!("the answer does not end within {MODEL_ANSWER_BYTES_MAX} bytes"));
+                }
                 room.flowed();
                 meter.feed(&bytes);
                 let sent = tokio::select! {

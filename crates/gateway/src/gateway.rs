@@ -33,6 +33,8 @@ pub struct Provider {
     pub base_url: String,
     /// Its key.
     pub key: ProviderKey,
+    /// The window of its models in tokens, where a person has set one.
+    pub context_tokens: Option<u64>,
 }
 
 /// The key of a provider.
@@ -153,6 +155,7 @@ impl Gateway {
             format: provider.format,
             base_url: provider.base_url.clone(),
             key,
+            context_tokens: provider.context_tokens,
             client: self.client.clone(),
         }))
     }

@@ -3,6 +3,8 @@
 use aedile_models::ApiFormat;
 use serde_json::{Map, Value};
 
+use crate::{outward_gemini, outward_ollama, outward_responses};
+
 /// Top-level fields of Anthropic's Messages that name servers or containers at the provider.
 const ANTHROPIC_FIELDS: &[&str] = &["mcp_servers", "container"];
 /// Top-level fields of OpenAI's Chat Completions that search the web or keep the conversation.
@@ -10,13 +12,26 @@ const OPENAI_FIELDS: &[&str] = &["web_search_options", "store", "background", "p
 /// How deep a message is looked into; deeper ones are refused.
 const DEPTH_MAX: usize = 64;
 
+/// Whether a field says anything.
+pub(crate) fn set(value: &Value) -> bool {
+    !matches!(value, Value::Null | Value::Bool(false)) && value.as_array().is_none_or(|list| !list.is_empty())
+}
+
+/// The first field that is set and not in the list.
+pub(crate) fn outside(fields: &Map<String, Value>, known: &[&str]) -> Option<String> {
+    let found = fields.iter().find(|(name, value)| set(value) && !known.contains(&name.as_str()));
+    found.map(|(name, _)| format!("`{}`", name.chars().take(100).collect::<String>()))
+}
+
 /// Names the part of a request that would make the provider reach out, if there is one.
 pub(crate) fn reaches_out(format: ApiFormat, body: &Map<String, Value>) -> Option<String> {
     let fields = match format {
         ApiFormat::Anthropic => ANTHROPIC_FIELDS,
         ApiFormat::OpenAi => OPENAI_FIELDS,
+        ApiFormat::Responses => return outward_responses::reaches_out(body),
+        ApiFormat::Gemini => return outward_gemini::reaches_out(body),
+        ApiFormat::Ollama => return outward_ollama::reaches_out(body),
     };
-    let set = |value: &Value| !matches!(value, Value::Null | Value::Bool(false)) && value.as_array().is_none_or(|list| !list.is_empty());
     if let Some(field) = fields.iter().find(|field| body.get(**field).is_some_and(set)) {
         return Some(format!("`{field}`"));
     }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use aedile_core::Redactor;
 use aedile_core::agent_api::{AgentReply, AgentRequest};
 use aedile_core::limits::{DOOR_BODY_BYTES_MAX, DOOR_CONCURRENT_MAX};
-use aedile_models::{ApiFormat, ModelBody};
+use aedile_models::grant::GRANT_PATH;
+use aedile_models::{ApiFormat, BadBody, ModelBody};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
@@ -20,6 +21,8 @@ use crate::exchange::{Exchange, failed};
 use crate::outward;
 use crate::upstream::{Endpoint, NoAnswer, Upstream};
 
+/// Where Gemini's models are.
+const GEMINI_PATH: &str = "/v1beta/models/";
 /// The largest call of the agent's own API: a piece of mail with its frame.
 const CALL_BYTES_MAX: usize = 1024 * 1024;
 /// The largest answer to a request that is not a conversation.
@@ -29,8 +32,23 @@ const SMALL_ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 enum Route {
     Chat(ApiFormat),
     CountTokens,
+    /// Gemini's model stands in the path.
+    Gemini {
+        model: String,
+        wants: Gemini,
+    },
     Models,
+    /// What the door grants.
+    Grant,
     Call,
+}
+
+/// What is wanted of a Gemini model.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Gemini {
+    Answer,
+    Stream,
+    Count,
 }
 
 /// Answers one request.
@@ -61,6 +79,10 @@ fn route(request: &Request<Incoming>) -> Result<(Route, &'static str), Refused> 
         (true, "/v1/messages") => Route::Chat(ApiFormat::Anthropic),
         (true, "/v1/messages/count_tokens") => Route::CountTokens,
         (true, "/v1/chat/completions") => Route::Chat(ApiFormat::OpenAi),
+        (true, "/v1/responses") => Route::Chat(ApiFormat::Responses),
+        (true, "/api/chat") => Route::Chat(ApiFormat::Ollama),
+        (true, path) if path.starts_with(GEMINI_PATH) => gemini_route(path)?,
+        (false, GRANT_PATH) => Route::Grant,
         (false, "/v1/models") => Route::Models,
         (true, "/aedile/v1/call") => Route::Call,
         (_, path) => {
@@ -68,13 +90,35 @@ fn route(request: &Request<Incoming>) -> Result<(Route, &'static str), Refused> 
             return Err(Refused::not_found(format!("this door has no {} {path}", request.method())));
         }
     };
+    let streams = matches!(route, Route::Gemini { wants: Gemini::Stream, .. });
     let query = match uri.query() {
+        Some("alt=sse") if streams => "",
+        _ if streams => return Err(Refused::bad_request("a door streams only with `?alt=sse` in the request line")),
         None | Some("") => "",
         // The libraries of one vendor mark their use of unfinished features so.
         Some("beta=true") => "?beta=true",
         Some(_) => return Err(Refused::bad_request("a door takes no query in the request line")),
     };
     Ok((route, query))
+}
+
+/// Reads `MODEL:METHOD` behind the prefix. A name that would have to be decoded is refused.
+fn gemini_route(path: &str) -> Result<Route, Refused> {
+    let (model, method) = path.strip_prefix(GEMINI_PATH).and_then(|rest| rest.split_once(':')).unwrap_or_default();
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let wants = match method {
+        "generateContent" => Gemini::Answer,
+        "streamGenerateContent" => Gemini::Stream,
+        "countTokens" => Gemini::Count,
+        _ => {
+            let path: String = path.chars().take(200).collect();
+            return Err(Refused::not_found(format!("this door has no POST {path}")));
+        }
+    };
+    if model.is_empty() || !model.chars().all(plain) {
+        return Err(Refused::bad_request("the model in the path must be a plain name"));
+    }
+    Ok(Route::Gemini { model: model.to_owned(), wants })
 }
 
 async fn take(
@@ -88,23 +132,41 @@ async fn take(
     match route {
         Route::Chat(format) => {
             room.speaks(format)?;
-            let body = model_body(&room, format, &body::read(&head.headers, incoming, DOOR_BODY_BYTES_MAX, room.read_timeout).await?)?;
+            let bytes = body::read(&head.headers, incoming, DOOR_BODY_BYTES_MAX, room.read_timeout).await?;
+            let body = allowed(&room, ModelBody::parse(format, &bytes))?;
             Exchange { room, body, headers: head.headers, query, permit }.start().await
         }
         Route::CountTokens => {
             room.speaks(ApiFormat::Anthropic)?;
-            let body = model_body(
-                &room,
-                ApiFormat::Anthropic,
-                &body::read(&head.headers, incoming, DOOR_BODY_BYTES_MAX, room.read_timeout).await?,
-            )?;
+            let bytes = body::read(&head.headers, incoming, DOOR_BODY_BYTES_MAX, room.read_timeout).await?;
+            let body = allowed(&room, ModelBody::parse(ApiFormat::Anthropic, &bytes))?;
             match &room.upstream {
                 Upstream::Script(_) => Ok(json_answer(json!({"input_tokens": body.facts().input_estimate}).to_string())),
                 Upstream::Provider(endpoint) => {
                     let headers = answer::outward(&head.headers);
-                    small(&room, endpoint.send("messages/count_tokens", query, headers, Some(body.to_bytes())), endpoint).await
+                    let method = format!("messages/count_tokens{query}");
+                    small(&room, endpoint.send(&method, headers, Some(body.to_bytes())), endpoint).await
                 }
             }
+        }
+        Route::Gemini { model, wants } => {
+            room.speaks(ApiFormat::Gemini)?;
+            let bytes = body::read(&head.headers, incoming, DOOR_BODY_BYTES_MAX, room.read_timeout).await?;
+            let body = allowed(&room, ModelBody::parse_gemini(&model, wants == Gemini::Stream, &bytes))?;
+            match &room.upstream {
+                Upstream::Script(_) if wants == Gemini::Count => {
+                    Ok(json_answer(json!({"totalTokens": body.facts().input_estimate}).to_string()))
+                }
+                Upstream::Provider(endpoint) if wants == Gemini::Count => {
+                    let headers = answer::outward(&head.headers);
+                    small(&room, endpoint.send(&format!("models/{model}:countTokens"), headers, Some(body.to_bytes())), endpoint).await
+                }
+                _ => Exchange { room, body, headers: head.headers, query, permit }.start().await,
+            }
+        }
+        Route::Grant => {
+            body::read(&head.headers, incoming, 0, room.read_timeout).await?;
+            Ok(json_answer(room.granted().to_string()))
         }
         Route::Models => {
             room.speaks(ApiFormat::OpenAi)?;
@@ -114,9 +176,7 @@ async fn take(
                     let model = json!({"id": room.grant.model.model, "object": "model", "created": 0, "owned_by": "aedile"});
                     Ok(json_answer(json!({"object": "list", "data": [model]}).to_string()))
                 }
-                Upstream::Provider(endpoint) => {
-                    small(&room, endpoint.send("models", "", answer::outward(&head.headers), None), endpoint).await
-                }
+                Upstream::Provider(endpoint) => small(&room, endpoint.send("models", answer::outward(&head.headers), None), endpoint).await,
             }
         }
         Route::Call => {
@@ -128,12 +188,12 @@ async fn take(
     }
 }
 
-/// Parses a body and holds its model against the grant.
-fn model_body(room: &Room, format: ApiFormat, bytes: &[u8]) -> Result<ModelBody, Refused> {
-    let body = ModelBody::parse(format, bytes).map_err(|bad| Refused::bad_request(bad.to_string()))?;
+/// Holds a parsed body against the grant.
+fn allowed(room: &Room, parsed: Result<ModelBody, BadBody>) -> Result<ModelBody, Refused> {
+    let body = parsed.map_err(|bad| Refused::bad_request(bad.to_string()))?;
     let (asked, granted) = (&body.facts().model, &room.grant.model.model);
     if asked == granted {
-        return match outward::reaches_out(format, body.fields()) {
+        return match outward::reaches_out(body.format(), body.fields()) {
             None => Ok(body),
             Some(what) => Err(Refused::forbidden(format!(
                 "{what} would make the provider itself reach out, which this box does not allow: leave it out and use your own tools"

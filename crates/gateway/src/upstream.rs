@@ -23,6 +23,8 @@ pub(crate) struct Endpoint {
     pub(crate) format: ApiFormat,
     pub(crate) base_url: String,
     pub(crate) key: Option<SecretString>,
+    /// The model's window, where it is known.
+    pub(crate) context_tokens: Option<u64>,
     pub(crate) client: reqwest::Client,
 }
 
@@ -50,12 +52,12 @@ enum Pieces {
 }
 
 impl Endpoint {
-    /// Sends a request below the base URL with the real key. `body` is `None` for a GET.
-    pub(crate) async fn send(&self, method: &str, query: &str, mut headers: HeaderMap, body: Option<Vec<u8>>) -> Result<Answer, NoAnswer> {
+    /// Sends a request below the base URL with the real key; `method` may end with a query. `body` is `None` for a GET.
+    pub(crate) async fn send(&self, method: &str, mut headers: HeaderMap, body: Option<Vec<u8>>) -> Result<Answer, NoAnswer> {
         self.inject(&mut headers).map_err(NoAnswer::Unreached)?;
         // Compressed answers could not be metered.
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        let url = format!("{}{query}", self.format.url(&self.base_url, method));
+        let url = self.format.url(&self.base_url, method);
         let request = match body {
             Some(body) => self.client.post(url).body(body),
             None => self.client.get(url),
@@ -76,7 +78,8 @@ impl Endpoint {
         let Some(key) = &self.key else { return Ok(()) };
         let (name, value) = match self.format {
             ApiFormat::Anthropic => (HeaderName::from_static("x-api-key"), key.expose_secret().to_owned()),
-            ApiFormat::OpenAi => (AUTHORIZATION, format!("Bearer {}", key.expose_secret())),
+            ApiFormat::Gemini => (HeaderName::from_static("x-goog-api-key"), key.expose_secret().to_owned()),
+            ApiFormat::OpenAi | ApiFormat::Responses | ApiFormat::Ollama => (AUTHORIZATION, format!("Bearer {}", key.expose_secret())),
         };
         let mut value = HeaderValue::from_str(&value)
             .map_err(|_| format!("the key of {} holds characters that no header may hold; check it for line ends", self.name))?;

@@ -18,7 +18,8 @@ async fn everything_outside_the_list_is_refused_with_a_sentence() {
         ("/v1/messages/", 404, "no POST"),
         ("//v1/messages", 404, "no POST"),
         ("/v1/../v1/messages", 404, "no POST"),
-        ("/v1/responses", 404, "no POST"),
+        ("/v1/responses/compact", 404, "no POST"),
+        ("/v1/responses", 404, "this door leads to anthropic"),
         ("/v1/models", 404, "no POST /v1/models"),
         ("/v1/chat/completions", 404, "this door leads to anthropic"),
         ("/v1/messages?x=1", 400, "no query"),
@@ -160,7 +161,7 @@ async fn a_door_that_leads_nowhere_is_not_opened() {
     let rig = Rig::new("http://127.0.0.1:9");
     let refused = |model: &str| rig.try_open(rig.grant(model)).err().unwrap().to_string();
     assert_eq!(refused("wants-key/x"), "cannot open the door of ada: set WANTS_KEY");
-    assert!(refused("ollama/x").contains("known are anthropic, openai, script, wants-key"));
+    assert!(refused("acme/x").contains("known are anthropic, gemini, ollama, openai, script, wants-key"));
     assert!(refused("script/demo").contains("give the task a `script`"));
     let mut grant = rig.grant("script/demo");
     grant.script = Some(json!([{"say": "x"}]));

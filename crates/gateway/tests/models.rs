@@ -186,7 +186,7 @@ async fn a_client_that_reads_slowly_holds_the_provider_back_and_gets_everything(
     let mut client = send(&url, &ask("claude-test", true)).await;
     let (_, _, mut out) = provider.take().await;
     let piece = chunk(&format!(": {}\n", "x".repeat(1 << 20)));
-    let total = 64;
+    let total = 48;
     let sent = Arc::new(AtomicUsize::new(0));
     let counter = sent.clone();
     let serve = tokio::spawn(async move {

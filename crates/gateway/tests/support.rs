@@ -61,7 +61,12 @@ pub(crate) fn prices() -> PriceTable {
             "[[price]]\nprovider = {provider:?}\nmodels = [{model:?}]\ninput = 1.0\noutput = 10.0\ncache_read = 0.5\ncache_write = 2.0\n"
         )
     };
-    PriceTable::parse(&(row("anthropic", "claude-test") + &row("openai", "gpt-test"))).unwrap()
+    PriceTable::parse(
+        &[("anthropic", "claude-test"), ("openai", "gpt-test"), ("gemini", "gemini-test"), ("ollama", "llama-test")]
+            .map(|(provider, model)| row(provider, model))
+            .concat(),
+    )
+    .unwrap()
 }
 
 impl Rig {
@@ -76,11 +81,22 @@ impl Rig {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (clock, entropy) = (Arc::new(SteppingClock::default()), Arc::new(SeededEntropy::new(7)));
         let vault = Arc::new(Vault::new([("KEY".to_owned(), SecretString::from(KEY))]).unwrap());
-        let provider =
-            |name: &str, format| Provider { name: name.into(), format, base_url: url.into(), key: ProviderKey::Secret("KEY".into()) };
+        let provider = |name: &str, format| Provider {
+            name: name.into(),
+            format,
+            base_url: url.into(),
+            key: ProviderKey::Secret("KEY".into()),
+            context_tokens: None,
+        };
         let mut wants_key = provider("wants-key", ApiFormat::OpenAi);
         wants_key.key = ProviderKey::Missing("set WANTS_KEY".into());
-        let providers = vec![provider("anthropic", ApiFormat::Anthropic), provider("openai", ApiFormat::OpenAi), wants_key];
+        let providers = vec![
+            provider("anthropic", ApiFormat::Anthropic),
+            provider("openai", ApiFormat::OpenAi),
+            provider("gemini", ApiFormat::Gemini),
+            provider("ollama", ApiFormat::Ollama),
+            wants_key,
+        ];
         let runtime = tokio::runtime::Handle::current();
         let gateway = Gateway::new(providers, prices(), vault, store.clone(), clock.clone(), entropy.clone(), runtime).unwrap();
         let ids = (clock.as_ref() as &dyn Clock, entropy.as_ref() as &dyn Entropy);

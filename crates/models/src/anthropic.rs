@@ -39,7 +39,7 @@ impl ModelProvider for AnthropicMessages {
         let request = &portable::for_format(request, ApiFormat::Anthropic);
         let mut body = request_to_wire(request, true);
         mark_cached(&mut body);
-        let url = ApiFormat::Anthropic.url(&self.endpoint.base_url, ApiFormat::Anthropic.chat_method());
+        let url = ApiFormat::Anthropic.url(&self.endpoint.base_url, &ApiFormat::Anthropic.chat_method(&request.model, true));
         let call = Call { endpoint: &self.endpoint, url, headers, body: body.to_string().into() };
         let origin = portable::origin(ApiFormat::Anthropic, &request.model);
         call.run(Reader::default, sink).await.map(|answer| portable::signed(answer, origin))

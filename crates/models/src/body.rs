@@ -44,19 +44,24 @@ pub struct ModelBody {
 }
 
 impl ModelBody {
-    /// Parses a body.
+    /// Parses a body that names its model and whether it wants a stream itself: every format but Gemini.
     ///
     /// # Errors
     /// [`BadBody`] when it is too large, not a JSON object, or a field that we rely on has a wrong type.
     pub fn parse(format: ApiFormat, bytes: &[u8]) -> Result<Self, BadBody> {
-        let bad = |message: String| BadBody(message);
-        if bytes.len() > DOOR_BODY_BYTES_MAX {
-            return Err(bad(format!("it has {} bytes, the limit is {DOOR_BODY_BYTES_MAX}", bytes.len())));
-        }
-        let value = serde_json::from_slice(bytes).map_err(|error| bad(format!("it is not JSON: {error}")))?;
-        let Value::Object(fields) = value else { return Err(bad("it is not a JSON object".to_owned())) };
+        let fields = object(bytes)?;
         let facts = facts(format, &fields).map_err(BadBody)?;
         Ok(Self { format, fields, facts })
+    }
+
+    /// Parses a body of Gemini, whose model and streaming stand in the path.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn parse_gemini(model: &str, stream: bool, bytes: &[u8]) -> Result<Self, BadBody> {
+        let fields = object(bytes)?;
+        let facts = gemini_facts(model, stream, &fields).map_err(BadBody)?;
+        Ok(Self { format: ApiFormat::Gemini, fields, facts })
     }
 
     /// Returns what is known about the request, as it came; the setters below do not change it.
@@ -82,14 +87,31 @@ impl ModelBody {
     /// Returns the most output tokens of the whole request, after setting the default limit when it names none.
     pub fn limit_output(&mut self) -> u64 {
         let limit = self.facts.max_output_tokens.unwrap_or_else(|| {
-            let field = match self.format {
-                ApiFormat::Anthropic => "max_tokens",
-                ApiFormat::OpenAi => output_limit_field(&self.facts.model),
+            let (section, field) = match self.format {
+                ApiFormat::Anthropic => (None, "max_tokens"),
+                ApiFormat::OpenAi => (None, output_limit_field(&self.facts.model)),
+                ApiFormat::Responses => (None, "max_output_tokens"),
+                ApiFormat::Gemini => (Some("generationConfig"), "maxOutputTokens"),
+                ApiFormat::Ollama => (Some("options"), "num_predict"),
             };
-            self.fields.insert(field.to_owned(), json!(MODEL_OUTPUT_TOKENS_DEFAULT));
+            let limit = json!(MODEL_OUTPUT_TOKENS_DEFAULT);
+            match section {
+                None => drop(self.fields.insert(field.to_owned(), limit)),
+                Some(section) => match self.fields.entry(section).or_insert_with(|| json!({})) {
+                    Value::Object(inner) => drop(inner.insert(field.to_owned(), limit)),
+                    other => *other = json!({ field: limit }),
+                },
+            }
             u64::from(MODEL_OUTPUT_TOKENS_DEFAULT)
         });
         limit.saturating_mul(self.facts.choices)
+    }
+
+    /// Tells the provider to keep nothing, where it would keep the answer unless it is told.
+    pub fn keep_nothing(&mut self) {
+        if self.format == ApiFormat::Responses {
+            self.fields.insert("store".to_owned(), json!(false));
+        }
     }
 
     /// Makes an OpenAI stream report its usage; the client gets one more chunk with empty `choices`, which all clients accept.
@@ -113,26 +135,71 @@ impl ModelBody {
     }
 }
 
-fn facts(format: ApiFormat, fields: &Map<String, Value>) -> Result<RequestFacts, String> {
-    let model = fields.get("model").and_then(Value::as_str).ok_or("`model` must be a text")?.to_owned();
-    let messages = fields.get("messages").and_then(Value::as_array).ok_or("`messages` must be an array")?;
-    let number = |name: &str| match fields.get(name) {
+fn object(bytes: &[u8]) -> Result<Map<String, Value>, BadBody> {
+    if bytes.len() > DOOR_BODY_BYTES_MAX {
+        return Err(BadBody(format!("it has {} bytes, the limit is {DOOR_BODY_BYTES_MAX}", bytes.len())));
+    }
+    match serde_json::from_slice(bytes) {
+        Ok(Value::Object(fields)) => Ok(fields),
+        Ok(_) => Err(BadBody("it is not a JSON object".to_owned())),
+        Err(error) => Err(BadBody(format!("it is not JSON: {error}"))),
+    }
+}
+
+/// A whole number that may be absent.
+fn number(place: Option<&Value>, name: &str) -> Result<Option<u64>, String> {
+    match place {
         None | Some(Value::Null) => Ok(None),
         Some(value) => value.as_u64().map(Some).ok_or(format!("`{name}` must be a whole number")),
+    }
+}
+
+fn facts(format: ApiFormat, fields: &Map<String, Value>) -> Result<RequestFacts, String> {
+    let model = fields.get("model").and_then(Value::as_str).ok_or("`model` must be a text")?.to_owned();
+    let field = if format == ApiFormat::Responses { "input" } else { "messages" };
+    let messages = match fields.get(field) {
+        Some(Value::Array(messages)) => messages.as_slice(),
+        Some(Value::String(_)) if format == ApiFormat::Responses => &[],
+        _ => return Err(format!("`{field}` must be an array")),
     };
+    let number = |name: &str| number(fields.get(name), name);
     let max_output_tokens = match format {
         ApiFormat::Anthropic => number("max_tokens")?,
         // Should both be given, the larger one is assumed.
         ApiFormat::OpenAi => number("max_completion_tokens")?.max(number("max_tokens")?),
+        ApiFormat::Responses => number("max_output_tokens")?,
+        // A negative number means no limit.
+        ApiFormat::Ollama => fields.get("options").and_then(|options| options.get("num_predict")).and_then(Value::as_u64),
+        ApiFormat::Gemini => return Err("the model of a Gemini request stands in its path".to_owned()),
     };
     let choices = if format == ApiFormat::OpenAi { number("n")?.unwrap_or(1).max(1) } else { 1 };
     let stream = match fields.get("stream") {
-        None | Some(Value::Null) => false,
+        // Ollama streams unless it is told not to.
+        None | Some(Value::Null) => format == ApiFormat::Ollama,
         Some(value) => value.as_bool().ok_or("`stream` must be true or false")?,
     };
-    let assistant_messages = messages.iter().filter(|message| message["role"] == "assistant").count();
+    let said = |message: &&Value| message["role"] == "assistant" || message["type"] == "function_call";
+    let assistant_messages = messages.iter().filter(said).count();
     let input_estimate = estimate_tokens(fields);
     Ok(RequestFacts { model, max_output_tokens, choices, stream, input_estimate, assistant_messages })
+}
+
+fn gemini_facts(model: &str, stream: bool, fields: &Map<String, Value>) -> Result<RequestFacts, String> {
+    let contents = fields.get("contents").and_then(Value::as_array).ok_or("`contents` must be an array")?;
+    let config = match fields.get("generationConfig") {
+        None | Some(Value::Null) => None,
+        Some(Value::Object(config)) => Some(config),
+        Some(_) => return Err("`generationConfig` must be an object".to_owned()),
+    };
+    let number = |name: &str| number(config.and_then(|config| config.get(name)), name);
+    Ok(RequestFacts {
+        model: model.to_owned(),
+        max_output_tokens: number("maxOutputTokens")?,
+        choices: number("candidateCount")?.unwrap_or(1).max(1),
+        stream,
+        input_estimate: estimate_tokens(fields),
+        assistant_messages: contents.iter().filter(|content| content["role"] == "model").count(),
+    })
 }
 
 /// Estimates the input tokens of a body from its JSON text: two tokens for five ASCII bytes, one for two other bytes, a fixed
@@ -164,6 +231,14 @@ impl Count {
         self.other += (text.len() - ascii) as u64;
     }
 
+    /// One of a list of pictures, which are nothing but their data.
+    fn picture(&mut self, value: &Value) {
+        match value.as_str() {
+            Some(data) if is_media("image/png", data) => self.media += media_tokens("image/png", data),
+            _ => self.value(value),
+        }
+    }
+
     fn value(&mut self, value: &Value) {
         match value {
             Value::Null | Value::Bool(_) | Value::Number(_) => self.ascii += 6,
@@ -174,8 +249,10 @@ impl Count {
                 self.media += media.map_or(0, |(_, kind, data)| media_tokens(kind, data));
                 for (key, value) in fields {
                     self.text(key);
-                    if media.is_none_or(|(field, ..)| field != key.as_str()) {
-                        self.value(value);
+                    match value {
+                        Value::Array(items) if key == "images" => items.iter().for_each(|item| self.picture(item)),
+                        value if media.is_none_or(|(field, ..)| field != key.as_str()) => self.value(value),
+                        _ => {}
                     }
                 }
             }
@@ -187,10 +264,11 @@ impl Count {
 /// base64 is taken for data, so that text cannot be hidden in it.
 fn media_data(fields: &Map<String, Value>) -> Option<(&'static str, &str, &str)> {
     let text = |name: &str| fields.get(name).and_then(Value::as_str);
-    if let (Some("base64"), Some(kind), Some(data)) = (text("type"), text("media_type"), text("data")) {
+    let kind = text("mimeType").or_else(|| text("media_type").filter(|_| text("type") == Some("base64")));
+    if let (Some(kind), Some(data)) = (kind, text("data")) {
         return is_media(kind, data).then_some(("data", kind, data));
     }
-    ["url", "file_data"].into_iter().find_map(|field| {
+    ["url", "image_url", "file_data"].into_iter().find_map(|field| {
         let (kind, data) = text(field)?.strip_prefix("data:")?.split_once(";base64,")?;
         is_media(kind, data).then_some((field, kind, data))
     })

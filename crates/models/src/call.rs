@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aedile_core::limits::{DOOR_BODY_BYTES_MAX, MODEL_SILENT_MAX, MODEL_TRIES_MAX, RETRY_AFTER_MAX};
+use aedile_core::limits::{DOOR_BODY_BYTES_MAX, MODEL_ANSWER_BYTES_MAX, MODEL_SILENT_MAX, MODEL_TRIES_MAX, RETRY_AFTER_MAX};
 use aedile_core::model::{DeltaSink, ModelDelta, ModelError, ModelResponse};
 use aedile_core::{Clock, Entropy, SecretString};
 use bytes::Bytes;
@@ -17,6 +17,8 @@ use crate::sse::{SseEvent, SseParser};
 const ERROR_CHARS_MAX: usize = 2000;
 /// Bytes of an error answer that are read.
 const ERROR_BYTES_MAX: usize = 64 * 1024;
+/// A line of a stream that must be looked at as a whole.
+const LINE_BYTES_MAX: usize = crate::sse::SSE_EVENT_BYTES_MAX;
 
 /// Where a provider is and how it is reached.
 #[derive(Clone)]
@@ -47,8 +49,19 @@ pub fn client_for<'a>(base_urls: impl IntoIterator<Item = &'a str>) -> Result<re
     if plain { builder.no_proxy().tls_certs_only([]).build() } else { builder.build() }
 }
 
+/// How the pieces of a stream are set apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Framing {
+    /// Server-sent events.
+    Events,
+    /// A JSON object a line.
+    Lines,
+}
+
 /// Collects an answer from events.
 pub(crate) trait AnswerReader: Send {
+    /// How the stream is cut; a line is given as an event without a name.
+    const FRAMING: Framing = Framing::Events;
     /// Takes one event of the stream.
     fn event(&mut self, event: &SseEvent, sink: &mut dyn DeltaSink) -> Result<(), Problem>;
     /// Takes a whole answer that came as plain JSON.
@@ -77,34 +90,45 @@ pub(crate) struct ProviderError {
     pub(crate) kind: String,
     /// The provider's words.
     pub(crate) message: String,
+    /// How long to wait before the next try, where the error itself says so.
+    pub(crate) after: Option<Duration>,
 }
 
 impl ProviderError {
     /// Reads the error object that providers put under `error` (a bare text and `message`/`detail` are understood too).
     pub(crate) fn from_json(answer: &Value, status: Option<u16>) -> Option<Self> {
+        // Some answer with a list of one.
+        let answer = answer.get(0).unwrap_or(answer);
         let error = match answer.get("error") {
             Some(Value::Null) | None => status.map(|_| answer)?,
             Some(error) => error,
         };
         let text = |name: &str| error.get(name).and_then(Value::as_str);
-        let kind = text("type").or_else(|| text("code")).unwrap_or_default().to_owned();
+        let kind = text("type").or_else(|| text("code")).or_else(|| text("status")).unwrap_or_default().to_owned();
         let code = error.get("code").and_then(Value::as_u64).and_then(|code| u16::try_from(code).ok());
         let message = error.as_str().or_else(|| text("message")).or_else(|| text("detail"));
         let message = message.map_or_else(|| error.to_string(), str::to_owned);
         let status = status.or(code.filter(|code| (400..600).contains(code)));
         let status = status.unwrap_or_else(|| status_of(&kind));
-        Some(Self { status, kind, message: shorten(&message) })
+        Some(Self { status, kind, message: shorten(&message), after: retry_delay(error) })
     }
 
     fn into_failure(self, after: Option<Duration>) -> Failure {
         if self.kind == "budget_exceeded" && matches!(self.status, 402 | 429) {
             Failure::Final(ModelError::OverBudget { message: self.message })
         } else if retry::status_is_retryable(self.status) && self.kind != "insufficient_quota" {
-            Failure::Retry { reason: format!("{}: {}", self.status, self.message), after }
+            Failure::Retry { reason: format!("{}: {}", self.status, self.message), after: after.or(self.after) }
         } else {
             Failure::Final(ModelError::Refused { status: self.status, message: self.message })
         }
     }
+}
+
+/// The wait that Google's APIs put among the details of an error, for example `"retryDelay": "34s"`.
+fn retry_delay(error: &Value) -> Option<Duration> {
+    let details = error.get("details").and_then(Value::as_array).into_iter().flatten();
+    let delay = details.filter_map(|detail| detail.get("retryDelay")?.as_str()?.strip_suffix('s')).next()?;
+    Duration::try_from_secs_f64(delay.parse().ok()?).ok()
 }
 
 /// The status that stands for an error type within a stream, where there is none.
@@ -118,6 +142,11 @@ fn status_of(kind: &str) -> u16 {
         "request_too_large" => 413,
         "rate_limit_error" | "rate_limit_exceeded" => 429,
         "overloaded_error" => 529,
+        "invalid_prompt" | "invalid_image" | "INVALID_ARGUMENT" | "FAILED_PRECONDITION" => 400,
+        "UNAUTHENTICATED" => 401,
+        "PERMISSION_DENIED" => 403,
+        "NOT_FOUND" => 404,
+        "RESOURCE_EXHAUSTED" => 429,
         _ => 500,
     }
 }
@@ -197,9 +226,38 @@ impl Call<'_> {
         let error = error.unwrap_or_else(|| {
             let text = String::from_utf8_lossy(&body);
             let message = if text.trim().is_empty() { "no explanation".to_owned() } else { shorten(text.trim()) };
-            ProviderError { status, kind: String::new(), message }
+            ProviderError { status, kind: String::new(), message, after: None }
         });
         error.into_failure(after)
+    }
+}
+
+/// Cuts a stream into the pieces that a reader takes.
+enum Splitter {
+    Events(SseParser),
+    Lines(Vec<u8>),
+}
+
+impl Splitter {
+    fn feed(&mut self, bytes: &[u8], each: &mut dyn FnMut(SseEvent)) -> Result<(), String> {
+        let rest = match self {
+            Self::Events(parser) => return parser.feed(bytes, each).map_err(|error| error.to_string()),
+            Self::Lines(rest) => rest,
+        };
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            if rest.len() + piece.len() > LINE_BYTES_MAX {
+                return Err(format!("one line of the stream is larger than {LINE_BYTES_MAX} bytes"));
+            }
+            rest.extend_from_slice(piece);
+            if rest.ends_with(b"\n") {
+                let line = String::from_utf8_lossy(rest.trim_ascii()).into_owned();
+                rest.clear();
+                if !line.is_empty() {
+                    each(SseEvent { name: String::new(), data: line });
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -208,7 +266,11 @@ async fn read_stream<R: AnswerReader>(
     mut reader: R,
     sink: &mut dyn DeltaSink,
 ) -> Result<ModelResponse, Failure> {
-    let mut parser = SseParser::new();
+    let mut parser = match R::FRAMING {
+        Framing::Events => Splitter::Events(SseParser::new()),
+        Framing::Lines => Splitter::Lines(Vec::new()),
+    };
+    let mut passed = 0;
     let cut = loop {
         let chunk = match tokio::time::timeout(MODEL_SILENT_MAX, response.chunk()).await {
             Err(_) => break format!("nothing came for {} s", MODEL_SILENT_MAX.as_secs()),
@@ -216,8 +278,13 @@ async fn read_stream<R: AnswerReader>(
             Ok(Ok(None)) => break "the stream ended before the answer did".to_owned(),
             Ok(Ok(Some(chunk))) => chunk,
         };
+        passed += chunk.len();
+        if passed > MODEL_ANSWER_BYTES_MAX {
+            let endless = format!("the answer does not end within {MODEL_ANSWER_BYTES_MAX} bytes");
+            return Err(Failure::Final(ModelError::Protocol(endless)));
+        }
         let mut problem = None;
-        let fed = parser.feed(&chunk, |event| {
+        let fed = parser.feed(&chunk, &mut |event| {
             if problem.is_none() {
                 problem = reader.event(&event, sink).err();
             }
@@ -225,7 +292,7 @@ async fn read_stream<R: AnswerReader>(
         if let Some(problem) = problem {
             return Err(failure_of(problem, reader.begun()));
         }
-        fed.map_err(|error| Failure::Final(ModelError::Protocol(error.to_string())))?;
+        fed.map_err(|error| Failure::Final(ModelError::Protocol(error)))?;
     };
     let begun = reader.begun();
     match reader.finish() {
@@ -283,7 +350,7 @@ fn retry_soon(reason: String) -> Failure {
 }
 
 /// The error and its causes, without the URL, which may hold credentials.
-fn describe(error: reqwest::Error) -> String {
+pub(crate) fn describe(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(&error);

@@ -1,6 +1,7 @@
 //! Model wire formats, streaming, usage and prices.
 //!
-//! * [`AnthropicMessages`] and [`OpenAiChat`] speak to a provider; [`ScriptModel`] plays written turns.
+//! * [`AnthropicMessages`], [`OpenAiChat`], [`OpenAiResponses`], [`Gemini`] and [`Ollama`] speak to a provider; [`ScriptModel`]
+//!   plays written turns.
 //! * [`SseParser`], [`ModelBody`] and [`UsageMeter`] let a gateway understand what passes through it without changing it.
 //! * [`PriceTable`] turns usage into money.
 
@@ -9,24 +10,35 @@ mod anthropic_stream;
 pub mod body;
 mod call;
 pub mod format;
+pub mod gemini;
+mod gemini_stream;
+pub mod grant;
 pub mod meter;
+pub mod ollama;
 pub mod openai;
 mod openai_stream;
 mod portable;
 pub mod prices;
+pub mod responses;
+mod responses_stream;
 mod retry;
 mod schema;
 pub mod script;
 mod script_wire;
+mod script_wire_more;
 pub mod sse;
 
 pub use anthropic::AnthropicMessages;
 pub use body::{BadBody, ModelBody, RequestFacts};
 pub use call::{Endpoint, client_for};
 pub use format::ApiFormat;
+pub use gemini::Gemini;
+pub use grant::Granted;
 pub use meter::{Metered, UsageMeter, provider_usage};
+pub use ollama::Ollama;
 pub use openai::OpenAiChat;
 pub use prices::{BadPrices, LongPrices, PriceRow, PriceTable};
+pub use responses::OpenAiResponses;
 pub use script::{BadScript, Script, ScriptModel};
 pub use script_wire::WireAnswer;
 pub use sse::{SseEvent, SseParser};

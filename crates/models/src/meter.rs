@@ -9,8 +9,7 @@ use crate::sse::SseParser;
 
 /// The usage that an object of the provider's states, as far as it states one.
 ///
-/// Anthropic puts it under `usage` or `message.usage`, OpenAI under `usage`; tokens read from or written to a cache, which
-/// OpenAI counts within `prompt_tokens`, are taken out of the full-price input.
+/// Tokens read from or written to a cache, which OpenAI and Gemini count within the input, are taken out of the full-price input.
 pub fn provider_usage(format: ApiFormat, value: &Value) -> Option<Usage> {
     let mut reader = UsageReader::new(format);
     reader.value(value);
@@ -23,12 +22,14 @@ pub(crate) struct UsageReader {
     format: ApiFormat,
     usage: Usage,
     seen: bool,
+    /// Whether the last piece of the answer has come, where a usage alone does not say so.
+    ended: bool,
     complete: bool,
 }
 
 impl UsageReader {
     pub(crate) fn new(format: ApiFormat) -> Self {
-        Self { format, usage: Usage::default(), seen: false, complete: false }
+        Self { format, usage: Usage::default(), seen: false, ended: false, complete: false }
     }
 
     pub(crate) fn usage(&self) -> Option<Usage> {
@@ -38,7 +39,11 @@ impl UsageReader {
     pub(crate) fn value(&mut self, value: &Value) {
         match self.format {
             ApiFormat::Anthropic => self.anthropic(value),
-            ApiFormat::OpenAi => self.openai(value),
+            ApiFormat::OpenAi => self.openai(value, "prompt_tokens", "completion_tokens"),
+            // At the end of a stream it stands within the response.
+            ApiFormat::Responses => self.openai(value.get("response").unwrap_or(value), "input_tokens", "output_tokens"),
+            ApiFormat::Gemini => self.gemini(value),
+            ApiFormat::Ollama => self.ollama(value),
         }
     }
 
@@ -59,20 +64,60 @@ impl UsageReader {
         self.complete |= matches!(kind, "message_delta" | "message");
     }
 
-    fn openai(&mut self, value: &Value) {
+    fn openai(&mut self, value: &Value, input: &str, output: &str) {
         let Some(usage) = value.get("usage").filter(|usage| usage.is_object()) else { return };
         let count = |pointer: &str| usage.pointer(pointer).and_then(Value::as_u64).unwrap_or(0);
-        let prompt = count("/prompt_tokens");
-        let cached = count("/prompt_tokens_details/cached_tokens").min(prompt);
-        let written = count("/prompt_tokens_details/cache_write_tokens").min(prompt - cached);
+        let prompt = count(&format!("/{input}"));
+        let cached = count(&format!("/{input}_details/cached_tokens")).min(prompt);
+        let written = count(&format!("/{input}_details/cache_write_tokens")).min(prompt - cached);
         self.usage = Usage {
             input_tokens: prompt - cached - written,
-            output_tokens: count("/completion_tokens"),
+            output_tokens: count(&format!("/{output}")),
             cache_read_tokens: cached,
             cache_write_tokens: written,
         };
         self.seen = true;
         self.complete = true;
+    }
+
+    /// Thinking is counted beside the answer, cached input within the prompt. Every chunk states a running total.
+    fn gemini(&mut self, value: &Value) {
+        let usage = value.get("usageMetadata").filter(|usage| usage.is_object());
+        if let Some(usage) = usage {
+            let count = |name: &str| usage.get(name).and_then(Value::as_u64).unwrap_or(0);
+            let prompt = count("promptTokenCount") + count("toolUsePromptTokenCount");
+            let cached = count("cachedContentTokenCount").min(prompt);
+            self.usage = Usage {
+                input_tokens: prompt - cached,
+                output_tokens: count("candidatesTokenCount") + count("thoughtsTokenCount"),
+                cache_read_tokens: cached,
+                cache_write_tokens: 0,
+            };
+            self.seen = true;
+        }
+        let ended = value.pointer("/candidates/0/finishReason").or_else(|| value.pointer("/promptFeedback/blockReason"));
+        self.ended |= ended.is_some_and(Value::is_string);
+        self.complete = self.ended && self.seen;
+    }
+
+    /// Takes a line of a stream; only the last one states a usage.
+    fn line(&mut self, line: &[u8]) {
+        if let Ok(value) = serde_json::from_slice(line) {
+            self.value(&value);
+        }
+    }
+
+    fn ollama(&mut self, value: &Value) {
+        if value.get("done") != Some(&Value::Bool(true)) {
+            return;
+        }
+        let count = |name: &str| value.get(name).and_then(Value::as_u64);
+        if let Some(output) = count("eval_count") {
+            // The server leaves the input out when all of it was in its cache.
+            let input = count("prompt_eval_count").unwrap_or(0);
+            self.usage = Usage { input_tokens: input, output_tokens: output, ..Usage::default() };
+            (self.seen, self.complete) = (true, true);
+        }
     }
 }
 
@@ -99,6 +144,8 @@ enum Body {
     Unknown,
     Json(Vec<u8>),
     Stream(SseParser),
+    /// A line of a stream of JSON objects.
+    Line(Vec<u8>),
     /// Too large or broken: what passes is no longer looked at.
     Lost,
 }
@@ -114,6 +161,7 @@ impl UsageMeter {
         if matches!(self.body, Body::Unknown) {
             match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
                 None => return,
+                Some(_) if self.reader.format == ApiFormat::Ollama => self.body = Body::Line(Vec::new()),
                 Some(b'{') => self.body = Body::Json(Vec::new()),
                 Some(_) => self.body = Body::Stream(SseParser::new()),
             }
@@ -126,14 +174,22 @@ impl UsageMeter {
             }
             Body::Stream(parser) => parser
                 .feed(bytes, |event| {
-                    // Most events are pieces of text; only those that can hold a usage are parsed.
-                    if event.data.contains("\"usage\"")
+                    // Most events are pieces of text; only those that can hold a usage or the end are parsed.
+                    if ["\"usage", "\"finishReason\"", "\"blockReason\""].iter().any(|key| event.data.contains(key))
                         && let Ok(value) = serde_json::from_str(&event.data)
                     {
                         reader.value(&value);
                     }
                 })
                 .is_err(),
+            Body::Line(line) => bytes.split_inclusive(|byte| *byte == b'\n').any(|piece| {
+                line.extend_from_slice(piece);
+                if line.ends_with(b"\n") {
+                    reader.line(line);
+                    line.clear();
+                }
+                line.len() > DOOR_BODY_BYTES_MAX
+            }),
             Body::Unknown | Body::Lost => false,
         };
         if lost {
@@ -147,6 +203,9 @@ impl UsageMeter {
             && let Ok(value) = serde_json::from_slice(body)
         {
             self.reader.value(&value);
+        }
+        if let Body::Line(line) = &self.body {
+            self.reader.line(line);
         }
         let complete = self.reader.complete && !matches!(self.body, Body::Lost);
         Metered { usage: self.reader.usage(), complete }

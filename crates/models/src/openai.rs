@@ -36,7 +36,7 @@ impl ModelProvider for OpenAiChat {
         }
         let request = &portable::for_format(request, ApiFormat::OpenAi);
         let body = request_to_wire(request, true);
-        let url = ApiFormat::OpenAi.url(&self.endpoint.base_url, ApiFormat::OpenAi.chat_method());
+        let url = ApiFormat::OpenAi.url(&self.endpoint.base_url, &ApiFormat::OpenAi.chat_method(&request.model, true));
         let call = Call { endpoint: &self.endpoint, url, headers, body: body.to_string().into() };
         let origin = portable::origin(ApiFormat::OpenAi, &request.model);
         let answer = call.run(|| Reader::new(self.endpoint.entropy.clone()), sink).await;
@@ -44,10 +44,16 @@ impl ModelProvider for OpenAiChat {
     }
 }
 
+/// Whether the model is one of OpenAI's that think before they answer.
+pub(crate) fn reasons(model: &str) -> bool {
+    let of_o = model.strip_prefix('o').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    let of_gpt = model.strip_prefix("gpt-").is_some_and(|rest| rest.starts_with(|c: char| matches!(c, '5'..='9')));
+    (of_o || of_gpt) && !model.contains("-chat")
+}
+
 /// The name of the output limit: OpenAI's own models since o1 want the new one, most other servers know only the old one.
 pub(crate) fn output_limit_field(model: &str) -> &'static str {
-    let reasoning = model.strip_prefix('o').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
-    let own = reasoning || model.starts_with("chatgpt-") || (model.starts_with("gpt-") && !model.starts_with("gpt-oss"));
+    let own = reasons(model) || model.starts_with("chatgpt-") || (model.starts_with("gpt-") && !model.starts_with("gpt-oss"));
     if own { "max_completion_tokens" } else { "max_tokens" }
 }
 
@@ -192,8 +198,13 @@ pub fn message_to_wire(message: &Message) -> Vec<Value> {
     wire
 }
 
+/// A picture or document as an address that holds it.
+pub(crate) fn data_url(media: &Media) -> String {
+    format!("data:{};base64,{}", media.media_type, media.data)
+}
+
 fn media_to_wire(media: &Media) -> Value {
-    let data = format!("data:{};base64,{}", media.media_type, media.data);
+    let data = data_url(media);
     if media.is_pdf() {
         json!({"type": "file", "file": {"filename": media.name.as_deref().unwrap_or("document.pdf"), "file_data": data}})
     } else {
@@ -267,7 +278,7 @@ fn call_from_wire(call: &Value) -> Option<Block> {
 }
 
 /// Nothing is an empty object; text that is not a JSON object stays text.
-fn parse_arguments(text: &str) -> Value {
+pub(crate) fn parse_arguments(text: &str) -> Value {
     if text.trim().is_empty() {
         return json!({});
     }

@@ -119,12 +119,13 @@ impl Reader {
             self.stop = Some(stop.to_owned());
         }
     }
+}
 
-    fn new_id(&self) -> String {
-        let mut random = [0_u8; 8];
-        self.entropy.fill(&mut random);
-        format!("call_{:016x}", u64::from_le_bytes(random))
-    }
+/// An id for a call that came without one.
+pub(crate) fn new_id(entropy: &dyn Entropy) -> String {
+    let mut random = [0_u8; 8];
+    entropy.fill(&mut random);
+    format!("call_{:016x}", u64::from_le_bytes(random))
 }
 
 impl AnswerReader for Reader {
@@ -167,7 +168,7 @@ impl AnswerReader for Reader {
         }
         let mut calls = Vec::with_capacity(self.calls.len());
         for call in &self.calls {
-            let id = if call.id.is_empty() { self.new_id() } else { call.id.clone() };
+            let id = if call.id.is_empty() { new_id(&*self.entropy) } else { call.id.clone() };
             let mut value = json!({"id": id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}});
             if let Some(fields) = value.as_object_mut() {
                 fields.extend(call.extra.clone());

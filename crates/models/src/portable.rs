@@ -20,23 +20,24 @@ pub(crate) fn signed(mut answer: ModelResponse, origin: String) -> ModelResponse
     answer
 }
 
-/// The request without what only models of another format understand.
+/// The request without what only other models understand.
 pub(crate) fn for_format(request: &ModelRequest, format: ApiFormat) -> Cow<'_, ModelRequest> {
-    if !request.messages.iter().any(|message| is_foreign(message, format)) {
+    let foreign = |message: &Message| is_foreign(message, format, &request.model);
+    if !request.messages.iter().any(foreign) {
         return Cow::Borrowed(request);
     }
-    let mut request = request.clone();
-    for message in request.messages.iter_mut().filter(|message| is_foreign(message, format)) {
+    let mut changed = request.clone();
+    for message in changed.messages.iter_mut().filter(|message| foreign(message)) {
         strip(message);
     }
-    request.messages.retain(|message| !message.content.is_empty());
-    Cow::Owned(request)
+    changed.messages.retain(|message| !message.content.is_empty());
+    Cow::Owned(changed)
 }
 
-/// Whether a model of another format said this.
-pub(crate) fn is_foreign(message: &Message, format: ApiFormat) -> bool {
+/// Whether another format's model said this. The reasoning of the Responses format is encrypted for one model only.
+fn is_foreign(message: &Message, format: ApiFormat, model: &str) -> bool {
     let spoken = message.origin.as_deref().and_then(|origin| origin.split_once('/'));
-    spoken.is_some_and(|(spoken, _)| spoken != format.name())
+    spoken.is_some_and(|(spoken, by)| spoken != format.name() || (format == ApiFormat::Responses && by != model))
 }
 
 fn strip(message: &mut Message) {

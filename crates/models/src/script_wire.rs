@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::body::{BadBody, ModelBody};
 use crate::format::ApiFormat;
 use crate::script::{Played, Script};
-use crate::{anthropic, openai};
+use crate::{anthropic, gemini, ollama, openai, responses};
 
 /// Characters in one piece of a streamed text.
 const PIECE_CHARS: usize = 40;
@@ -20,7 +20,7 @@ const PIECE_CHARS: usize = 40;
 pub struct WireAnswer {
     /// How long to wait before the first byte.
     pub wait: Duration,
-    /// `text/event-stream` or `application/json`.
+    /// `text/event-stream`, `application/x-ndjson` or `application/json`.
     pub content_type: &'static str,
     /// The body; a stream in one piece per event.
     pub chunks: Vec<Bytes>,
@@ -37,6 +37,9 @@ impl Script {
         let request = match body.format() {
             ApiFormat::Anthropic => anthropic::request_from_wire(body.fields()),
             ApiFormat::OpenAi => openai::request_from_wire(body.fields()),
+            ApiFormat::Responses => responses::request_from_wire(body.fields()),
+            ApiFormat::Gemini => gemini::request_from_wire(&body.facts().model, body.fields()),
+            ApiFormat::Ollama => ollama::request_from_wire(body.fields()),
         };
         let request = request.map_err(BadBody)?;
         let Played { response, wait } = self.play(&request);
@@ -49,8 +52,18 @@ impl Script {
             (ApiFormat::Anthropic, true) => writer.anthropic_events().iter().map(named_event).collect(),
             (ApiFormat::OpenAi, false) => vec![writer.openai_completion().to_string()],
             (ApiFormat::OpenAi, true) => writer.openai_chunks().iter().map(plain_event).chain(["data: [DONE]\n\n".to_owned()]).collect(),
+            (ApiFormat::Responses, false) => vec![writer.response("completed").to_string()],
+            (ApiFormat::Responses, true) => writer.response_events().iter().map(named_event).collect(),
+            (ApiFormat::Gemini, false) => vec![writer.gemini_answer().to_string()],
+            (ApiFormat::Gemini, true) => writer.gemini_chunks().iter().map(plain_event).collect(),
+            (ApiFormat::Ollama, false) => vec![writer.ollama_answer().to_string()],
+            (ApiFormat::Ollama, true) => writer.ollama_lines().iter().map(|line| format!("{line}\n")).collect(),
         };
-        let content_type = if stream { "text/event-stream" } else { "application/json" };
+        let content_type = match (stream, body.format()) {
+            (false, _) => "application/json",
+            (true, ApiFormat::Ollama) => "application/x-ndjson",
+            (true, _) => "text/event-stream",
+        };
         Ok(WireAnswer { wait, content_type, chunks: chunks.into_iter().map(Bytes::from).collect(), usage })
     }
 }
@@ -63,16 +76,16 @@ fn plain_event(chunk: &Value) -> String {
     format!("data: {chunk}\n\n")
 }
 
-fn pieces(text: &str) -> Vec<String> {
+pub(crate) fn pieces(text: &str) -> Vec<String> {
     let chars: Vec<char> = text.chars().collect();
     chars.chunks(PIECE_CHARS).map(|piece| piece.iter().collect()).collect()
 }
 
-struct Writer {
-    id: String,
-    model: String,
-    usage: Usage,
-    response: ModelResponse,
+pub(crate) struct Writer {
+    pub(crate) id: String,
+    pub(crate) model: String,
+    pub(crate) usage: Usage,
+    pub(crate) response: ModelResponse,
 }
 
 impl Writer {

@@ -27,11 +27,37 @@ fn a_request_without_a_limit_gets_one() {
         (ApiFormat::OpenAi, "o3", "max_completion_tokens"),
         (ApiFormat::OpenAi, "olmo", "max_tokens"),
         (ApiFormat::Anthropic, "m", "max_tokens"),
+        (ApiFormat::Responses, "m", "max_output_tokens"),
     ];
     for (format, model, field) in cases {
-        let mut body = parse(format, &json!({"model": model, "messages": []}));
+        let mut body = parse(format, &json!({"model": model, "messages": [], "input": []}));
         assert_eq!(body.limit_output(), u64::from(MODEL_OUTPUT_TOKENS_DEFAULT));
         assert_eq!(body.fields()[field], json!(MODEL_OUTPUT_TOKENS_DEFAULT), "{model}");
+    }
+}
+
+#[test]
+fn limits_within_a_section_are_found_and_set() {
+    let mut body = ModelBody::parse_gemini("m", true, br#"{"contents": [], "generationConfig": {"candidateCount": 2}}"#).unwrap();
+    assert_eq!((body.limit_output(), body.facts().stream), (2 * u64::from(MODEL_OUTPUT_TOKENS_DEFAULT), true));
+    assert_eq!(body.fields()["generationConfig"], json!({"candidateCount": 2, "maxOutputTokens": MODEL_OUTPUT_TOKENS_DEFAULT}));
+    let limit = |text: &str| ModelBody::parse_gemini("m", false, text.as_bytes()).map(|mut body| body.limit_output());
+    assert_eq!(limit(r#"{"contents": [], "generationConfig": {"maxOutputTokens": 7}}"#), Ok(7));
+    assert!(limit(r#"{"contents": [], "generationConfig": 1}"#).is_err() && limit("{}").is_err());
+    // A negative number is Ollama's word for no limit.
+    for (options, limit) in [(json!({"num_predict": 9}), 9), (json!({"num_predict": -1}), u64::from(MODEL_OUTPUT_TOKENS_DEFAULT))] {
+        let mut body = parse(ApiFormat::Ollama, &json!({"model": "m", "messages": [], "options": options}));
+        assert_eq!((body.limit_output(), body.fields()["options"]["num_predict"].as_u64()), (limit, Some(limit)));
+        assert!(body.facts().stream, "Ollama streams unless it is told not to");
+    }
+}
+
+#[test]
+fn responses_are_never_kept() {
+    for body in [json!({"model": "m", "input": "hi"}), json!({"model": "m", "input": [], "store": true})] {
+        let mut body = parse(ApiFormat::Responses, &body);
+        body.keep_nothing();
+        assert_eq!(body.fields()["store"], json!(false));
     }
 }
 
@@ -105,9 +131,14 @@ fn addresses_are_made_from_any_base_url() {
         (ApiFormat::Anthropic, "https://proxy.example/anthropic", "https://proxy.example/anthropic/v1/messages"),
         (ApiFormat::OpenAi, "https://api.openai.com/v1", "https://api.openai.com/v1/chat/completions"),
         (ApiFormat::OpenAi, "http://localhost:11434", "http://localhost:11434/v1/chat/completions"),
+        (ApiFormat::Responses, "https://api.openai.com", "https://api.openai.com/v1/responses"),
+        (ApiFormat::Gemini, "https://x.googleapis.com", "https://x.googleapis.com/v1beta/models/m:streamGenerateContent?alt=sse"),
+        (ApiFormat::Gemini, "http://127.0.0.1:1/v1beta/", "http://127.0.0.1:1/v1beta/models/m:streamGenerateContent?alt=sse"),
+        (ApiFormat::Ollama, "http://127.0.0.1:11434", "http://127.0.0.1:11434/api/chat"),
+        (ApiFormat::Ollama, "https://proxy.example/ollama/api/", "https://proxy.example/ollama/api/chat"),
         (ApiFormat::OpenAi, "https://openrouter.ai/api/v1/", "https://openrouter.ai/api/v1/chat/completions"),
     ];
     for (format, base, expected) in cases {
-        assert_eq!(format.url(base, format.chat_method()), expected);
+        assert_eq!(format.url(base, &format.chat_method("m", true)), expected);
     }
 }

@@ -1,6 +1,7 @@
 //! Tests of the model formats through a real server, and properties of the parsers.
 #![expect(clippy::unwrap_used, clippy::panic, clippy::format_push_string, clippy::needless_pass_by_value, reason = "tests")]
 
+mod bad_answers;
 mod body;
 mod media;
 mod meter;

@@ -49,6 +49,25 @@ async fn pictures_and_documents_of_people_and_tools_are_shown() {
     assert_eq!(body["messages"][1]["content"], json!([{"type": "text", "text": "look"}, image, file]));
     assert_eq!(body["messages"][3], json!({"role": "tool", "tool_call_id": "c1", "content": "a.png"}));
     assert_eq!(body["messages"][4]["content"], json!([{"type": "text", "text": "Shown by the tool call c1:"}, image]));
+
+    let body = sent(WireFormat::Responses, |request| request.messages = conversation()).await;
+    let image = json!({"type": "input_image", "detail": "auto", "image_url": format!("data:image/png;base64,{png}")});
+    let file = json!({"type": "input_file", "filename": "plan.pdf", "file_data": format!("data:application/pdf;base64,{pdf}")});
+    assert_eq!(body["input"][0]["content"], json!([{"type": "input_text", "text": "look"}, image, file]));
+    assert_eq!(body["input"][2]["output"], json!([{"type": "input_text", "text": "a.png"}, image]));
+
+    let body = sent(WireFormat::Gemini, |request| request.messages = conversation()).await;
+    let inline = |kind: &str, data: &str| json!({"inlineData": {"mimeType": kind, "data": data}});
+    let (image, file) = (inline("image/png", &png), inline("application/pdf", &pdf));
+    assert_eq!(body["contents"][0]["parts"], json!([{"text": "look"}, image, file]));
+    let answer = json!({"functionResponse": {"id": "c1", "name": "read", "response": {"output": "a.png"}}});
+    assert_eq!(body["contents"][2]["parts"], json!([answer, image]));
+
+    let body = sent(WireFormat::Ollama, |request| request.messages = conversation()).await;
+    let said = "look\n[plan.pdf: this model cannot be shown PDF documents]";
+    assert_eq!(body["messages"][1], json!({"role": "user", "content": said, "images": [png]}));
+    let answer = json!({"role": "tool", "tool_name": "read", "tool_call_id": "c1", "content": "a.png", "images": [png]});
+    assert_eq!(body["messages"][3], answer);
 }
 
 #[tokio::test]
@@ -60,7 +79,18 @@ async fn a_schema_for_the_answer_is_asked_for_in_each_formats_own_way() {
     assert_eq!(body["output_config"], json!({"format": {"type": "json_schema", "schema": closed(n)}}));
     let body = sent(WireFormat::OpenAi, |request| request.output_schema = Some(schema.clone())).await;
     let named = json!({"name": "answer", "schema": closed(json!({"type": "integer", "minimum": 1})), "strict": true});
-    assert_eq!(body["response_format"], json!({"type": "json_schema", "json_schema": named}));
+    assert_eq!(body["response_format"], json!({"type": "json_schema", "json_schema": named.clone()}));
+    let body = sent(WireFormat::Responses, |request| request.output_schema = Some(schema.clone())).await;
+    let mut format = named.clone();
+    format["type"] = json!("json_schema");
+    assert_eq!(body["text"], json!({"format": format}));
+    let body = sent(WireFormat::Gemini, |request| request.output_schema = Some(schema.clone())).await;
+    assert_eq!(
+        (&body["generationConfig"]["responseMimeType"], &body["generationConfig"]["responseJsonSchema"]),
+        (&json!("application/json"), &schema)
+    );
+    let body = sent(WireFormat::Ollama, |request| request.output_schema = Some(schema.clone())).await;
+    assert_eq!(body["format"], schema);
 }
 
 #[tokio::test]
@@ -85,10 +115,11 @@ async fn thinking_goes_back_to_its_own_format_and_not_to_another() {
 
 #[tokio::test]
 async fn an_answer_says_whose_it_is() {
-    for (format, origin) in [(WireFormat::Anthropic, "anthropic/test-model"), (WireFormat::OpenAi, "openai-chat/test-model")] {
+    for format in WireFormat::ALL {
+        let origin = format!("{}/test-model", crate::support::api(format).name());
         let server = ScriptedServer::start(vec![Conversation::any().step(Step::text("seen"))]);
         let answer = ask(format, &server, &request("hi")).await.0.unwrap();
-        assert_eq!(answer.message.origin.as_deref(), Some(origin));
+        assert_eq!(answer.message.origin, Some(origin));
     }
 }
 

@@ -10,23 +10,29 @@ fn feed(format: ApiFormat, bytes: &[u8], piece: usize) -> Metered {
 }
 
 fn answer(format: ApiFormat, stream: bool, text: &str) -> (Vec<u8>, Usage) {
-    let body = json!({"model": "m", "max_tokens": 100, "stream": stream, "messages": [{"role": "user", "content": "hi"}]});
-    let body = ModelBody::parse(format, body.to_string().as_bytes()).unwrap();
+    let turn = json!([{"role": "user", "content": "hi", "parts": [{"text": "hi"}]}]);
+    let body = json!({"model": "m", "max_tokens": 100, "stream": stream, "messages": turn, "input": turn, "contents": turn}).to_string();
+    let body = match format {
+        ApiFormat::Gemini => ModelBody::parse_gemini("m", stream, body.as_bytes()).unwrap(),
+        format => ModelBody::parse(format, body.as_bytes()).unwrap(),
+    };
     let answer = Script::parse(&json!([text])).unwrap().answer(&body).unwrap();
     (answer.chunks.concat(), answer.usage)
 }
 
+fn format() -> impl Strategy<Value = ApiFormat> {
+    proptest::sample::select(ApiFormat::ALL.to_vec())
+}
+
 proptest! {
     #[test]
-    fn whole_answers_are_metered_however_they_are_split(text in "\\PC{1,80}", stream: bool, openai: bool, piece in 1..40_usize) {
-        let format = if openai { ApiFormat::OpenAi } else { ApiFormat::Anthropic };
+    fn whole_answers_are_metered_however_they_are_split(text in "\\PC{1,80}", stream: bool, format in format(), piece in 1..40_usize) {
         let (bytes, usage) = answer(format, stream, &text);
         prop_assert_eq!(feed(format, &bytes, piece), Metered { usage: Some(usage), complete: true });
     }
 
     #[test]
-    fn cut_answers_are_never_called_complete(cut in any::<prop::sample::Index>(), stream: bool, openai: bool) {
-        let format = if openai { ApiFormat::OpenAi } else { ApiFormat::Anthropic };
+    fn cut_answers_are_never_called_complete(cut in any::<prop::sample::Index>(), stream: bool, format in format()) {
         let (bytes, usage) = answer(format, stream, "some text that is long enough to be cut");
         let cut = cut.index(bytes.len());
         let metered = feed(format, &bytes[..cut], 16);
@@ -36,8 +42,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_survived(bytes: Vec<u8>, openai: bool) {
-        let format = if openai { ApiFormat::OpenAi } else { ApiFormat::Anthropic };
+    fn any_bytes_are_survived(bytes: Vec<u8>, format in format()) {
         prop_assert!(!feed(format, &bytes, 3).complete);
     }
 }
@@ -46,6 +51,16 @@ proptest! {
 fn a_stream_without_usage_is_not_complete() {
     let bytes = b"data: {\"choices\": [{\"delta\": {\"content\": \"hi\"}}]}\n\ndata: [DONE]\n\n";
     assert_eq!(feed(ApiFormat::OpenAi, bytes, 5), Metered { usage: None, complete: false });
+}
+
+#[test]
+fn thinking_of_gemini_is_paid_and_its_cache_not_counted_twice() {
+    let body = json!({"candidates": [{"content": {"parts": []}, "finishReason": "STOP"}], "usageMetadata": {"promptTokenCount": 100,
+        "cachedContentTokenCount": 60, "candidatesTokenCount": 5, "thoughtsTokenCount": 20, "toolUsePromptTokenCount": 3}});
+    let usage = Usage { input_tokens: 43, output_tokens: 25, cache_read_tokens: 60, cache_write_tokens: 0 };
+    assert_eq!(feed(ApiFormat::Gemini, body.to_string().as_bytes(), 8), Metered { usage: Some(usage), complete: true });
+    let begun = format!("data: {}\n\n", body.to_string().replace("STOP", "FINISH").replace("finishReason", "x"));
+    assert!(!feed(ApiFormat::Gemini, begun.as_bytes(), 8).complete, "every chunk states a usage; only the end makes it final");
 }
 
 #[test]

@@ -3,14 +3,13 @@ use aedile_core::model::{Block, Message, ModelDelta, ModelError, ModelProvider a
 use aedile_testkit::{Conversation, ScriptedServer, Step, WireFormat};
 use serde_json::{Value, json};
 
-use crate::support::{BOTH, ask, endpoint, provider, request};
+use crate::support::{ALL, ask, endpoint, plain, provider, request};
 
 #[tokio::test]
 async fn a_text_streams_and_ends_the_turn() {
-    for format in BOTH {
+    for format in ALL {
         let step = Step::text("Hello, wörld!")
-            .expect_json("/model", json!("test-model"))
-            .expect_json("/stream", json!(true))
+            .expect(|request| if request.model() == "test-model" && request.wants_stream() { Ok(()) } else { Err(request.path.clone()) })
             .expect_system("You are tested.")
             .expect_tool("read")
             .expect_latest("hi")
@@ -27,13 +26,25 @@ async fn a_text_streams_and_ends_the_turn() {
                 .expect_header_value("authorization", "Bearer key-for-tests")
                 .expect_json("/max_tokens", json!(500))
                 .expect_json("/stream_options/include_usage", json!(true)),
+            WireFormat::Responses => step
+                .expect_header_value("authorization", "Bearer key-for-tests")
+                .expect_json("/max_output_tokens", json!(500))
+                .expect_json("/store", json!(false)),
+            WireFormat::Gemini => step
+                .expect_header_value("x-goog-api-key", "key-for-tests")
+                .expect_json("/generationConfig/maxOutputTokens", json!(500))
+                .expect(|request| if request.query == "alt=sse" { Ok(()) } else { Err(request.query.clone()) }),
+            WireFormat::Ollama => {
+                step.expect_json("/options", json!({"num_predict": 500, "num_ctx": 20_000})).expect_json("/stream", json!(true))
+            }
         };
         let server = ScriptedServer::start(vec![Conversation::any().step(step)]);
         let (answer, deltas) = ask(format, &server, &request("hi")).await;
         let answer = answer.unwrap();
-        assert_eq!(answer.message.content, [Block::text("Hello, wörld!")]);
+        assert_eq!(plain(&answer.message), [Block::text("Hello, wörld!")]);
         assert_eq!((answer.message.role, &answer.stop), (Role::Assistant, &ModelStop::EndTurn));
-        let usage = Usage { input_tokens: 100, output_tokens: 10, cache_read_tokens: 30, cache_write_tokens: 0 };
+        let cached = if format == WireFormat::Ollama { 0 } else { 30 };
+        let usage = Usage { input_tokens: 100, output_tokens: 10, cache_read_tokens: cached, cache_write_tokens: 0 };
         assert_eq!(answer.usage, Some(usage), "{format:?}");
         let text: String =
             deltas.iter().map(|delta| if let ModelDelta::Text(text) = delta { text.as_str() } else { panic!("{delta:?}") }).collect();
@@ -44,7 +55,7 @@ async fn a_text_streams_and_ends_the_turn() {
 
 #[tokio::test]
 async fn parallel_tool_calls_and_their_results() {
-    for format in BOTH {
+    for format in ALL {
         let first =
             Step::text("I look.").and_tool("read", json!({"path": "a"})).and_tool("read", json!({"path": "b", "n": [1, {"x": null}]}));
         let second = Step::text("Done.").expect_latest("content of a").expect_latest("no such file");
@@ -71,12 +82,15 @@ async fn parallel_tool_calls_and_their_results() {
         let results = vec![result(0, "content of a", false), result(1, "no such file", true)];
         request.messages.extend([answer.message.clone(), Message::new(Role::User, results)]);
         let (answer, _) = ask(format, &server, &request).await;
-        assert_eq!(answer.unwrap().message.content, [Block::text("Done.")]);
+        assert_eq!(plain(&answer.unwrap().message), [Block::text("Done.")]);
         let seen = server.finish();
         let messages = seen[1].messages();
         let ids: Vec<&Value> = match format {
             WireFormat::Anthropic => messages[2]["content"].as_array().unwrap().iter().map(|block| &block["tool_use_id"]).collect(),
             WireFormat::OpenAi => messages[3..].iter().map(|message| &message["tool_call_id"]).collect(),
+            WireFormat::Responses => messages[4..].iter().map(|item| &item["call_id"]).collect(),
+            WireFormat::Gemini => messages[2]["parts"].as_array().unwrap().iter().map(|part| &part["functionResponse"]["id"]).collect(),
+            WireFormat::Ollama => messages[3..].iter().map(|message| &message["tool_call_id"]).collect(),
         };
         assert_eq!(ids, [calls[0].0, calls[1].0]);
     }
@@ -88,7 +102,20 @@ async fn an_answer_that_does_not_stream_is_read_too() {
         "stop_reason": "max_tokens", "usage": {"input_tokens": 3, "output_tokens": 4}});
     let openai = json!({"choices": [{"message": {"role": "assistant", "content": "whole"}, "finish_reason": "length"}],
         "usage": {"prompt_tokens": 3, "completion_tokens": 4}});
-    for (format, body) in [(WireFormat::Anthropic, anthropic), (WireFormat::OpenAi, openai)] {
+    let responses = json!({"object": "response", "status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"},
+        "output": [{"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "whole", "annotations": []}]}],
+        "usage": {"input_tokens": 3, "output_tokens": 4}});
+    let gemini = json!({"candidates": [{"content": {"role": "model", "parts": [{"text": "whole"}]}, "finishReason": "MAX_TOKENS"}],
+        "usageMetadata": {"promptTokenCount": 3, "candidatesTokenCount": 1, "thoughtsTokenCount": 3}});
+    let ollama = json!({"message": {"role": "assistant", "content": "whole"}, "done": true, "done_reason": "length",
+        "prompt_eval_count": 3, "eval_count": 4});
+    for (format, body) in [
+        (WireFormat::Anthropic, anthropic),
+        (WireFormat::OpenAi, openai),
+        (WireFormat::Responses, responses),
+        (WireFormat::Gemini, gemini),
+        (WireFormat::Ollama, ollama),
+    ] {
         let server = ScriptedServer::start(vec![Conversation::any().step(Step::raw("application/json", &body.to_string()))]);
         let (answer, deltas) = ask(format, &server, &request("hi")).await;
         let answer = answer.unwrap();

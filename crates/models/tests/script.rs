@@ -1,10 +1,10 @@
 use aedile_core::model::{Block, Message, ModelDelta, ModelProvider, ModelRequest, ModelResponse, ModelStop, Role};
 use aedile_models::script::SCRIPT_CLOSING;
-use aedile_models::{ApiFormat, ModelBody, Script, ScriptModel, anthropic, openai};
+use aedile_models::{ApiFormat, ModelBody, Script, ScriptModel, anthropic, gemini, ollama, openai, responses};
 use aedile_testkit::{Conversation, ScriptedServer, Step, WireFormat};
 use serde_json::{Value, json};
 
-use crate::support::{ask, request};
+use crate::support::{ALL, api, ask, plain, request};
 
 fn script(value: Value) -> Script {
     Script::parse(&value).unwrap()
@@ -137,30 +137,37 @@ fn wire(format: ApiFormat, request: &ModelRequest, stream: bool) -> ModelBody {
     let body = match format {
         ApiFormat::Anthropic => anthropic::request_to_wire(request, stream),
         ApiFormat::OpenAi => openai::request_to_wire(request, stream),
+        ApiFormat::Responses => responses::request_to_wire(request, stream),
+        ApiFormat::Ollama => ollama::request_to_wire(request, stream),
+        ApiFormat::Gemini => {
+            let body = gemini::request_to_wire(request);
+            return ModelBody::parse_gemini(&request.model, stream, body.to_string().as_bytes()).unwrap();
+        }
     };
     ModelBody::parse(format, body.to_string().as_bytes()).unwrap()
 }
 
-#[test]
-fn on_the_wire_it_plays_the_same_turns() {
+/// The answer as the format's own provider reads it.
+async fn read_back(format: WireFormat, script: &Script, request: &ModelRequest, stream: bool) -> ModelResponse {
+    let answer = script.answer(&wire(api(format), request, stream)).unwrap();
+    let body = String::from_utf8(answer.chunks.concat()).unwrap();
+    let server = ScriptedServer::start(vec![Conversation::any().step(Step::raw(answer.content_type, &body))]);
+    let read = ask(format, &server, request).await.0.unwrap();
+    assert_eq!(read.usage, Some(answer.usage), "{format:?}");
+    read
+}
+
+#[tokio::test]
+async fn on_the_wire_it_plays_the_same_turns() {
     let script = script(json!([tool("test"), when("FAILED", "repair"), "done"]));
-    for format in [ApiFormat::Anthropic, ApiFormat::OpenAi] {
+    for format in ALL {
         let mut typed = request("go");
         for text in ["1 FAILED", "ok", "more"] {
             let expected = script.play(&typed).response;
-            let answer = script.answer(&wire(format, &typed, false)).unwrap();
-            assert_eq!(answer.content_type, "application/json");
-            let body: Value = serde_json::from_slice(&answer.chunks.concat()).unwrap();
-            let message = match format {
-                ApiFormat::Anthropic => {
-                    let content = json!({"role": "assistant", "content": body["content"]});
-                    anthropic::message_from_wire(&content).unwrap()
-                }
-                ApiFormat::OpenAi => openai::message_from_wire(&body["choices"][0]["message"]).unwrap(),
-            };
-            assert_eq!(message, expected.message, "{format:?}");
+            let read = read_back(format, &script, &typed, false).await;
+            assert_eq!((plain(&read.message), &read.stop), (expected.message.content.clone(), &expected.stop), "{format:?}");
             let result = tool_result(&expected, text);
-            typed.messages.extend([expected.message, result]);
+            typed.messages.extend([read.message, result]);
         }
     }
 }
@@ -169,15 +176,11 @@ fn on_the_wire_it_plays_the_same_turns() {
 async fn its_streams_are_understood_by_the_providers() {
     let script =
         script(json!([{"text": "Ünï ".repeat(30), "tools": [{"name": "read", "input": {"path": "a".repeat(90)}}, {"name": "list"}]}]));
-    for (format, wire_format) in [(ApiFormat::Anthropic, WireFormat::Anthropic), (ApiFormat::OpenAi, WireFormat::OpenAi)] {
+    for format in ALL {
         let asked = request("go");
-        let answer = script.answer(&wire(format, &asked, true)).unwrap();
-        assert!(answer.content_type == "text/event-stream" && answer.chunks.len() > 8);
-        let body = String::from_utf8(answer.chunks.concat()).unwrap();
-        let server = ScriptedServer::start(vec![Conversation::any().step(Step::raw(answer.content_type, &body))]);
-        let (streamed, _) = ask(wire_format, &server, &asked).await;
-        let streamed = streamed.unwrap();
-        assert_eq!(streamed.message.content, script.play(&asked).response.message.content);
-        assert_eq!((streamed.stop, streamed.usage), (ModelStop::ToolUse, Some(answer.usage)));
+        assert!(script.answer(&wire(api(format), &asked, true)).unwrap().chunks.len() > 5);
+        let streamed = read_back(format, &script, &asked, true).await;
+        assert_eq!(plain(&streamed.message), script.play(&asked).response.message.content, "{format:?}");
+        assert_eq!(streamed.stop, ModelStop::ToolUse);
     }
 }

@@ -3,12 +3,13 @@
 use std::sync::{Arc, Once};
 
 use aedile_core::SecretString;
-use aedile_core::model::{Message, ModelDelta, ModelError, ModelProvider, ModelRequest, ModelResponse, ToolSpec};
-use aedile_models::{AnthropicMessages, Endpoint, OpenAiChat, client_for};
+use aedile_core::model::{Block, Message, ModelDelta, ModelError, ModelProvider, ModelRequest, ModelResponse, ToolSpec};
+use aedile_models::{AnthropicMessages, ApiFormat, Endpoint, Gemini, Ollama, OpenAiChat, OpenAiResponses, client_for};
 use aedile_testkit::{ScriptedServer, SeededEntropy, SteppingClock, WireFormat};
 use serde_json::{Map, json};
 
-pub(crate) const BOTH: [WireFormat; 2] = [WireFormat::Anthropic, WireFormat::OpenAi];
+/// Every format.
+pub(crate) const ALL: [WireFormat; 5] = WireFormat::ALL;
 
 pub(crate) fn endpoint(base_url: &str) -> Endpoint {
     static PROVIDER: Once = Once::new();
@@ -26,6 +27,19 @@ pub(crate) fn provider(format: WireFormat, base_url: &str) -> Box<dyn ModelProvi
     match format {
         WireFormat::Anthropic => Box::new(AnthropicMessages::new(endpoint(base_url))),
         WireFormat::OpenAi => Box::new(OpenAiChat::new(endpoint(base_url))),
+        WireFormat::Responses => Box::new(OpenAiResponses::new(endpoint(base_url))),
+        WireFormat::Gemini => Box::new(Gemini::new(endpoint(base_url))),
+        WireFormat::Ollama => Box::new(Ollama::new(endpoint(base_url), 20_000)),
+    }
+}
+
+pub(crate) fn api(format: WireFormat) -> ApiFormat {
+    match format {
+        WireFormat::Anthropic => ApiFormat::Anthropic,
+        WireFormat::OpenAi => ApiFormat::OpenAi,
+        WireFormat::Responses => ApiFormat::Responses,
+        WireFormat::Gemini => ApiFormat::Gemini,
+        WireFormat::Ollama => ApiFormat::Ollama,
     }
 }
 
@@ -39,6 +53,16 @@ pub(crate) fn request(text: &str) -> ModelRequest {
         output_schema: None,
         extra: Map::new(),
     }
+}
+
+/// What a message says and calls, without the provider's own fields.
+pub(crate) fn plain(message: &Message) -> Vec<Block> {
+    let plain = |block: &Block| match block.clone() {
+        Block::Text { text, .. } => Block::text(text),
+        Block::ToolUse { id, name, input, .. } => Block::ToolUse { id, name, input, extra: serde_json::Map::new() },
+        other => other,
+    };
+    message.content.iter().map(plain).collect()
 }
 
 /// Asks the server and returns the answer with all pieces that came before it.

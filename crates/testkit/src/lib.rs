@@ -9,6 +9,7 @@ mod http_body;
 pub mod repository;
 pub mod server;
 mod server_answer;
+mod server_answer_more;
 mod server_http;
 pub mod wait;
 

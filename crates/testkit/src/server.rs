@@ -20,6 +20,17 @@ pub enum WireFormat {
     Anthropic,
     /// `POST /v1/chat/completions`.
     OpenAi,
+    /// `POST /v1/responses`.
+    Responses,
+    /// `POST /v1beta/models/MODEL:generateContent` and `:streamGenerateContent?alt=sse`.
+    Gemini,
+    /// `POST /api/chat`.
+    Ollama,
+}
+
+impl WireFormat {
+    /// Every format.
+    pub const ALL: [Self; 5] = [Self::Anthropic, Self::OpenAi, Self::Responses, Self::Gemini, Self::Ollama];
 }
 
 /// A request as the server saw it.
@@ -29,6 +40,8 @@ pub struct SeenRequest {
     pub method: String,
     /// The path without the query.
     pub path: String,
+    /// What stands behind the `?`.
+    pub query: String,
     /// Header names in lower case, and values.
     pub headers: Vec<(String, String)>,
     /// The body; `Null` when it was not JSON.
@@ -43,6 +56,9 @@ impl SeenRequest {
         match self.path.as_str() {
             path if path.ends_with("/messages") => Some(WireFormat::Anthropic),
             path if path.ends_with("/chat/completions") => Some(WireFormat::OpenAi),
+            path if path.ends_with("/responses") => Some(WireFormat::Responses),
+            path if path.ends_with("enerateContent") => Some(WireFormat::Gemini),
+            path if path.ends_with("/api/chat") => Some(WireFormat::Ollama),
             _ => None,
         }
     }
@@ -52,40 +68,73 @@ impl SeenRequest {
         self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
-    /// Returns the messages of the body.
+    /// Returns the messages of the body; in Responses its items, in Gemini its contents.
     pub fn messages(&self) -> &[Value] {
-        self.body["messages"].as_array().map_or(&[], Vec::as_slice)
+        let field = match self.format() {
+            Some(WireFormat::Responses) => "input",
+            Some(WireFormat::Gemini) => "contents",
+            _ => "messages",
+        };
+        self.body[field].as_array().map_or(&[], Vec::as_slice)
+    }
+
+    /// Returns whether a stream is asked for.
+    pub fn wants_stream(&self) -> bool {
+        match self.format() {
+            Some(WireFormat::Gemini) => self.path.ends_with(":streamGenerateContent"),
+            Some(WireFormat::Ollama) => self.body["stream"] != false,
+            _ => self.body["stream"] == true,
+        }
+    }
+
+    /// Returns the model that is asked for.
+    pub fn model(&self) -> String {
+        let of_path = self.path.rsplit('/').next().and_then(|last| last.split_once(':')).map(|(model, _)| model);
+        let model = if self.format() == Some(WireFormat::Gemini) { of_path } else { self.body["model"].as_str() };
+        model.unwrap_or_default().to_owned()
     }
 
     /// Returns all text of the system prompt, in either format.
     pub fn system(&self) -> String {
-        let mut text = all_text(&self.body["system"]);
+        let mut text: String = ["system", "instructions", "systemInstruction"].map(|field| all_text(&self.body[field])).concat();
         let system = self.messages().iter().filter(|message| message["role"] == "system" || message["role"] == "developer");
-        system.for_each(|message| text.push_str(&all_text(&message["content"])));
+        system.for_each(|message| text.push_str(&said(message)));
         text
     }
 
     /// Returns the text of the first message that a user wrote.
     pub fn first_user(&self) -> String {
-        self.messages().iter().find(|message| message["role"] == "user").map(|message| all_text(&message["content"])).unwrap_or_default()
+        self.messages().iter().find(|message| message["role"] == "user").map(said).unwrap_or_default()
     }
 
     /// Returns the text of all messages since the last one of the assistant, tool results included.
     pub fn latest(&self) -> String {
-        let after = self.messages().iter().rposition(|message| message["role"] == "assistant").map_or(0, |at| at + 1);
-        self.messages()[after..].iter().map(|message| all_text(&message["content"])).collect()
+        let after = self.messages().iter().rposition(of_assistant).map_or(0, |at| at + 1);
+        self.messages()[after..].iter().map(said).collect()
     }
 
     /// Returns the text of the whole conversation and the system prompt.
     pub fn text(&self) -> String {
-        self.messages().iter().map(|message| all_text(&message["content"])).fold(self.system(), |all, text| all + &text)
+        self.messages().iter().map(said).fold(self.system(), |all, text| all + &text)
     }
 
     /// Returns the names of the tools that are offered.
     pub fn tool_names(&self) -> Vec<String> {
-        let tools = self.body["tools"].as_array().into_iter().flatten();
+        let listed = |tool: &Value| tool["functionDeclarations"].as_array().cloned().unwrap_or_else(|| vec![tool.clone()]);
+        let tools = self.body["tools"].as_array().into_iter().flatten().flat_map(listed);
         tools.filter_map(|tool| tool.pointer("/function/name").or_else(|| tool.get("name"))?.as_str().map(str::to_owned)).collect()
     }
+}
+
+/// Whether the model said this.
+fn of_assistant(message: &Value) -> bool {
+    let by_kind = matches!(message["type"].as_str(), Some("function_call" | "reasoning"));
+    message["role"] == "assistant" || message["role"] == "model" || by_kind
+}
+
+/// What a message, an item or a content says.
+fn said(message: &Value) -> String {
+    ["content", "output", "parts"].map(|field| all_text(&message[field])).concat()
 }
 
 /// All strings within `text`, `content`, `input` and the like, a line each.

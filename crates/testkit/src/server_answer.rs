@@ -1,4 +1,4 @@
-//! Writes the answers of the scripted server in both formats.
+//! Writes the answers of the scripted server in the formats of Anthropic and OpenAI Chat.
 
 use std::time::Duration;
 
@@ -68,7 +68,23 @@ pub(crate) fn error_body(format: WireFormat, status: u16, message: &str) -> Valu
     };
     match format {
         WireFormat::Anthropic => json!({"type": "error", "error": {"type": kind, "message": message}}),
-        WireFormat::OpenAi => json!({"error": {"message": message, "type": kind, "param": null, "code": null}}),
+        WireFormat::OpenAi | WireFormat::Responses => json!({"error": {"message": message, "type": kind, "param": null, "code": null}}),
+        WireFormat::Gemini if status == 402 => json!({"error": {"message": message, "type": kind}}),
+        WireFormat::Gemini => json!({"error": {"code": status, "message": message, "status": google_status(status)}}),
+        WireFormat::Ollama if status == 402 => json!({"error": {"message": message, "type": kind}}),
+        WireFormat::Ollama => json!({"error": message}),
+    }
+}
+
+fn google_status(status: u16) -> &'static str {
+    match status {
+        400 => "INVALID_ARGUMENT",
+        401 => "UNAUTHENTICATED",
+        403 => "PERMISSION_DENIED",
+        404 => "NOT_FOUND",
+        429 => "RESOURCE_EXHAUSTED",
+        503 | 529 => "UNAVAILABLE",
+        _ => "INTERNAL",
     }
 }
 
@@ -83,8 +99,10 @@ impl Answer {
         }
         let (content_type, events) = match (&self.raw, self.bad_json, stream) {
             (Some((kind, body)), _, _) => (kind.as_str(), vec![body.clone()]),
+            (None, true, true) if format == WireFormat::Ollama => ("application/x-ndjson", vec!["{\"message\": {\n".to_owned()]),
             (None, true, true) => ("text/event-stream", vec!["data: {\"type\": \"content_\n\n".to_owned()]),
             (None, true, false) => ("application/json", vec!["{\"id\": ".to_owned()]),
+            (None, false, true) if format == WireFormat::Ollama => ("application/x-ndjson", self.events(format, want_usage, model, turn)),
             (None, false, true) => ("text/event-stream", self.events(format, want_usage, model, turn)),
             (None, false, false) => ("application/json", vec![self.whole(format, model, turn).to_string()]),
         };
@@ -107,6 +125,9 @@ impl Answer {
         match format {
             WireFormat::Anthropic => self.anthropic_message(model, turn),
             WireFormat::OpenAi => self.openai_completion(model, turn),
+            WireFormat::Responses => self.response(model, turn),
+            WireFormat::Gemini => self.gemini_answer(model, turn),
+            WireFormat::Ollama => self.ollama_answer(model, turn),
         }
     }
 
@@ -120,6 +141,12 @@ impl Answer {
                 let chunks = self.openai_chunks(want_usage, model, turn);
                 chunks.iter().map(|chunk| format!("data: {chunk}\n\n")).chain(["data: [DONE]\n\n".to_owned()]).collect()
             }
+            WireFormat::Responses => {
+                let events = self.response_events(model, turn);
+                events.iter().map(|event| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap())).collect()
+            }
+            WireFormat::Gemini => self.gemini_chunks(model, turn).iter().map(|chunk| format!("data: {chunk}\r\n\r\n")).collect(),
+            WireFormat::Ollama => self.ollama_lines(model, turn).iter().map(|line| format!("{line}\n")).collect(),
         }
     }
 
@@ -240,7 +267,7 @@ impl Answer {
 }
 
 /// Splits a text in two, so that every reader must join pieces.
-fn halves(text: &str) -> Vec<&str> {
+pub(crate) fn halves(text: &str) -> Vec<&str> {
     let middle = (text.len() / 2..=text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(0);
     let (first, second) = text.split_at(middle);
     [first, second].into_iter().filter(|half| !half.is_empty()).collect()

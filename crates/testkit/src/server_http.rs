@@ -49,6 +49,7 @@ async fn answer(request: Request<Incoming>, state: Arc<Mutex<State>>) -> Result<
     let seen = SeenRequest {
         method: parts.method.to_string(),
         path: parts.uri.path().to_owned(),
+        query: parts.uri.query().unwrap_or_default().to_owned(),
         headers: headers.collect(),
         body: serde_json::from_slice(&bytes).unwrap_or(Value::Null),
         conversation: None,
@@ -62,8 +63,7 @@ fn wire_answer(seen: SeenRequest, state: &Mutex<State>) -> Wire {
         return Wire::json(200, &fixed);
     }
     let format = seen.format().unwrap_or(WireFormat::Anthropic);
-    let stream = seen.body["stream"] == true;
-    let model = seen.body["model"].as_str().unwrap_or_default().to_owned();
+    let (stream, model) = (seen.wants_stream(), seen.model());
     let options = seen.body.pointer("/stream_options/include_usage") == Some(&Value::Bool(true));
     let calls = seen.messages().len();
     match lock(state).take(seen) {
@@ -76,6 +76,9 @@ fn wire_answer(seen: SeenRequest, state: &Mutex<State>) -> Wire {
 fn fixed_answer(seen: &SeenRequest) -> Option<Value> {
     if seen.path.ends_with("/messages/count_tokens") {
         return Some(json!({"input_tokens": seen.body.to_string().len().div_ceil(4)}));
+    }
+    if seen.path.ends_with(":countTokens") {
+        return Some(json!({"totalTokens": seen.body.to_string().len().div_ceil(4)}));
     }
     let list = seen.method == "GET" && seen.path.ends_with("/models");
     list.then(|| json!({"object": "list", "data": [{"id": "scripted", "object": "model", "created": 0, "owned_by": "tests"}]}))

@@ -15,6 +15,9 @@ use crate::error::CliError;
 /// The file's name, in the root of the repository.
 pub const NAME: &str = "aedile.toml";
 
+/// The smallest window in which our agent can work: its prompt, its tools and an answer.
+const CONTEXT_TOKENS_MIN: u64 = 16_000;
+
 /// Paths that are protected in every project: what judges a change must not come with the change.
 pub const ALWAYS_PROTECTED: &[&str] = &[
     NAME,
@@ -52,7 +55,7 @@ pub struct ConfigFile {
     pub budget: BudgetSection,
     /// Protected paths.
     pub protect: Protect,
-    /// Providers by name: `anthropic`, `openai`.
+    /// Providers by name: `anthropic`, `openai`, `gemini`, `ollama`.
     pub provider: BTreeMap<String, Provider>,
     /// Prices of models that the built-in table lacks or has wrong, by `provider/model`.
     pub prices: BTreeMap<String, Price>,
@@ -112,6 +115,20 @@ pub struct Provider {
     pub base_url: Option<String>,
     /// A file with mode 0600 that holds the key; `~/` is the person's home.
     pub key_file: Option<String>,
+    /// Which of its formats our agent speaks to `openai`.
+    pub api: Option<OpenAiApi>,
+    /// The window of its models in tokens.
+    pub context_tokens: Option<u64>,
+}
+
+/// `[provider.openai] api`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OpenAiApi {
+    /// Responses.
+    Responses,
+    /// Chat Completions, which most other servers speak.
+    Chat,
 }
 
 /// `[prices."PROVIDER/MODEL"]`, dollars for a million tokens.
@@ -157,10 +174,17 @@ impl ConfigFile {
                 return Err(bad(place, &format!("two gates are named {:?}", gate.name)));
             }
         }
-        for name in file.provider.keys() {
-            if !matches!(name.as_str(), "anthropic" | "openai") {
-                return Err(bad(place, &format!("[provider.{name}] is not known"))
-                    .first_hint("providers are `anthropic` and `openai` (anything that speaks its format, by base_url)"));
+        for (name, provider) in &file.provider {
+            if !matches!(name.as_str(), "anthropic" | "openai" | "gemini" | "ollama") {
+                return Err(bad(place, &format!("[provider.{name}] is not known")).first_hint(
+                    "providers are `anthropic`, `openai` (anything that speaks its format, by base_url), `gemini` and `ollama`",
+                ));
+            }
+            if provider.api.is_some() && name != "openai" {
+                return Err(bad(place, &format!("[provider.{name}] api is not known: only `openai` has two")));
+            }
+            if provider.context_tokens.is_some_and(|tokens| tokens < CONTEXT_TOKENS_MIN) {
+                return Err(bad(place, &format!("[provider.{name}] context_tokens must be at least {CONTEXT_TOKENS_MIN}")));
             }
         }
         for (model, price) in &file.prices {
@@ -239,6 +263,9 @@ mod tests {
             ("[[gate]]\nname = \"a\"\ncommand = \"x\"\n[[gate]]\nname = \"a\"\ncommand = \"y\"", "\"a\""),
             ("[protect]\npaths = [\"/etc\"]", "/etc"),
             ("[provider.acme]\nbase_url = \"x\"", "acme"),
+            ("[provider.gemini]\napi = \"chat\"", "gemini"),
+            ("[provider.openai]\napi = \"soap\"", "soap"),
+            ("[provider.ollama]\ncontext_tokens = 100", "context_tokens"),
             ("[prices.\"gpt\"]\ninput = 1.0\noutput = 2.0", "gpt"),
             ("[prices.\"openai/gpt\"]\ninput = -1.0\noutput = 2.0", "openai/gpt"),
             ("[budget]\nrun_usd = -3", "run_usd"),

@@ -116,9 +116,10 @@ impl TaskEntry {
         if model.provider == "script" && script.is_none() {
             return Err(here(format!("model {model} plays written turns, but the task has no `script`")));
         }
-        if !matches!(model.provider.as_str(), "script" | "anthropic" | "openai") {
-            return Err(here(format!("provider {:?} of model {model} is not known", model.provider))
-                .first_hint("providers are `anthropic`, `openai` (anything that speaks its format, by base_url) and `script`"));
+        if !matches!(model.provider.as_str(), "script" | "anthropic" | "openai" | "gemini" | "ollama") {
+            return Err(here(format!("provider {:?} of model {model} is not known", model.provider)).first_hint(
+                "providers are `anthropic`, `openai` (anything that speaks its format, by base_url), `gemini`, `ollama` and `script`",
+            ));
         }
         let runtime = self.runtime.clone().unwrap_or_else(|| defaults.runtime.clone());
         if runtime != "aedile" {
