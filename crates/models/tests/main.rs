@@ -10,5 +10,6 @@ mod provider;
 mod retries;
 mod round_trip;
 mod script;
+mod sdk;
 mod sse;
 mod support;
