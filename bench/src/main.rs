@@ -2,12 +2,14 @@
 //!
 //! `cargo build --release --locked -p aedile && cargo run --release -p aedile-bench [-- [--json] [GROUP]...]`
 //!
-//! The groups are `cpu`, `boxes`, `landing`, `memory`, `mail`, `door` and `size`; all of them when none is named. The exit code is 0
+//! The groups are `cpu`, `boxes`, `landing`, `memory`, `mail`, `door`, `agent` and `size`; all of them when none is named. The exit code is 0
 //! whether or not the targets are met, 1 when something could not be measured, 2 for an unknown argument.
 
+mod agent;
 mod boxes;
 mod cpu;
 mod door;
+mod fake_model;
 mod figure;
 mod fixture;
 mod landing;
@@ -34,6 +36,7 @@ const GROUPS: &[Group] = &[
     ("memory", memory::figures),
     ("mail", mail::figures),
     ("door", door::figures),
+    ("agent", agent::figures),
     ("size", size),
 ];
 
