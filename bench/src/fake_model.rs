@@ -87,6 +87,9 @@ fn answer(path: &str, body: &Value, seen: &Mutex<Seen>) -> (&'static str, String
         let refused = aedile_core::agent_api::AgentReply::Refused { message: "there is no task".to_owned() };
         return ("application/json", serde_json::to_string(&refused).unwrap_or_default());
     }
+    if path == aedile_models::grant::GRANT_PATH {
+        return ("application/json", json!({"format": "anthropic", "context_tokens": 200_000}).to_string());
+    }
     let offers: Vec<&str> = body["tools"].as_array().into_iter().flatten().filter_map(|tool| tool["name"].as_str()).collect();
     let block = if offers.is_empty() {
         json!({"type": "text", "text": "ok"})

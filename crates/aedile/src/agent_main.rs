@@ -37,31 +37,50 @@ async fn serve() -> Result<(), String> {
     let url = env::text(env::DOOR).ok_or("AEDILE_DOOR is not set: this program runs in a box that aedile makes")?;
     let model: ModelRef = env::text(env::MODEL).ok_or("AEDILE_MODEL is not set")?.parse()?;
     let door = DoorClient::new(&url).map_err(|error| error.to_string())?;
-    let (scope, notes) = task(&door).await?;
-    // A git that was killed with an earlier box would block every commit here.
-    clear_stale_locks(&std::env::current_dir().map_err(|error| error.to_string())?);
+    let Task { scope, notes, has_task } = task(&door).await?;
+    if has_task {
+        // A git that was killed with an earlier box would block every commit here.
+        clear_stale_locks(&std::env::current_dir().map_err(|error| error.to_string())?);
+    }
     let tools: aedile_agent::ToolFactory =
-        Arc::new(move |cwd: &Path| -> Vec<Arc<dyn Tool>> { ToolBox::standard(cwd, &scope, Some(door.clone())) });
+        Arc::new(move |cwd: &Path| -> Vec<Arc<dyn Tool>> { ToolBox::standard(cwd, &scope, has_task.then(|| door.clone())) });
     let home = env::home().unwrap_or_else(|| PathBuf::from("/tmp"));
     let (clock, entropy) = (Arc::new(SystemClock), Arc::new(OsEntropy));
     let (granted, provider) = granted(url).await?;
+    let (own, through) = (model.provider, Arc::clone(&provider));
     let mut config = AgentConfig::new(provider, model.model, tools, Arc::new(BoxCommands), home, clock, entropy);
     config.notes = notes;
     config.context_tokens = granted.context_tokens;
+    config.models = Some(Arc::new(move |name: &str| {
+        let model: ModelRef = name.parse()?;
+        if model.provider != own {
+            return Err(format!("the door speaks for {own} only, not for {}", model.provider));
+        }
+        Ok((Arc::clone(&through), model.model))
+    }));
     let agent = Arc::new(Agent::new(config));
     aedile_runtimes::serve_acp(agent, tokio::io::stdin(), tokio::io::stdout()).await.map_err(|error| error.to_string())
 }
 
 /// The task's scope, and what the system prompt says of it.
-async fn task(door: &DoorClient) -> Result<(Vec<String>, String), String> {
+#[derive(Default)]
+struct Task {
+    scope: Vec<String>,
+    notes: String,
+    has_task: bool,
+}
+
+/// Asks the door. One without a task belongs to a box that a person made; whoever speaks the protocol says what is to be done then.
+async fn task(door: &DoorClient) -> Result<Task, String> {
     match door.call(&AgentRequest::TaskInfo {}).await.map_err(|error| error.to_string())? {
         AgentReply::Task { scope, agent, .. } => {
             let notes = format!(
                 "You are {agent}. You may change only these paths (globs): {}. The kernel refuses writes anywhere else.\nWhen the work is done and checked, call `submit`; nothing counts before.",
                 scope.join(" ")
             );
-            Ok((scope, notes))
+            Ok(Task { scope, notes, has_task: true })
         }
+        AgentReply::Refused { .. } => Ok(Task::default()),
         other => Err(format!("the door does not tell the task: {other:?}")),
     }
 }

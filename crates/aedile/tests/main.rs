@@ -6,6 +6,7 @@ mod code;
 mod control;
 mod crash;
 mod demo;
+mod editor;
 mod exec;
 mod real_input;
 mod scenario;

@@ -4,6 +4,7 @@ use aedile_core::ids::SessionId;
 use aedile_core::runtime::{LocalAgent, PermissionAsker, RuntimeError, SessionMode, SessionModes, SessionSink, TurnEnd};
 use async_trait::async_trait;
 use futures_util::future::join_all;
+use serde_json::Value;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -81,6 +82,22 @@ impl LocalAgent for Agent {
             Some(session) => session.prompt(text, &sink).await,
             None => failed(format!("the session {session} is not open")),
         }
+    }
+
+    async fn prompt_for_output(&self, session: &SessionId, text: &str, schema: &Value, sink: SessionSink) -> TurnEnd {
+        match self.session(session) {
+            Some(session) => session.prompt_for_output(text, schema, &sink).await,
+            None => failed(format!("the session {session} is not open")),
+        }
+    }
+
+    async fn fork_session(&self, id: &SessionId, cwd: &str) -> Result<SessionId, RuntimeError> {
+        self.keep(Session::fork(&self.config(), id, Path::new(cwd)).await?)
+    }
+
+    async fn set_model(&self, session: &SessionId, model: &str) -> Result<(), RuntimeError> {
+        let session = self.session(session).ok_or_else(|| broken(format!("the session {session} is not open")))?;
+        session.set_model(model).await.map_err(broken)
     }
 
     async fn cancel(&self, session: &SessionId) {

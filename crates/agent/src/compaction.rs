@@ -5,14 +5,12 @@ use aedile_core::model::{Block, Message, ModelDelta, ModelProvider, ModelRequest
 use aedile_core::tool::cut_middle;
 use serde_json::Map;
 use std::fmt::Write;
+use std::path::Path;
 
+use crate::constraints::what_was_said;
 use crate::context::{bytes_for, kept_from, leave_out_old_results, tokens};
 use crate::conversation::{Conversation, calls_of, text_of};
 
-/// A prompt in the condensed conversation.
-const PROMPT_BYTES_MAX: usize = 16 * 1024;
-/// Prompts that stay besides the first.
-const LAST_PROMPTS: usize = 3;
 /// Calls that are named when there is no summary.
 const NAMED_CALLS_MAX: usize = 60;
 /// Output in the text that is summarised.
@@ -84,17 +82,24 @@ pub(crate) fn call_list(old: &[Message]) -> String {
     text
 }
 
-/// Builds the condensed conversation: prompts, to-do list and summary in one message, then the messages that stay.
-pub(crate) fn condensed(conversation: &Conversation, from: usize, summary: &str, todo: Option<&str>, room: Room) -> Vec<Message> {
-    let prompt_bytes = PROMPT_BYTES_MAX.min(bytes_for(room.limit() / 16));
-    let mut text = String::new();
-    let last = conversation.prompts.len().saturating_sub(LAST_PROMPTS);
-    for (index, prompt) in conversation.prompts.iter().enumerate().filter(|(index, _)| *index == 0 || *index >= last) {
-        let name = if index == 0 { "task".to_owned() } else { format!("message {}", index + 1) };
-        // Writing to a String cannot fail.
-        let _ = write!(text, "<{name}>\n{}\n</{name}>\n\n", cut_middle(prompt, prompt_bytes));
-    }
-    text.push_str("The conversation was condensed to make room. What happened so far:\n\n");
+/// What a condensed conversation is made of besides its last messages.
+pub(crate) struct Digest<'a> {
+    pub(crate) summary: &'a str,
+    pub(crate) todo: Option<&'a str>,
+    /// Where everything stands word by word.
+    pub(crate) transcript: &'a Path,
+}
+
+/// Builds the condensed conversation: the person's words, the to-do list and the summary in one message, then the messages that stay.
+pub(crate) fn condensed(conversation: &Conversation, from: usize, digest: &Digest<'_>, room: Room) -> Vec<Message> {
+    let Digest { summary, todo, transcript } = digest;
+    let mut text = what_was_said(&conversation.prompts, bytes_for(room.limit() / 4));
+    // Writing to a String cannot fail.
+    let _ = write!(
+        text,
+        "The conversation was condensed to make room; word by word it stands in {} (JSON lines). What happened so far:\n\n",
+        transcript.display()
+    );
     text.push_str(summary.trim());
     if let Some(todo) = todo {
         let _ = write!(text, "\n\nYour to-do list:\n{todo}");

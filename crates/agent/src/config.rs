@@ -11,6 +11,9 @@ use std::sync::Arc;
 /// Makes the tools of one session that works in the given directory.
 pub type ToolFactory = Arc<dyn Fn(&Path) -> Vec<Arc<dyn Tool>> + Send + Sync>;
 
+/// Finds the provider of a model by its name `provider/model`; the second is the model's name at that provider. The error is a sentence.
+pub type ModelFinder = Arc<dyn Fn(&str) -> Result<(Arc<dyn ModelProvider>, String), String> + Send + Sync>;
+
 /// Everything an agent needs from outside.
 #[derive(Clone)]
 pub struct AgentConfig {
@@ -18,6 +21,8 @@ pub struct AgentConfig {
     pub provider: Arc<dyn ModelProvider>,
     /// The model's name at that provider.
     pub model: String,
+    /// Other models that a session may change to; none without it.
+    pub models: Option<ModelFinder>,
     /// The tools.
     pub tools: ToolFactory,
     /// Runs the repository's hooks.
@@ -55,6 +60,7 @@ impl AgentConfig {
             tools,
             commands,
             asker: None,
+            models: None,
             home: home.into(),
             context_tokens: AGENT_CONTEXT_TOKENS_DEFAULT,
             max_output_tokens: MODEL_OUTPUT_TOKENS_DEFAULT,

@@ -28,6 +28,11 @@ pub(crate) enum Record {
         /// The text.
         text: String,
     },
+    /// The session goes on with another model.
+    Model {
+        /// Its name, `provider/model`.
+        model: String,
+    },
     /// The person allowed all calls that a rule is for.
     Grant {
         /// The rule.
@@ -69,7 +74,7 @@ impl Conversation {
     /// Takes a record in.
     pub(crate) fn apply(&mut self, record: Record) {
         match record {
-            Record::Session { .. } | Record::Grant { .. } => {}
+            Record::Session { .. } | Record::Grant { .. } | Record::Model { .. } => {}
             Record::Prompt { text } => {
                 self.push_user(vec![Block::text(text.clone())]);
                 self.prompts.push(text);

@@ -98,19 +98,35 @@ impl Journal {
         };
         let file = OpenOptions::new().append(true).open(&path).map_err(io_error)?;
         let journal = Self::lock(file, path.clone(), id)?;
-        let bytes = fs::read(&path).map_err(io_error)?;
+        let (records, whole) = Self::read_at(&path, id)?;
+        journal.file.set_len(whole).map_err(io_error)?;
+        Ok((journal, records))
+    }
+
+    /// Reads the records of a journal that may be open elsewhere.
+    pub(crate) fn read(home: &Path, id: &SessionId) -> Result<Vec<Record>, SessionError> {
+        Self::read_at(&path_of(home, id)?, id).map(|(records, _)| records)
+    }
+
+    /// The records, and how many bytes they have: a last line that was not written whole does not count.
+    fn read_at(path: &Path, id: &SessionId) -> Result<(Vec<Record>, u64), SessionError> {
+        let bytes = fs::read(path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => SessionError::Unknown { id: id.to_string(), directory: path.parent().unwrap_or(path).to_owned() },
+            _ => SessionError::Io { path: path.to_owned(), source },
+        })?;
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        if whole < bytes.len() {
-            journal.file.set_len(whole as u64).map_err(io_error)?;
-        }
         let mut records = Vec::new();
         for (index, line) in bytes[..whole].split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty()) {
-            let damaged = |problem: String| SessionError::Damaged { path: path.clone(), line: index + 1, problem };
+            let damaged = |problem: String| SessionError::Damaged { path: path.to_owned(), line: index + 1, problem };
             records.push(serde_json::from_slice(line).map_err(|error| damaged(error.to_string()))?);
         }
         match records.first() {
-            Some(Record::Session { version: VERSION, .. }) => Ok((journal, records)),
-            _ => Err(SessionError::Damaged { path, line: 1, problem: format!("it does not begin a session of format {VERSION}") }),
+            Some(Record::Session { version: VERSION, .. }) => Ok((records, whole as u64)),
+            _ => Err(SessionError::Damaged {
+                path: path.to_owned(),
+                line: 1,
+                problem: format!("it does not begin a session of format {VERSION}"),
+            }),
         }
     }
 

@@ -8,6 +8,7 @@ use crate::calls::note;
 use crate::context::bytes_for;
 use crate::conversation::Record;
 use crate::hook_event::HookEvent;
+use crate::output::Schema;
 use crate::session::failed;
 use crate::slash::{Expanded, expand};
 use crate::state::Part;
@@ -45,7 +46,11 @@ impl Turn<'_> {
         };
         self.check_size(&text)?;
         self.record(Record::Prompt { text })?;
-        self.add_context("UserPromptSubmit", &outcome.context)
+        self.add_context("UserPromptSubmit", &outcome.context)?;
+        match self.schema.as_ref().map(Schema::request) {
+            Some(request) => self.record(Record::User { blocks: vec![Block::text(request)] }),
+            None => Ok(()),
+        }
     }
 
     /// Tells the hooks that the session begins, again or after it was condensed; what they answer is for the model.

@@ -4,7 +4,7 @@ use aedile_core::clock::uuid_v7;
 use aedile_core::ids::SessionId;
 use aedile_core::limits::HOOK_TIMEOUT_AT_END;
 use aedile_core::runtime::{SessionSink, TurnEnd, TurnStop};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::{Mutex, watch};
@@ -14,6 +14,7 @@ use crate::config::AgentConfig;
 use crate::conversation::Record;
 use crate::hook_event::HookEvent;
 use crate::journal::{Journal, SessionError};
+use crate::output::Schema;
 use crate::permission::{Gate, Mode};
 use crate::settings::{Settings, read_settings};
 use crate::state::State;
@@ -39,9 +40,7 @@ impl Session {
     /// [`SessionError`] when `cwd` is no directory or the session's file cannot be created.
     pub fn create(config: &AgentConfig, cwd: &Path) -> Result<Self, SessionError> {
         check_cwd(cwd)?;
-        let id = uuid_v7(&*config.clock, &*config.entropy).hyphenated().to_string();
-        let unknown = |_| SessionError::Unknown { id: id.clone(), directory: config.home.clone() };
-        let id = SessionId::new(id.clone()).map_err(unknown)?;
+        let id = new_id(config)?;
         let mut warnings = Vec::new();
         let settings = read_settings(cwd, &mut warnings);
         let journal = Journal::create(&config.home, &id, settings.clone())?;
@@ -55,21 +54,52 @@ impl Session {
     pub async fn open(config: &AgentConfig, id: &SessionId, cwd: &Path) -> Result<Self, SessionError> {
         check_cwd(cwd)?;
         let (journal, records) = Journal::open(&config.home, id)?;
-        let settings = match records.first() {
-            Some(Record::Session { settings, .. }) => settings.clone(),
-            _ => Settings::default(),
-        };
-        let mut state = State::new(config, cwd, id, settings, journal, Vec::new());
+        let mut state = State::new(config, cwd, id, settings_of(&records), journal, Vec::new());
         state.beginning = Some("resume");
         for record in records {
-            if let Record::Grant { rule } = &record {
-                state.room.hooks.gate.grant(rule);
+            match &record {
+                Record::Grant { rule } => state.room.hooks.gate.grant(rule),
+                Record::Model { model } => {
+                    if let Err(problem) = state.use_model(model) {
+                        state.warnings.push(format!("the session goes on with {}: {problem}", state.config.model));
+                    }
+                }
+                _ => {}
             }
             state.conversation.apply(record);
         }
         state.close_calls()?;
         state.restore_todo().await;
         Ok(Self::with(id.clone(), state))
+    }
+
+    /// Begins a conversation with the history of another one, up to its last whole step. The other is only read and may be open.
+    ///
+    /// # Errors
+    /// [`SessionError`] when there is no such session or it is damaged, or the new one cannot be stored.
+    pub async fn fork(config: &AgentConfig, id: &SessionId, cwd: &Path) -> Result<Self, SessionError> {
+        check_cwd(cwd)?;
+        let records = Journal::read(&config.home, id)?;
+        let new = new_id(config)?;
+        let mut journal = Journal::create(&config.home, &new, settings_of(&records))?;
+        for record in records.iter().skip(1) {
+            journal.append(record)?;
+        }
+        journal.sync()?;
+        drop(journal);
+        Self::open(config, &new, cwd).await
+    }
+
+    /// Changes the model from the next prompt on.
+    ///
+    /// # Errors
+    /// Why it stays as it is, as a sentence.
+    pub async fn set_model(&self, model: &str) -> Result<(), String> {
+        let Ok(mut state) = self.state.try_lock() else {
+            return Err("the session is in a turn; change the model when it has ended".to_owned());
+        };
+        state.use_model(model)?;
+        state.record(Record::Model { model: model.to_owned() }).map_err(|error| error.to_string())
     }
 
     fn with(id: SessionId, state: State) -> Self {
@@ -85,6 +115,18 @@ impl Session {
     /// Gives the agent a message and waits for the end of its turn. Events go to `sink` in order. While a turn runs, another prompt fails.
     /// Dropping the future ends the turn; the conversation stays usable.
     pub async fn prompt(&self, text: &str, sink: &SessionSink) -> TurnEnd {
+        self.turn(text, None, sink).await
+    }
+
+    /// Like `prompt`; the turn's answer is one JSON value that follows the schema, told as `Output`.
+    pub async fn prompt_for_output(&self, text: &str, schema: &Value, sink: &SessionSink) -> TurnEnd {
+        match Schema::new(schema) {
+            Ok(schema) => self.turn(text, Some(schema), sink).await,
+            Err(problem) => failed(problem),
+        }
+    }
+
+    async fn turn(&self, text: &str, schema: Option<Schema>, sink: &SessionSink) -> TurnEnd {
         // An interruption counts from here on.
         let cancel = self.cancel.subscribe();
         let Ok(mut state) = self.state.try_lock() else {
@@ -92,7 +134,11 @@ impl Session {
         };
         state.room.live.listen(sink);
         let end = match state.close_calls() {
-            Ok(()) => Turn::new(&mut state, sink, cancel).run(text).await,
+            Ok(()) => {
+                let mut turn = Turn::new(&mut state, sink, cancel);
+                turn.schema = schema;
+                turn.run(text).await
+            }
             Err(error) => failed(error.to_string()),
         };
         match state.journal.sync() {
@@ -129,6 +175,19 @@ impl Session {
     /// Ends the present turn, whose `prompt` then returns `Cancelled`. Does nothing between turns.
     pub fn interrupt(&self) {
         self.cancel.send_modify(|count| *count += 1);
+    }
+}
+
+fn new_id(config: &AgentConfig) -> Result<SessionId, SessionError> {
+    let id = uuid_v7(&*config.clock, &*config.entropy).hyphenated().to_string();
+    SessionId::new(id.clone()).map_err(|_| SessionError::Unknown { id, directory: config.home.clone() })
+}
+
+/// The settings that a session began with.
+fn settings_of(records: &[Record]) -> Settings {
+    match records.first() {
+        Some(Record::Session { settings, .. }) => settings.clone(),
+        _ => Settings::default(),
     }
 }
 

@@ -25,6 +25,9 @@ pub(crate) struct Settings {
     pub(crate) hooks: Vec<Hook>,
     #[serde(default, skip_serializing_if = "RuleTexts::is_empty")]
     pub(crate) permissions: RuleTexts,
+    /// Whether the conversation may not be condensed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) never_compact: bool,
 }
 
 /// Permission rules as they are written.
@@ -121,6 +124,11 @@ impl Reader<'_> {
                 }
             }
             Some(_) => self.warn("`hooks` is not used: it must be an object of event names"),
+        }
+        match map.get("autoCompactEnabled") {
+            None | Some(Value::Null) => {}
+            Some(Value::Bool(enabled)) => self.settings.never_compact = !enabled,
+            Some(_) => self.warn("`autoCompactEnabled` is not used: it must be true or false"),
         }
         match map.get("permissions") {
             None | Some(Value::Null) => {}

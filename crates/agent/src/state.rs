@@ -38,6 +38,7 @@ pub(crate) struct State {
     /// How this process came to the session, until its hooks know.
     pub(crate) beginning: Option<&'static str>,
     pub(crate) part: Part,
+    pub(crate) auto_compact: bool,
     pub(crate) journal: Journal,
 }
 
@@ -105,7 +106,8 @@ impl State {
         let parent = Parent { config: config.clone(), cwd: cwd.to_owned(), hooks: hooks.clone(), library: library.clone(), directory };
         tools.push(Arc::new(Task::new(parent)));
         let room = CallRoom { tools, hooks, live, sub: None };
-        Self::with(config, cwd, room, library, journal, warnings, Part::Main)
+        let state = Self::with(config, cwd, room, library, journal, warnings, Part::Main);
+        Self { auto_compact: !settings.never_compact, ..state }
     }
 
     /// The state of a sub-agent, in the room that its parent made for it.
@@ -130,6 +132,7 @@ impl State {
             warnings,
             beginning: Some("startup"),
             part,
+            auto_compact: true,
             journal,
         };
         state.read_instructions();
@@ -139,6 +142,14 @@ impl State {
     /// Builds the system prompt from what the repository's files say now.
     pub(crate) fn read_instructions(&mut self) {
         self.system = system_prompt(&self.cwd, &self.room, &self.library, &self.part, &self.config.notes);
+    }
+
+    /// Goes on with another model. What only the old one understands is left out of requests by the wire format.
+    pub(crate) fn use_model(&mut self, name: &str) -> Result<(), String> {
+        let find = self.config.models.clone().ok_or("there is no other model here")?;
+        (self.config.provider, self.config.model) = find(name)?;
+        self.measured = None;
+        Ok(())
     }
 
     /// Writes the record down, then takes it into the conversation.

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::calls::{note, run_calls};
-use crate::compaction::{Room, call_list, condensed, split, summary, without_old_results};
+use crate::compaction::{Digest, Room, call_list, condensed, split, summary, without_old_results};
 use crate::context::{Measured, request_tokens, tokens};
 use crate::conversation::{Record, calls_of};
 use crate::hook_event::HookEvent;
 use crate::hooks::Outcome;
 use crate::journal::SessionError;
+use crate::output::Schema;
 use crate::repeats::{LOOP_WARNING, Repeats, Verdict};
 use crate::session::failed;
 use crate::state::State;
@@ -27,6 +28,10 @@ pub(crate) struct Turn<'a> {
     pub(crate) cancel: watch::Receiver<u64>,
     /// How often a `Stop` hook sent the agent back to work.
     stop_blocks: u32,
+    /// What the answer must be like.
+    pub(crate) schema: Option<Schema>,
+    /// Answers that did not fit it.
+    misfits: u32,
 }
 
 pub(crate) fn end(stop: TurnStop) -> TurnEnd {
@@ -39,7 +44,7 @@ fn not_stored(error: &SessionError) -> TurnEnd {
 
 impl<'a> Turn<'a> {
     pub(crate) fn new(state: &'a mut State, sink: &'a SessionSink, cancel: watch::Receiver<u64>) -> Self {
-        Self { state, sink, cancel, stop_blocks: 0 }
+        Self { state, sink, cancel, stop_blocks: 0, schema: None, misfits: 0 }
     }
 
     /// Runs the turn.
@@ -127,6 +132,13 @@ impl<'a> Turn<'a> {
     /// Asks the hooks whether the turn may end. `Ok` means that the agent goes on, which a hook can want only while that is `possible`.
     async fn may_stop(&mut self, possible: bool) -> Result<(), TurnEnd> {
         let said = self.state.conversation.last_said();
+        let mut output = None;
+        if let Some(schema) = &self.schema {
+            match schema.read(&said) {
+                Ok(value) => output = Some(value),
+                Err(problem) => return self.misfit(&problem, possible),
+            }
+        }
         let fields = json!({"stop_hook_active": self.stop_blocks > 0, "last_assistant_message": said});
         let part = self.state.part.clone();
         let event = part.stop_event();
@@ -148,8 +160,25 @@ impl<'a> Turn<'a> {
                 self.state.room.live.warn(format!("a hook of {} wants the agent to go on, but {why}: {reason}", event.name()));
                 Err(end(TurnStop::EndTurn))
             }
-            None => Err(end(TurnStop::EndTurn)),
+            None => {
+                if let Some(value) = output {
+                    self.state.room.live.tell(SessionEvent::Output { value });
+                }
+                Err(end(TurnStop::EndTurn))
+            }
         }
+    }
+
+    /// An answer does not fit the schema: the model is told, a few times.
+    fn misfit(&mut self, problem: &str, possible: bool) -> Result<(), TurnEnd> {
+        self.misfits += 1;
+        if !possible || self.misfits > AGENT_ANSWER_RETRIES_MAX {
+            return Err(failed(format!("the agent's answer does not follow the schema after {} tries: {problem}", self.misfits)));
+        }
+        let text = format!(
+            "Your last answer does not follow the schema: {problem}. Give the whole answer again, as one JSON value and nothing else."
+        );
+        self.record(Record::User { blocks: vec![Block::text(text)] })
     }
 
     /// Runs hooks; an interruption ends them and the turn.
@@ -222,6 +251,11 @@ impl<'a> Turn<'a> {
 
     /// Condenses the conversation. Instruction files are read again, so that what they say now holds on.
     async fn make_room(&mut self) -> Result<(), TurnEnd> {
+        if !self.state.auto_compact {
+            let detail = "the conversation fills the model's window, and condensing it is switched off (autoCompactEnabled in settings.json); \
+                          begin a new session with what is still to be done";
+            return Err(TurnEnd { stop: TurnStop::Limit, detail: Some(detail.to_owned()) });
+        }
         self.fire(HookEvent::PreCompact, &["auto"], &json!({"trigger": "auto", "custom_instructions": ""})).await?;
         if !self.condense().await? {
             return Ok(());
@@ -250,7 +284,8 @@ impl<'a> Turn<'a> {
             Some(todo) => Some(todo.call(json!({})).await.text),
             None => None,
         };
-        let messages = condensed(conversation, from, &summary, todo.as_deref(), room);
+        let digest = Digest { summary: &summary, todo: todo.as_deref(), transcript: self.state.journal.path() };
+        let messages = condensed(conversation, from, &digest, room);
         if tokens(&messages) >= tokens(&conversation.messages) {
             return Ok(false);
         }

@@ -64,3 +64,57 @@ async fn a_provider_that_finds_the_request_too_long_gets_a_shorter_one_once() {
     let twice = Bench::new(vec![refusal(), refusal()]);
     assert_eq!(twice.prompt("go").await.stop, TurnStop::Failed);
 }
+
+/// One step that fills the window.
+fn big_write(n: usize) -> Turn {
+    Turn::Calls(vec![("write", json!({"path": "a.txt", "content": format!("step {n} {}", "word ".repeat(600))}))])
+}
+
+#[tokio::test]
+async fn many_condensations_lose_no_instruction_no_plan_and_no_word_of_the_person() {
+    const PROMPTS: usize = 5;
+    let filler = "This is how it came about, at some length. ".repeat(90);
+    let prompts: Vec<String> = (0..PROMPTS).map(|n| format!("{filler}\nNever touch dir-{n}. {filler}")).collect();
+    let mut turns = vec![Turn::Calls(vec![("todo", json!({"items": [{"text": "the plan", "status": "doing"}]}))])];
+    for prompt in 0..PROMPTS {
+        turns.extend((0..35).map(|n| big_write(prompt * 100 + n)));
+        turns.push(Turn::Say("done"));
+    }
+    let mut bench = bench(turns, 24_000);
+    bench.config.max_output_tokens = 1000;
+    let session = bench.session();
+    for (number, prompt) in prompts.iter().enumerate() {
+        bench.put("AGENTS.md", &format!("Rule of day {number}.\n"));
+        assert_eq!(session.prompt(prompt, &bench.sink()).await.stop, TurnStop::EndTurn);
+    }
+    let requests: Vec<_> = (0..bench.model.count()).map(|index| bench.model.request(index)).collect();
+    let summaries = requests.iter().filter(|request| request.tools.is_empty()).count();
+    assert!(summaries >= 8, "condensed {summaries} times");
+    let last = requests.last().unwrap();
+    let text = all_text(last);
+    for number in 0..PROMPTS {
+        assert!(text.contains(&format!("Never touch dir-{number}.")), "{number}: {text}");
+    }
+    assert!(text.contains("[>] the plan") && text.contains("SUMMARY") && text.contains(".jsonl (JSON lines)"), "{text}");
+    assert!(last.system.contains("Rule of day 4.") && !last.system.contains("Rule of day 3."));
+    let longest = requests.iter().map(|request| all_text(request).len()).max().unwrap();
+    assert!(longest / 4 < 24_000, "the window by the model's own count: {longest}");
+    let transcript = std::fs::read_to_string(bench.journal(session.id())).unwrap();
+    for prompt in &prompts {
+        assert!(transcript.contains(&serde_json::to_string(prompt).unwrap()), "every prompt stands in the transcript");
+    }
+    for step in (0..PROMPTS).flat_map(|prompt| (0..35).map(move |n| prompt * 100 + n)) {
+        assert!(transcript.contains(&format!("\"step {step} word")), "step {step} stands in the transcript");
+    }
+}
+
+#[tokio::test]
+async fn condensing_can_be_switched_off() {
+    let bench = bench(reads(40), 32_000);
+    bench.put(".claude/settings.json", "{\"autoCompactEnabled\": false}");
+    let end = bench.prompt("go").await;
+    assert_eq!(end.stop, TurnStop::Limit);
+    assert!(end.detail.unwrap().contains("autoCompactEnabled"));
+    let last = all_text(&bench.model.request(bench.model.count() - 1));
+    assert!(!last.contains("left out") && last.contains("echo 0;"));
+}

@@ -35,7 +35,7 @@ fn attended(bench: &mut Bench, answers: Vec<PermissionAnswer>) -> Arc<Person> {
     person
 }
 
-fn rules(bench: &Bench, permissions: Value) {
+fn rules(bench: &Bench, permissions: &Value) {
     bench.put(".claude/settings.json", &json!({"permissions": permissions}).to_string());
 }
 
@@ -83,7 +83,7 @@ async fn the_person_is_asked_before_changes_and_answers_hold() {
 #[tokio::test]
 async fn a_compound_command_is_allowed_only_by_all_of_its_parts() {
     let mut bench = Bench::new(vec![]);
-    rules(&bench, json!({"allow": ["Bash(echo *)", "Bash(git status)", "Bash(true now:*)", "Edit(out/**)"]}));
+    rules(&bench, &json!({"allow": ["Bash(echo *)", "Bash(git status)", "Bash(true now:*)", "Edit(out/**)"]}));
     let person = attended(&mut bench, vec![]);
     let free = [
         "echo a",
@@ -122,7 +122,7 @@ async fn a_compound_command_is_allowed_only_by_all_of_its_parts() {
 #[tokio::test]
 async fn what_is_denied_is_denied_however_it_is_wrapped_and_without_a_person() {
     let mut bench = Bench::new(vec![]);
-    rules(&bench, json!({"deny": ["Bash(rm *)", "Read(.env)", "Edit(/locked/**)"], "ask": ["Bash(touch *)"]}));
+    rules(&bench, &json!({"deny": ["Bash(rm *)", "Read(.env)", "Edit(/locked/**)"], "ask": ["Bash(touch *)"]}));
     for file in ["x", ".env", "deep/.env", "locked/a"] {
         bench.put(file, "keep\n");
     }
@@ -164,7 +164,7 @@ async fn what_is_denied_is_denied_however_it_is_wrapped_and_without_a_person() {
 #[tokio::test]
 async fn modes_ask_less_or_refuse() {
     let mut bench = Bench::new(vec![]);
-    rules(&bench, json!({"defaultMode": "acceptEdits"}));
+    rules(&bench, &json!({"defaultMode": "acceptEdits"}));
     let person = attended(&mut bench, vec![]);
     let outside = bench.home.path().join("x").display().to_string();
     let calls = vec![
@@ -177,12 +177,12 @@ async fn modes_ask_less_or_refuse() {
     results_of(&mut bench, calls).await;
     assert_eq!(person.titles()[0], "write .claude/settings.json");
     assert_eq!(person.titles().len(), 4, "{:?}", person.titles());
-    rules(&bench, json!({"defaultMode": "plan", "allow": ["Bash"]}));
+    rules(&bench, &json!({"defaultMode": "plan", "allow": ["Bash"]}));
     let results =
         results_of(&mut bench, vec![("read", json!({"path": "a.txt"})), write("b.txt"), bash("touch c"), ("todo", json!({}))]).await;
     assert_eq!(results.iter().map(|result| result.1).collect::<Vec<_>>(), [false, true, true, false], "{results:?}");
     assert!(results[2].0.contains("plan mode"));
-    rules(&bench, json!({"defaultMode": "bypassPermissions", "ask": ["Bash(touch *)", "Write(("], "deny": ["Bash(x"], "allow": [7]}));
+    rules(&bench, &json!({"defaultMode": "bypassPermissions", "ask": ["Bash(touch *)", "Write(("], "deny": ["Bash(x"], "allow": [7]}));
     bench.next_life(vec![Turn::Calls(vec![write("d.txt"), ("bash", json!({"command": "echo"}))]), Turn::Say("ok")]);
     let session = bench.session();
     assert_eq!(session.mode(), "default", "a repository cannot switch questions off");
@@ -223,7 +223,7 @@ async fn a_sub_agent_asks_in_its_own_name_under_the_same_rules() {
         Turn::Say("Done."),
         Turn::Say("ok"),
     ]);
-    rules(&bench, json!({"deny": ["Bash(rm *)"]}));
+    rules(&bench, &json!({"deny": ["Bash(rm *)"]}));
     let person = attended(&mut bench, vec![PermissionAnswer::Once]);
     assert_eq!(bench.prompt("go").await.stop, TurnStop::EndTurn);
     assert_eq!(person.titles(), ["[build-1] write a.txt"]);

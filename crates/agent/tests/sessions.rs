@@ -1,12 +1,14 @@
 //! Sessions on disk.
 
 use aedile_agent::{Session, SessionError};
+use aedile_core::model::ModelProvider;
 use aedile_core::runtime::TurnStop;
 use serde_json::json;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
+use std::sync::Arc;
 
-use crate::support::{Bench, Turn, all_text, last_results};
+use crate::support::{Bench, Played, Turn, all_text, eventually, last_results};
 
 #[tokio::test]
 async fn a_later_life_goes_on_where_the_session_was() {
@@ -59,4 +61,59 @@ async fn damage_and_unknown_sessions_are_named() {
     fs::remove_file(&journal).unwrap();
     let error = Session::open(&bench.config, &id, bench.directory.path()).await.err().unwrap();
     assert!(matches!(error, SessionError::Unknown { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_fork_goes_on_by_itself_and_the_original_stays() {
+    let mut bench = Bench::new(vec![Turn::Say("I remember.")]);
+    let original = bench.session();
+    original.prompt("Remember 42.", &bench.sink()).await;
+    let before = fs::read(bench.journal(original.id())).unwrap();
+    bench.next_life(vec![Turn::Say("In the fork.")]);
+    let fork = Session::fork(&bench.config, original.id(), bench.directory.path()).await.unwrap();
+    assert_ne!(fork.id(), original.id());
+    assert_eq!(fork.prompt("And 43.", &bench.sink()).await.stop, TurnStop::EndTurn);
+    let asked = all_text(&bench.model.request(0));
+    assert!(asked.contains("Remember 42.") && asked.contains("I remember.") && asked.contains("And 43."));
+    assert_eq!(fs::read(bench.journal(original.id())).unwrap(), before, "the original is untouched, and open all the while");
+    let (id, forked) = (original.id().clone(), fork.id().clone());
+    drop((original, fork));
+    bench.next_life(vec![Turn::Say("ok"), Turn::Say("ok")]);
+    bench.open(&id).await.prompt("go on", &bench.sink()).await;
+    assert!(!all_text(&bench.model.request(0)).contains("And 43."));
+    bench.open(&forked).await.prompt("go on", &bench.sink()).await;
+    assert!(all_text(&bench.model.request(1)).contains("And 43."));
+    let unknown = "018f0000-0000-7000-8000-000000000001".parse().unwrap();
+    let error = Session::fork(&bench.config, &unknown, bench.directory.path()).await.err().unwrap();
+    assert!(matches!(error, SessionError::Unknown { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn the_model_changes_in_the_middle_of_a_session_and_stays_changed() {
+    let mut bench = Bench::new(vec![Turn::Say("by the first"), Turn::Hang]);
+    let other = Played::new(vec![Turn::Say("by the second"), Turn::Say("again")]);
+    let found = Arc::clone(&other);
+    bench.config.models = Some(Arc::new(move |name| match name.strip_prefix("script/") {
+        Some(model) => Ok((Arc::clone(&found) as Arc<dyn ModelProvider>, model.to_owned())),
+        None => Err(format!("there is no model {name}")),
+    }));
+    let session = bench.session();
+    session.prompt("one", &bench.sink()).await;
+    assert_eq!(session.set_model("nobody/x").await, Err("there is no model nobody/x".to_owned()));
+    session.set_model("script/other").await.unwrap();
+    session.prompt("two", &bench.sink()).await;
+    assert_eq!((other.request(0).model.as_str(), bench.model.count()), ("other", 1));
+    assert!(all_text(&other.request(0)).contains("by the first"));
+    let id = session.id().clone();
+    drop(session);
+    bench.open(&id).await.prompt("three", &bench.sink()).await;
+    assert_eq!(other.count(), 2, "a resumed session keeps its model");
+    let busy = bench.session();
+    let sink = bench.sink();
+    let (end, ()) = tokio::join!(busy.prompt("wait", &sink), async {
+        eventually("the model is asked", || bench.model.count() == 2).await;
+        assert!(busy.set_model("script/other").await.unwrap_err().contains("is in a turn"));
+        busy.interrupt();
+    });
+    assert_eq!(end.stop, TurnStop::Cancelled);
 }

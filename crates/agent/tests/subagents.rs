@@ -13,7 +13,7 @@ use tokio::sync::Barrier;
 
 use crate::support::{Bench, Turn, all_text, eventually, last_results};
 
-fn task(more: Value) -> (&'static str, Value) {
+fn task(more: &Value) -> (&'static str, Value) {
     let mut input = json!({"description": "look", "prompt": "Find the number."});
     input.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     ("task", input)
@@ -26,7 +26,7 @@ fn tools_of(request: &ModelRequest) -> Vec<&str> {
 #[tokio::test]
 async fn a_reading_sub_agent_has_its_own_context_and_answers_with_its_last_words() {
     let bench = Bench::new(vec![
-        Turn::Calls(vec![task(json!({}))]),
+        Turn::Calls(vec![task(&json!({}))]),
         Turn::Calls(vec![("read", json!({"path": "a.txt"})), ("write", json!({"path": "a.txt", "content": "no"}))]),
         Turn::Say("The number is 42."),
         Turn::Say("ok"),
@@ -70,12 +70,12 @@ impl Tool for Submit {
 #[tokio::test]
 async fn an_agent_of_the_repository_has_what_its_file_says_and_no_more() {
     let mut bench = Bench::new(vec![
-        Turn::Calls(vec![task(json!({"agent": "tester"}))]),
+        Turn::Calls(vec![task(&json!({"agent": "tester"}))]),
         Turn::Calls(vec![("bash", json!({"command": "echo 1"}))]),
         Turn::Say("Tested."),
-        Turn::Calls(vec![task(json!({"agent": "tester", "kind": "read-only"}))]),
+        Turn::Calls(vec![task(&json!({"agent": "tester", "kind": "read-only"}))]),
         Turn::Say("Read."),
-        Turn::Calls(vec![task(json!({"kind": "writing"}))]),
+        Turn::Calls(vec![task(&json!({"kind": "writing"}))]),
         Turn::Say("Written."),
         Turn::Say("ok"),
     ]);
@@ -141,7 +141,7 @@ impl Tool for Pair {
 async fn sub_agents_work_side_by_side() {
     let pair = || Turn::Calls(vec![("pair", json!({}))]);
     let mut bench = Bench::new(vec![
-        Turn::Calls(vec![task(json!({})), task(json!({}))]),
+        Turn::Calls(vec![task(&json!({})), task(&json!({}))]),
         pair(),
         pair(),
         Turn::Say("Met."),
@@ -164,11 +164,11 @@ async fn a_wrong_order_and_a_failed_sub_agent_are_errors_for_the_parent() {
     let bench = Bench::new(vec![
         Turn::Calls(vec![
             ("task", json!({"description": "x"})),
-            task(json!({"kind": "all"})),
-            task(json!({"agent": "nobody"})),
+            task(&json!({"kind": "all"})),
+            task(&json!({"agent": "nobody"})),
             ("task", json!("torn")),
         ]),
-        Turn::Calls(vec![task(json!({}))]),
+        Turn::Calls(vec![task(&json!({}))]),
         Turn::Fail(failure),
         Turn::Say("ok"),
     ]);
@@ -185,7 +185,7 @@ async fn a_wrong_order_and_a_failed_sub_agent_are_errors_for_the_parent() {
 #[tokio::test]
 async fn an_interrupt_ends_the_sub_agent_and_what_it_runs() {
     let bench = Bench::new(vec![
-        Turn::Calls(vec![task(json!({"kind": "writing"}))]),
+        Turn::Calls(vec![task(&json!({"kind": "writing"}))]),
         Turn::Calls(vec![("bash", json!({"command": "echo $$ > pid; sleep 600"}))]),
         Turn::Say("later"),
     ]);

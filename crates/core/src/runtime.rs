@@ -70,12 +70,17 @@ pub enum SessionEvent {
         /// What, and what follows from it.
         text: String,
     },
+    /// The turn's answer, for a prompt that asked for one by a schema.
+    Output {
+        /// It follows the schema.
+        value: Value,
+    },
     /// Something happens in a sub-agent.
     SubAgent {
         /// Its name within the session, for example `explore-2`.
         agent: String,
         /// What.
-        event: Box<SessionEvent>,
+        event: Box<Self>,
     },
 }
 
@@ -224,6 +229,19 @@ pub trait LocalAgent: Send + Sync {
     /// Gives the session a message and waits for the end of the turn; events go to `sink` in order.
     /// A session that is not open, or is in a turn already, answers `Failed`. Dropping the future ends the turn like `cancel`.
     async fn prompt(&self, session: &SessionId, text: &str, sink: SessionSink) -> TurnEnd;
+    /// Like `prompt`, and the last answer is one JSON value that follows the schema; it comes as [`SessionEvent::Output`]. When the agent
+    /// does not give one, the turn ends with `Failed`.
+    async fn prompt_for_output(&self, session: &SessionId, text: &str, schema: &Value, sink: SessionSink) -> TurnEnd;
+    /// Begins a session that goes on from another's history so far, which stays as it is.
+    ///
+    /// # Errors
+    /// [`RuntimeError`] when there is no such session, or the new one cannot be stored.
+    async fn fork_session(&self, id: &SessionId, cwd: &str) -> Result<SessionId, RuntimeError>;
+    /// Changes the session's model (`provider/model`) from its next prompt on. What only the old model understands stays behind.
+    ///
+    /// # Errors
+    /// [`RuntimeError`] when there is no such session, it is in a turn, or there is no such model.
+    async fn set_model(&self, session: &SessionId, model: &str) -> Result<(), RuntimeError>;
     /// Ends the session's present turn; its `prompt` then returns `Cancelled`. Does nothing between turns.
     async fn cancel(&self, session: &SessionId);
     /// Somebody can be asked from now on; called before the first session. Without this call nobody can, and the box alone decides.

@@ -81,6 +81,7 @@ fn size_of(event: &SessionEvent) -> usize {
         SessionEvent::Text { text } | SessionEvent::Warning { text } => text.len(),
         SessionEvent::ToolStarted { id, title } => id.len() + title.len() + 32,
         SessionEvent::ToolEnded { id, output, .. } => id.len() + output.len() + 32,
+        SessionEvent::Output { value } => value.to_string().len(),
         SessionEvent::SubAgent { agent, event } => agent.len() + size_of(event),
     }
 }

@@ -7,7 +7,7 @@ use aedile_core::runtime::SessionEvent;
 use aedile_core::tool::cut_middle;
 use serde_json::{Value, json};
 
-use crate::rpc::{self, Chunk, ContentBlock, ToolCall, ToolContent, UpdateKind, UpdateParams};
+use crate::rpc::{self, Chunk, ContentBlock, OurMeta, ToolCall, ToolContent, UpdateKind, UpdateParams};
 
 /// Titles and ids are cut to this many characters.
 const TITLE_CHARS_MAX: usize = 200;
@@ -39,20 +39,26 @@ impl Updates {
     pub(crate) fn read(&mut self, line: &[u8], out: &mut dyn FnMut(SessionEvent)) -> Result<(), String> {
         let kind: UpdateParams<UpdateKind> = rpc::params(line)?;
         let ours = kind.update.meta.and_then(|meta| meta.aedile).unwrap_or_default();
-        let Some(agent) = ours.subagent else { return self.read_as(&kind.update.session_update, line, ours.warning, false, out) };
+        let Some(agent) = &ours.subagent else { return self.read_as(&kind.update.session_update, line, &ours, out) };
         let agent: String = agent.chars().take(TITLE_CHARS_MAX).collect();
         let mut wrapped = |event| out(SessionEvent::SubAgent { agent: agent.clone(), event: Box::new(without_prefix(event, &agent)) });
-        self.read_as(&kind.update.session_update, line, ours.warning, true, &mut wrapped)
+        self.read_as(&kind.update.session_update, line, &ours, &mut wrapped)
     }
 
-    fn read_as(&mut self, kind: &str, line: &[u8], warning: bool, inner: bool, out: &mut dyn FnMut(SessionEvent)) -> Result<(), String> {
+    fn read_as(&mut self, kind: &str, line: &[u8], ours: &OurMeta, out: &mut dyn FnMut(SessionEvent)) -> Result<(), String> {
         match kind {
-            "agent_thought_chunk" if !warning && !inner => {}
+            "agent_thought_chunk" if !ours.warning && !ours.output && ours.subagent.is_none() => {}
             // What a sub-agent says is a thought for whoever does not know of sub-agents.
             "agent_message_chunk" | "agent_thought_chunk" => {
                 let chunk: UpdateParams<Chunk> = rpc::params(line)?;
                 let Some(text) = text_of(chunk.update.content).filter(|text| !text.is_empty()) else { return Ok(()) };
-                out(if warning { SessionEvent::Warning { text } } else { SessionEvent::Text { text } });
+                out(if ours.output {
+                    SessionEvent::Output { value: serde_json::from_str(&text).map_err(|error| error.to_string())? }
+                } else if ours.warning {
+                    SessionEvent::Warning { text }
+                } else {
+                    SessionEvent::Text { text }
+                });
             }
             "tool_call" | "tool_call_update" => {
                 let call: UpdateParams<ToolCall> = rpc::params(line)?;
@@ -117,6 +123,11 @@ pub(crate) fn to_update(event: &SessionEvent) -> Value {
             "content": {"type": "text", "text": text},
             "_meta": {"aedile": {"warning": true}},
         }),
+        SessionEvent::Output { value } => json!({
+            "sessionUpdate": "agent_thought_chunk",
+            "content": {"type": "text", "text": value.to_string()},
+            "_meta": {"aedile": {"output": true}},
+        }),
         SessionEvent::SubAgent { agent, event } => {
             let mut update = to_update(event);
             if update["sessionUpdate"] == "agent_message_chunk" {
@@ -160,6 +171,7 @@ mod tests {
         let said = vec![
             SessionEvent::Text { text: "h\u{e9}llo\n".into() },
             SessionEvent::Warning { text: "the hook broke".into() },
+            SessionEvent::Output { value: json!({"n": [1, null]}) },
             SessionEvent::ToolStarted { id: "1".into(), title: "bash ls".into() },
             SessionEvent::ToolEnded { id: "1".into(), is_error: true, output: "no".into() },
             inner(SessionEvent::Text { text: "I look.".into() }),

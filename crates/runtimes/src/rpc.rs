@@ -24,6 +24,10 @@ pub const SESSION_PROMPT: &str = "session/prompt";
 pub const SESSION_CANCEL: &str = "session/cancel";
 /// `session/set_mode`: changes how much the agent asks.
 pub const SESSION_SET_MODE: &str = "session/set_mode";
+/// `session/fork`: begins a conversation with the history of another.
+pub const SESSION_FORK: &str = "session/fork";
+/// `session/set_model`: changes the model.
+pub const SESSION_SET_MODEL: &str = "session/set_model";
 /// `session/update`: a notification about the turn.
 pub const SESSION_UPDATE: &str = "session/update";
 /// `session/request_permission`: the agent asks whether it may.
@@ -247,11 +251,11 @@ pub struct SetModeParams {
     pub mode_id: String,
 }
 
-/// Parameters of `session/new` and `session/load`.
+/// Parameters of `session/new`, `session/load` and `session/fork`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OpenParams {
-    /// The session; only `session/load` has it.
+    /// The session; `session/new` has none.
     #[serde(default)]
     pub session_id: Option<String>,
     /// The working directory (absolute).
@@ -267,6 +271,36 @@ pub struct PromptParams {
     /// The message.
     #[serde(deserialize_with = "some_of")]
     pub prompt: Vec<ContentBlock>,
+    /// Our addition.
+    #[serde(rename = "_meta", default)]
+    pub meta: Option<PromptMeta>,
+}
+
+/// What is added to a prompt; others than ours are not read.
+#[derive(Debug, Deserialize)]
+pub struct PromptMeta {
+    /// What our own agent takes.
+    #[serde(default)]
+    pub aedile: Option<OurPrompt>,
+}
+
+/// What our own agent takes with a prompt.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OurPrompt {
+    /// JSON schema of the turn's answer.
+    #[serde(default)]
+    pub output_schema: Option<Value>,
+}
+
+/// Parameters of `session/set_model`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SetModelParams {
+    /// The session.
+    pub session_id: String,
+    /// The model, `provider/model`.
+    pub model_id: String,
 }
 
 /// Result of `session/prompt`.
@@ -341,6 +375,9 @@ pub struct OurMeta {
     /// A thought that is a warning of the program.
     #[serde(default)]
     pub warning: bool,
+    /// A thought that is the turn's answer by a schema.
+    #[serde(default)]
+    pub output: bool,
     /// The sub-agent whose update it is.
     #[serde(default)]
     pub subagent: Option<String>,

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use crate::asks::Asks;
 use crate::events::to_update;
 use crate::line::{Line, LineReader};
-use crate::rpc::{self, InitializeParams, Kind, OpenParams, PromptParams, SessionNamed, SetModeParams};
+use crate::rpc::{self, InitializeParams, Kind, OpenParams, PromptParams, SessionNamed, SetModeParams, SetModelParams};
 
 /// Requests that are worked on at once; further ones are refused.
 const REQUESTS_AT_ONCE_MAX: usize = 64;
@@ -155,6 +155,7 @@ async fn handle(agent: &dyn LocalAgent, method: &str, line: &[u8], out: &mpsc::S
                 "protocolVersion": rpc::PROTOCOL_VERSION,
                 "agentCapabilities": {
                     "loadSession": true,
+                    "sessionCapabilities": {"fork": {}},
                     "promptCapabilities": {"image": false, "audio": false, "embeddedContext": false},
                 },
                 "agentInfo": {"name": "aedile", "version": env!("CARGO_PKG_VERSION")},
@@ -172,6 +173,17 @@ async fn handle(agent: &dyn LocalAgent, method: &str, line: &[u8], out: &mpsc::S
             agent.load_session(&id, &open.cwd).await?;
             Ok(with_modes(json!({}), agent, &id))
         }
+        rpc::SESSION_FORK => {
+            let open: OpenParams = rpc::params(line).map_err(Refused::params)?;
+            let id = session_id(open.session_id.ok_or_else(|| Refused::params("`sessionId` is missing"))?)?;
+            let new = agent.fork_session(&id, &open.cwd).await?;
+            Ok(with_modes(json!({"sessionId": new.as_str()}), agent, &new))
+        }
+        rpc::SESSION_SET_MODEL => {
+            let set: SetModelParams = rpc::params(line).map_err(Refused::params)?;
+            agent.set_model(&session_id(set.session_id)?, &set.model_id).await.map_err(|error| Refused::params(error.message))?;
+            Ok(json!({}))
+        }
         rpc::SESSION_SET_MODE => {
             let set: SetModeParams = rpc::params(line).map_err(Refused::params)?;
             agent.set_mode(&session_id(set.session_id)?, &set.mode_id).map_err(|error| Refused::params(error.message))?;
@@ -181,8 +193,11 @@ async fn handle(agent: &dyn LocalAgent, method: &str, line: &[u8], out: &mpsc::S
             let prompt: PromptParams = rpc::params(line).map_err(Refused::params)?;
             let text = prompt_text(&prompt)?;
             let session = session_id(prompt.session_id)?;
-            let end = agent.prompt(&session, &text, sink_to(out, &session)).await;
-            prompted(end)
+            let sink = sink_to(out, &session);
+            match prompt.meta.and_then(|meta| meta.aedile).and_then(|ours| ours.output_schema) {
+                Some(schema) => prompted(agent.prompt_for_output(&session, &text, &schema, sink).await),
+                None => prompted(agent.prompt(&session, &text, sink).await),
+            }
         }
         other => Err(Refused { code: rpc::METHOD_NOT_FOUND, message: format!("this agent has no method {other}") }),
     }

@@ -80,6 +80,22 @@ impl LocalAgent for FakeAgent {
         }
     }
 
+    async fn prompt_for_output(&self, session: &SessionId, text: &str, schema: &Value, sink: SessionSink) -> TurnEnd {
+        sink(SessionEvent::Output { value: serde_json::json!({"asked": text, "by": schema}) });
+        self.prompt(session, "limit", sink).await
+    }
+
+    async fn fork_session(&self, id: &SessionId, cwd: &str) -> Result<SessionId, RuntimeError> {
+        self.load_session(id, cwd).await?;
+        self.new_session(cwd).await
+    }
+
+    async fn set_model(&self, session: &SessionId, model: &str) -> Result<(), RuntimeError> {
+        self.load_session(session, "/").await?;
+        let known = model == "script/other";
+        if known { Ok(()) } else { Err(RuntimeError { runtime: "fake".into(), message: format!("there is no model {model}") }) }
+    }
+
     fn attended(&self, asker: Arc<dyn PermissionAsker>) {
         *self.asker.lock().unwrap() = Some(asker);
     }

@@ -57,7 +57,7 @@ async fn what_is_wrong_is_answered_with_an_error() {
     for (line, code, id) in [
         ("not json".to_owned(), -32700, json!(null)),
         ("{\"jsonrpc\":\"2.0\"}".to_owned(), -32700, json!(null)),
-        (json!({"jsonrpc": "2.0", "id": 1, "method": "session/fork", "params": {}}).to_string(), -32601, json!(1)),
+        (json!({"jsonrpc": "2.0", "id": 1, "method": "session/nonsense", "params": {}}).to_string(), -32601, json!(1)),
         (json!({"jsonrpc": "2.0", "id": 2, "method": "session/new", "params": {"cwd": 7}}).to_string(), -32602, json!(2)),
         (json!({"jsonrpc": "2.0", "id": 3, "method": "session/new"}).to_string(), -32602, json!(3)),
         (
@@ -134,4 +134,23 @@ async fn a_client_without_a_person_is_not_asked_and_modes_are_checked() {
     let set = json!({"sessionId": "session-1", "modeId": "plan"});
     client.say(json!({"jsonrpc": "2.0", "id": 3, "method": "session/set_mode", "params": set})).await;
     assert_eq!(client.hear().await["error"]["code"], -32602);
+}
+
+#[tokio::test]
+async fn forks_models_and_schemas_reach_the_agent() {
+    let mut client = serve();
+    open(&mut client, json!({})).await;
+    client.say(json!({"jsonrpc": "2.0", "id": 2, "method": "session/fork", "params": {"sessionId": "session-1", "cwd": "/", "mcpServers": []}})).await;
+    assert_eq!(client.hear().await["result"]["sessionId"], "session-2");
+    for (model, code) in [("script/other", json!(null)), ("script/none", json!(-32602))] {
+        let set = json!({"sessionId": "session-1", "modelId": model});
+        client.say(json!({"jsonrpc": "2.0", "id": 3, "method": "session/set_model", "params": set})).await;
+        assert_eq!(client.hear().await["error"]["code"], code, "{model}");
+    }
+    let meta = json!({"aedile": {"outputSchema": {"type": "object"}}});
+    let prompt = json!({"sessionId": "session-1", "prompt": [{"type": "text", "text": "count"}], "_meta": meta});
+    client.say(json!({"jsonrpc": "2.0", "id": 4, "method": "session/prompt", "params": prompt})).await;
+    let update = &client.hear().await["params"]["update"];
+    assert_eq!(update["content"]["text"], json!({"asked": "count", "by": {"type": "object"}}).to_string());
+    assert_eq!(update["_meta"]["aedile"]["output"], true);
 }

@@ -107,6 +107,8 @@ impl CodeFace {
                 }
             }
             Piece::Event(SessionEvent::Warning { text }) => self.line(&format!("  warning: {}", one_line(text, 300))),
+            // Its text was shown already.
+            Piece::Event(SessionEvent::Output { .. }) => {}
             Piece::Event(SessionEvent::SubAgent { agent: sub, event }) => self.sub_agent(sub, event),
             Piece::Waits => self.line(&format!("{agent} waits for you: type an answer, or Ctrl-D to let it finish")),
             Piece::LeftOut(pieces) => self.line(&format!("[{pieces} pieces came too fast to be shown; the transcript has them]")),
