@@ -148,7 +148,8 @@ impl Gate {
             return Verdict::Deny(format!("the rule {} of the repository denies it", rule.text));
         }
         let now = self.now();
-        let harmless = tool.risk() == ToolRisk::Read || matches!(call.name.as_str(), "todo" | "task" | "skill" | "job" | "task_info");
+        let harmless = tool.risk() == ToolRisk::Read
+            || matches!(call.name.as_str(), "todo" | "task" | "skill" | "job_output" | "job_kill" | "task_info");
         if now.mode == Mode::Plan && !harmless {
             return Verdict::Deny("in plan mode nothing is changed or run; say what you would do".to_owned());
         }

@@ -5,7 +5,8 @@ use std::path::Path;
 
 const NAMES: &[(&str, &str)] = &[
     ("bash", "Bash"),
-    ("job", "BashOutput"),
+    ("job_output", "BashOutput"),
+    ("job_kill", "KillShell"),
     ("read", "Read"),
     ("write", "Write"),
     ("edit", "Edit"),
@@ -19,8 +20,18 @@ const NAMES: &[(&str, &str)] = &[
     ("skill", "Skill"),
     ("web_fetch", "WebFetch"),
 ];
-/// Tools whose `path` is called `file_path` there.
-const FILE_TOOLS: &[&str] = &["read", "write", "edit", "multi_edit"];
+/// Tools whose `path` has another name there.
+const FILE_TOOLS: &[(&str, &str)] = &[
+    ("read", "file_path"),
+    ("write", "file_path"),
+    ("edit", "file_path"),
+    ("multi_edit", "file_path"),
+    ("notebook_edit", "notebook_path"),
+];
+
+fn path_field(tool: &str) -> Option<&'static str> {
+    FILE_TOOLS.iter().find(|(own, _)| *own == tool).map(|(_, field)| *field)
+}
 
 /// The name that hooks and rules use for a tool; its own when there is no other.
 pub(crate) fn public_name(tool: &str) -> &str {
@@ -32,16 +43,14 @@ pub(crate) fn own_name(tool: &str) -> &str {
     NAMES.iter().find(|(_, public)| *public == tool).map_or(tool, |(own, _)| own)
 }
 
-/// The input as hooks see it: files by absolute path under `file_path`.
+/// The input as hooks see it: files by absolute path under `file_path` or `notebook_path`.
 pub(crate) fn public_input(tool: &str, input: &Value, cwd: &Path) -> Value {
     let Value::Object(map) = input else { return input.clone() };
-    if !FILE_TOOLS.contains(&tool) {
-        return input.clone();
-    }
+    let Some(path_field) = path_field(tool) else { return input.clone() };
     let mut renamed = Map::new();
     for (field, value) in map {
         match (field.as_str(), value.as_str()) {
-            ("path" | "file_path", Some(path)) => renamed.insert("file_path".to_owned(), cwd.join(path).display().to_string().into()),
+            ("path" | "file_path", Some(path)) => renamed.insert(path_field.to_owned(), cwd.join(path).display().to_string().into()),
             _ => renamed.insert(field.clone(), value.clone()),
         };
     }
@@ -50,9 +59,9 @@ pub(crate) fn public_input(tool: &str, input: &Value, cwd: &Path) -> Value {
 
 /// The input for our tool, from one that a hook wrote.
 pub(crate) fn own_input(tool: &str, mut input: Value) -> Value {
-    if FILE_TOOLS.contains(&tool)
+    if let Some(path_field) = path_field(tool)
         && let Value::Object(map) = &mut input
-        && let Some(path) = map.remove("file_path")
+        && let Some(path) = map.remove(path_field)
     {
         map.insert("path".to_owned(), path);
     }
