@@ -189,3 +189,12 @@ async fn errors_within_the_new_streams_are_understood() {
     let (answer, _) = answered(WireFormat::Responses, vec![stream(WireFormat::Responses, &[refused])]).await;
     assert_eq!(answer.unwrap_err(), ModelError::Refused { status: 400, message: "no".to_owned() });
 }
+
+#[tokio::test]
+async fn a_tool_that_was_not_offered_is_the_agents_to_answer() {
+    for format in ALL {
+        let (answer, _) = answered(format, vec![Step::tool("launch", json!({"where": "moon"}))]).await;
+        let (content, stop) = answer.unwrap();
+        assert!(matches!(&content[..], [Block::ToolUse { name, .. }] if name == "launch") && stop == ModelStop::ToolUse, "{content:?}");
+    }
+}

@@ -1,0 +1,58 @@
+//! One run whose agents speak to different providers, each in that provider's own format, through the real door.
+
+use aedile_testkit::{Conversation, ScriptedServer, Step, WireFormat};
+use serde_json::json;
+
+use crate::scenario::Scenario;
+
+/// Task, model, the format in which it must be asked, and the header with its key.
+const AGENTS: [(&str, &str, WireFormat, Option<(&str, &str)>); 4] = [
+    ("opus", "anthropic/claude-sonnet-4-5", WireFormat::Anthropic, Some(("x-api-key", "key-of-anthropic"))),
+    ("sol", "openai/gpt-5-mini", WireFormat::Responses, Some(("authorization", "Bearer key-of-openai"))),
+    ("gem", "gemini/gemini-2.5-flash", WireFormat::Gemini, Some(("x-goog-api-key", "key-of-google"))),
+    ("llama", "ollama/qwen3-coder", WireFormat::Ollama, None),
+];
+
+#[test]
+fn agents_of_one_run_speak_to_four_providers_in_four_formats() {
+    let conversation = |(task, ..): &(&str, &str, WireFormat, Option<(&str, &str)>)| {
+        let path = format!("parts/{task}.txt");
+        Conversation::about(&format!("Write the part {task}."))
+            .step(Step::text("I write it.").and_tool("write", json!({"path": path, "content": "ok\n"})).expect_tool("submit"))
+            .step(Step::tool("submit", json!({"summary": format!("Add {task}")})).expect_latest(&path))
+    };
+    let server = ScriptedServer::start(AGENTS.iter().map(conversation).collect());
+    let mut scenario = Scenario::with_config(
+        "target = \"main\"\n[[gate]]\nname = \"test\"\ncommand = \"sh test.sh\"\n[provider.openai]\napi = \"responses\"\n",
+    );
+    let task = |(task, model, ..): &(&str, &str, WireFormat, Option<(&str, &str)>)| {
+        format!("[[task]]\nid = \"{task}\"\nprompt = \"Write the part {task}.\"\nscope = [\"parts/{task}.txt\"]\nmodel = \"{model}\"\n")
+    };
+    scenario.tasks(&format!("goal = \"Four parts\"\n{}", AGENTS.iter().map(task).collect::<String>()));
+    for name in ["ANTHROPIC", "OPENAI", "GEMINI", "OLLAMA"] {
+        scenario.env.var(format!("AEDILE_{name}_BASE_URL"), server.url());
+    }
+    for (name, value) in [("ANTHROPIC_API_KEY", "anthropic"), ("OPENAI_API_KEY", "openai"), ("GOOGLE_API_KEY", "google")] {
+        scenario.env.var(name, format!("key-of-{value}"));
+    }
+    scenario.finish(&["--agents", "4"]).success();
+
+    let mut landed = scenario.landed("aedile/main");
+    landed.sort_unstable();
+    assert_eq!(landed, ["gem", "llama", "opus", "sol"]);
+    for (task, _, format, key) in AGENTS {
+        for seen in server.requests_of(&format!("Write the part {task}.")) {
+            assert_eq!((seen.format(), seen.wants_stream()), (Some(format), true), "{task}");
+            if let Some((header, value)) = key {
+                assert_eq!(seen.header(header), Some(value), "{task}");
+            }
+        }
+    }
+    let llama = &server.requests_of("Write the part llama.")[0];
+    assert_eq!(llama.body["options"]["num_ctx"], json!(32_768), "an Ollama server is asked for a window in which an agent can work");
+    server.finish();
+    let spent: Vec<u64> = scenario.events_of("spend_settled").iter().map(|event| event["usd"].as_u64().unwrap()).collect();
+    // Two requests each, of 100 tokens in and 10 out; the local model has no price.
+    let (claude, gpt, gemini) = (2 * (300 + 150), 2 * (25 + 20), 2 * (30 + 25));
+    assert_eq!((spent.len(), spent.iter().sum::<u64>()), (8, claude + gpt + gemini), "{spent:?}");
+}
