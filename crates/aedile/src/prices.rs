@@ -17,7 +17,10 @@ pub fn table(config: &ConfigFile) -> Result<PriceTable, CliError> {
             output: price.output,
             cache_read: price.cache_read.unwrap_or(price.input),
             cache_write: price.cache_write.unwrap_or(price.input),
+            cache_write_long: price.cache_write_long,
             long: None,
+            tiers: price.tiers.clone(),
+            can: None,
             date: String::new(),
             source: "aedile.toml".to_owned(),
         })

@@ -40,6 +40,8 @@ pub const SUBAGENTS_AT_ONCE_MAX: usize = 4;
 pub const AGENT_LOOP_REPEATS_MAX: u32 = 5;
 /// The context window that our own agent assumes when the configuration names none, in tokens.
 pub const AGENT_CONTEXT_TOKENS_DEFAULT: u64 = 128_000;
+/// The most of a larger window that our own agent fills unless the configuration names a number, in tokens: every request pays for all of it.
+pub const AGENT_CONTEXT_TOKENS_MAX: u64 = 200_000;
 /// How often our own agent asks again after an answer that was cut, and how often it lets an answer at the output limit go on.
 pub const AGENT_ANSWER_RETRIES_MAX: u32 = 2;
 /// Read-only tool calls that run side by side.

@@ -51,12 +51,21 @@ pub struct Usage {
     pub cache_read_tokens: u64,
     /// Tokens written into a cache.
     pub cache_write_tokens: u64,
+    /// Tokens written into a cache that is kept for longer than the provider's shortest time, at a price of its own; not among the others.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cache_write_long_tokens: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Usage {
     /// Returns all tokens together.
     pub fn total(&self) -> u64 {
-        self.input_tokens.saturating_add(self.output_tokens).saturating_add(self.cache_read_tokens).saturating_add(self.cache_write_tokens)
+        let caches = [self.cache_read_tokens, self.cache_write_tokens, self.cache_write_long_tokens];
+        caches.into_iter().fold(self.input_tokens.saturating_add(self.output_tokens), u64::saturating_add)
     }
 
     /// Returns the sum.
@@ -67,6 +76,7 @@ impl Usage {
             output_tokens: self.output_tokens.saturating_add(other.output_tokens),
             cache_read_tokens: self.cache_read_tokens.saturating_add(other.cache_read_tokens),
             cache_write_tokens: self.cache_write_tokens.saturating_add(other.cache_write_tokens),
+            cache_write_long_tokens: self.cache_write_long_tokens.saturating_add(other.cache_write_long_tokens),
         }
     }
 }

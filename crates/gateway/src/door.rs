@@ -81,12 +81,16 @@ impl Room {
 
     /// What an agent must know about the model that it is granted: the format that it should speak and the window that it may fill.
     pub(crate) fn granted(&self) -> serde_json::Value {
-        let (format, context_tokens) = match &self.upstream {
+        let (format, set) = match &self.upstream {
             Upstream::Provider(endpoint) => (endpoint.format, endpoint.context_tokens),
             // Written turns are told in any format.
             Upstream::Script(_) => (ApiFormat::Anthropic, None),
         };
-        serde_json::json!({"model": self.grant.model, "format": format.name(), "context_tokens": context_tokens})
+        let (can, window) = self.spending.model(&self.grant.model);
+        serde_json::json!({
+            "model": self.grant.model, "format": format.name(), "context_tokens": set.unwrap_or(window), "max_output_tokens": can.output,
+            "images": can.images, "pdf": can.pdf, "thinking": can.thinking, "structured_output": can.structured,
+        })
     }
 
     pub(crate) async fn settle(&self, held: Held, ending: Ending) {

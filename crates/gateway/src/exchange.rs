@@ -17,7 +17,7 @@ use crate::answer;
 use crate::body::{DoorBody, full, streamed};
 use crate::door::Room;
 use crate::error::Refused;
-use crate::spending::{Ending, Held, NotReserved};
+use crate::spending::{Asked, Ending, Held, NotReserved};
 use crate::upstream::{Answer, NoAnswer, Upstream, play};
 
 /// Pieces of an answer that wait for a slow client; the provider waits then.
@@ -50,9 +50,9 @@ impl Exchange {
         let output = self.body.limit_output();
         self.body.want_usage();
         self.body.keep_nothing();
-        let input = self.body.facts().input_estimate;
+        let asked = Asked { input_tokens: self.body.facts().input_estimate, output_tokens: output, terms: self.body.terms() };
         let room = self.room.clone();
-        let held = match room.spending.reserve(&room.grant.who, &room.grant.model, &room.limits, input, output).await {
+        let held = match room.spending.reserve(&room.grant.who, &room.grant.model, &room.limits, asked).await {
             Ok(held) => {
                 *room.refusal() = None;
                 held

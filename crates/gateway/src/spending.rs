@@ -9,7 +9,7 @@ use aedile_core::model::ModelRef;
 use aedile_core::store::{Append, Store, StoreError, list};
 use aedile_core::view::{CostView, SpendView};
 use aedile_core::{Clock, Entropy, MicroUsd, RunId, SpendId, Usage};
-use aedile_models::{Metered, PriceTable};
+use aedile_models::{Abilities, Metered, PriceTable, Terms, Unpriced};
 
 use crate::ledger::{Amount, Ledger, Limits};
 
@@ -31,7 +31,16 @@ pub(crate) struct Held {
     spend: SpendId,
     run: RunId,
     model: ModelRef,
+    terms: Terms,
     amount: Amount,
+}
+
+/// The most that a request can use, and on which terms.
+#[derive(Debug, Clone)]
+pub(crate) struct Asked {
+    pub(crate) input_tokens: u64,
+    pub(crate) output_tokens: u64,
+    pub(crate) terms: Terms,
 }
 
 /// How a request ended.
@@ -106,20 +115,33 @@ impl Spending {
         self.books().ledger.forget_agent(who.incarnation);
     }
 
+    /// What is known of a model, and how much of its window an agent should fill.
+    pub(crate) fn model(&self, model: &ModelRef) -> (Abilities, u64) {
+        (self.prices.abilities(model).unwrap_or(Abilities::UNKNOWN), self.prices.working_window(model))
+    }
+
     /// Reserves the most that a request can use, durably.
     pub(crate) async fn reserve(
         self: &Arc<Self>,
         who: &DoorIdentity,
         model: &ModelRef,
         limits: &Limits,
-        input_tokens: u64,
-        output_tokens: u64,
+        asked: Asked,
     ) -> Result<Held, NotReserved> {
-        let price = if model.provider == SCRIPT { Some(MicroUsd(0)) } else { self.prices.reserve(model, input_tokens, output_tokens) };
+        // What does not fit the window is refused by the provider.
+        let window = self.prices.abilities(model).map_or(u64::MAX, |can| can.context);
+        let (input_tokens, output_tokens) = (asked.input_tokens.min(window), asked.output_tokens);
+        let price = match model.provider.as_str() {
+            SCRIPT => Ok(MicroUsd(0)),
+            _ => self.prices.reserve_on(model, input_tokens, output_tokens, &asked.terms),
+        };
         let usd = match (price, limits.money()) {
-            (Some(usd), _) => usd,
-            (None, None) => MicroUsd(0),
-            (None, Some(level)) => return Err(NotReserved::Budget { message: unknown_price(model, &level.to_string()), for_good: true }),
+            (Ok(usd), _) => usd,
+            (Err(_), None) => MicroUsd(0),
+            (Err(why), Some(level)) => {
+                let message = unknown_price(model, &why, &level.to_string());
+                return Err(NotReserved::Budget { message, for_good: why == Unpriced::Model });
+            }
         };
         let amount = Amount { tokens: input_tokens.saturating_add(output_tokens), usd };
         let spend = SpendId::new(self.clock.as_ref(), self.entropy.as_ref());
@@ -140,7 +162,7 @@ impl Spending {
             self.books().ledger.settle(spend, Amount::default());
             return Err(NotReserved::Store(message));
         }
-        Ok(Held { spend, run: who.run, model: model.clone(), amount })
+        Ok(Held { spend, run: who.run, model: model.clone(), terms: asked.terms, amount })
     }
 
     /// Settles a reservation, durably. A store that fails is reported in the log; the amount counts in this process all the same.
@@ -162,7 +184,7 @@ impl Spending {
             Ending::Unknown => (Usage::default(), false),
         };
         let free = held.model.provider == SCRIPT;
-        let cost = if free { MicroUsd(0) } else { self.prices.cost(&held.model, &usage).unwrap_or_default() };
+        let cost = if free { MicroUsd(0) } else { self.prices.cost_on(&held.model, &usage, &held.terms).unwrap_or_default() };
         let usd = if complete { cost } else { cost.max(held.amount.usd) };
         Charged { usage, usd, estimated: !complete }
     }
@@ -174,7 +196,12 @@ impl Spending {
     }
 }
 
-fn unknown_price(model: &ModelRef, level: &str) -> String {
+fn unknown_price(model: &ModelRef, why: &Unpriced, level: &str) -> String {
+    if let Unpriced::Tier(tier) = why {
+        return format!(
+            "the price of the service tier `{tier}` of {model} is not known, so the money budget of this {level} cannot be kept: leave the tier out, or set the budget in tokens"
+        );
+    }
     format!(
         "the price of {model} is not known, so the money budget of this {level} cannot be kept: give it as `[prices.\"{model}\"]` in aedile.toml, or set the budget in tokens"
     )

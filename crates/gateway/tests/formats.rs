@@ -212,5 +212,27 @@ async fn a_door_tells_its_grant() {
         let answer = raw(&url, "GET /aedile/v1/model HTTP/1.1\r\nhost: d\r\nconnection: close\r\n\r\n").await;
         let told: Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
         assert_eq!((&told["model"], &told["format"]), (&json!(model), &json!(format)));
+        assert_eq!(
+            (&told["context_tokens"], &told["images"]),
+            (&json!(128_000), &json!(false)),
+            "what is assumed of a model that nobody knows"
+        );
     }
+}
+
+#[tokio::test]
+async fn a_service_tier_without_a_known_price_is_refused_under_a_money_budget() {
+    let server = ScriptedServer::start(vec![Conversation::any().step(Step::text("hi"))]);
+    let rig = Rig::new(&server.url());
+    let mut body = ask(WireFormat::OpenAi, "gpt-test");
+    body["service_tier"] = json!("priority");
+    let mut grant = rig.grant("openai/gpt-test");
+    let (_door, url) = rig.open(grant.clone());
+    assert_eq!(post(&url, "/v1/chat/completions", &body).await.0, 200, "without a money budget there is nothing to keep");
+    grant.run_budget = usd(1_000_000);
+    let (door, url) = rig.open(grant);
+    let (status, _, text) = post(&url, "/v1/chat/completions", &body).await;
+    assert!(status == 402 && text.contains("service tier `priority`") && text.contains("leave the tier out"), "{text}");
+    assert_eq!(door.refusal(), None, "the agent itself can leave it out");
+    server.finish();
 }

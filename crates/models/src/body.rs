@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::format::ApiFormat;
 use crate::openai::output_limit_field;
+use crate::prices::Terms;
 
 /// Text of the provider's own that a request with tools adds. Anthropic's tool use guide lists 290 to 530 tokens by model.
 const TOOLS_TOKENS: u64 = 600;
@@ -79,6 +80,17 @@ impl ModelBody {
         &self.fields
     }
 
+    /// Returns what the request asks for that changes its price.
+    pub fn terms(&self) -> Terms {
+        let text = |field: &str| self.fields.get(field).and_then(Value::as_str);
+        let ordinary = ["auto", "default", "standard", "standard_only", "flex", "batch"];
+        let tier = text("service_tier").filter(|tier| !ordinary.contains(tier));
+        let speed = text("speed").filter(|speed| *speed != "standard");
+        let geo = text("inference_geo").filter(|geo| *geo != "global").map(|_| "geo");
+        let tiers = tier.into_iter().chain(speed).chain(geo).map(|tier| tier.chars().take(100).collect()).collect();
+        Terms { tiers, long_cache: self.fields.values().any(keeps_long) }
+    }
+
     /// Sets the model.
     pub fn set_model(&mut self, model: &str) {
         self.fields.insert("model".to_owned(), json!(model));
@@ -143,6 +155,18 @@ fn object(bytes: &[u8]) -> Result<Map<String, Value>, BadBody> {
         Ok(Value::Object(fields)) => Ok(fields),
         Ok(_) => Err(BadBody("it is not a JSON object".to_owned())),
         Err(error) => Err(BadBody(format!("it is not JSON: {error}"))),
+    }
+}
+
+/// Whether a cache mark anywhere in it asks for another time than the shortest.
+fn keeps_long(value: &Value) -> bool {
+    match value {
+        Value::Array(items) => items.iter().any(keeps_long),
+        Value::Object(fields) => {
+            let ttl = fields.get("ttl").and_then(Value::as_str);
+            ttl.is_some_and(|ttl| !matches!(ttl, "5m" | "30m")) || fields.values().any(keeps_long)
+        }
+        _ => false,
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use aedile_core::limits::AGENT_CONTEXT_TOKENS_DEFAULT;
 use aedile_core::model::ModelProvider;
 use serde::Deserialize;
 
@@ -29,7 +28,7 @@ pub struct Granted {
 #[derive(Deserialize)]
 struct Told {
     format: String,
-    context_tokens: Option<u64>,
+    context_tokens: u64,
 }
 
 impl Granted {
@@ -43,7 +42,7 @@ impl Granted {
         let answer = answer.and_then(reqwest::Response::error_for_status).map_err(|error| wrong(describe(error)))?;
         let told: Told = answer.json().await.map_err(|error| wrong(describe(error)))?;
         let format = ApiFormat::from_name(&told.format).ok_or_else(|| wrong(format!("this program does not speak {:?}", told.format)))?;
-        Ok(Self { format, context_tokens: told.context_tokens.unwrap_or(AGENT_CONTEXT_TOKENS_DEFAULT) })
+        Ok(Self { format, context_tokens: told.context_tokens })
     }
 
     /// Makes the provider that speaks the format to the endpoint.

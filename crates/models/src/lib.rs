@@ -3,7 +3,7 @@
 //! * [`AnthropicMessages`], [`OpenAiChat`], [`OpenAiResponses`], [`Gemini`] and [`Ollama`] speak to a provider; [`ScriptModel`]
 //!   plays written turns.
 //! * [`SseParser`], [`ModelBody`] and [`UsageMeter`] let a gateway understand what passes through it without changing it.
-//! * [`PriceTable`] turns usage into money.
+//! * [`PriceTable`] turns usage into money and knows what models can do.
 
 pub mod anthropic;
 mod anthropic_stream;
@@ -37,7 +37,7 @@ pub use grant::Granted;
 pub use meter::{Metered, UsageMeter, provider_usage};
 pub use ollama::Ollama;
 pub use openai::OpenAiChat;
-pub use prices::{BadPrices, LongPrices, PriceRow, PriceTable};
+pub use prices::{Abilities, BadPrices, LongPrices, PriceRow, PriceTable, Terms, Unpriced};
 pub use responses::OpenAiResponses;
 pub use script::{BadScript, Script, ScriptModel};
 pub use script_wire::WireAnswer;

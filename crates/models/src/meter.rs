@@ -59,7 +59,12 @@ impl UsageReader {
         set(&mut self.usage.input_tokens, "input_tokens");
         set(&mut self.usage.output_tokens, "output_tokens");
         set(&mut self.usage.cache_read_tokens, "cache_read_input_tokens");
-        set(&mut self.usage.cache_write_tokens, "cache_creation_input_tokens");
+        if let Some(written) = usage.get("cache_creation_input_tokens").and_then(Value::as_u64) {
+            // The sum holds the writes that are kept for an hour too; the last event may leave out how many they are.
+            let hour = usage.pointer("/cache_creation/ephemeral_1h_input_tokens").and_then(Value::as_u64);
+            let long = hour.unwrap_or(self.usage.cache_write_long_tokens).min(written);
+            (self.usage.cache_write_tokens, self.usage.cache_write_long_tokens) = (written - long, long);
+        }
         self.seen = true;
         self.complete |= matches!(kind, "message_delta" | "message");
     }
@@ -70,11 +75,13 @@ impl UsageReader {
         let prompt = count(&format!("/{input}"));
         let cached = count(&format!("/{input}_details/cached_tokens")).min(prompt);
         let written = count(&format!("/{input}_details/cache_write_tokens")).min(prompt - cached);
+        let long = count(&format!("/{input}_details/cache_write_tokens_details/ttl_12h_tokens")).min(written);
         self.usage = Usage {
             input_tokens: prompt - cached - written,
             output_tokens: count(&format!("/{output}")),
             cache_read_tokens: cached,
-            cache_write_tokens: written,
+            cache_write_tokens: written - long,
+            cache_write_long_tokens: long,
         };
         self.seen = true;
         self.complete = true;
@@ -91,7 +98,7 @@ impl UsageReader {
                 input_tokens: prompt - cached,
                 output_tokens: count("candidatesTokenCount") + count("thoughtsTokenCount"),
                 cache_read_tokens: cached,
-                cache_write_tokens: 0,
+                ..Usage::default()
             };
             self.seen = true;
         }

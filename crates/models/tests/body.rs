@@ -1,5 +1,5 @@
 use aedile_core::limits::MODEL_OUTPUT_TOKENS_DEFAULT;
-use aedile_models::{ApiFormat, ModelBody};
+use aedile_models::{ApiFormat, ModelBody, Terms};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -50,6 +50,16 @@ fn limits_within_a_section_are_found_and_set() {
         assert_eq!((body.limit_output(), body.fields()["options"]["num_predict"].as_u64()), (limit, Some(limit)));
         assert!(body.facts().stream, "Ollama streams unless it is told not to");
     }
+}
+
+#[test]
+fn terms_that_change_the_price_are_found() {
+    let terms = |body: Value| parse(ApiFormat::Anthropic, &body).terms();
+    assert_eq!(terms(json!({"model": "m", "messages": [], "service_tier": "auto", "inference_geo": "global"})), Terms::default());
+    let dear = terms(json!({"model": "m", "messages": [], "service_tier": "priority", "speed": "fast", "inference_geo": "us"}));
+    assert_eq!(dear.tiers, ["priority", "fast", "geo"]);
+    let marked = |ttl: &str| json!({"model": "m", "messages": [{"role": "user", "content": [{"type": "text", "cache_control": {"type": "ephemeral", "ttl": ttl}}]}]});
+    assert!(terms(marked("1h")).long_cache && !terms(marked("5m")).long_cache);
 }
 
 #[test]

@@ -57,10 +57,21 @@ fn a_stream_without_usage_is_not_complete() {
 fn thinking_of_gemini_is_paid_and_its_cache_not_counted_twice() {
     let body = json!({"candidates": [{"content": {"parts": []}, "finishReason": "STOP"}], "usageMetadata": {"promptTokenCount": 100,
         "cachedContentTokenCount": 60, "candidatesTokenCount": 5, "thoughtsTokenCount": 20, "toolUsePromptTokenCount": 3}});
-    let usage = Usage { input_tokens: 43, output_tokens: 25, cache_read_tokens: 60, cache_write_tokens: 0 };
+    let usage = Usage { input_tokens: 43, output_tokens: 25, cache_read_tokens: 60, ..Usage::default() };
     assert_eq!(feed(ApiFormat::Gemini, body.to_string().as_bytes(), 8), Metered { usage: Some(usage), complete: true });
     let begun = format!("data: {}\n\n", body.to_string().replace("STOP", "FINISH").replace("finishReason", "x"));
     assert!(!feed(ApiFormat::Gemini, begun.as_bytes(), 8).complete, "every chunk states a usage; only the end makes it final");
+}
+
+#[test]
+fn writes_that_are_kept_for_an_hour_are_told_apart() {
+    let usage = json!({"input_tokens": 1, "output_tokens": 2, "cache_creation_input_tokens": 30,
+        "cache_creation": {"ephemeral_5m_input_tokens": 10, "ephemeral_1h_input_tokens": 20}});
+    let start = json!({"type": "message_start", "message": {"usage": usage}});
+    let end = json!({"type": "message_delta", "delta": {}, "usage": {"output_tokens": 9, "cache_creation_input_tokens": 30}});
+    let bytes = format!("data: {start}\n\ndata: {end}\n\n");
+    let usage = Usage { input_tokens: 1, output_tokens: 9, cache_write_tokens: 10, cache_write_long_tokens: 20, ..Usage::default() };
+    assert_eq!(feed(ApiFormat::Anthropic, bytes.as_bytes(), 7), Metered { usage: Some(usage), complete: true });
 }
 
 #[test]
@@ -73,7 +84,7 @@ fn a_cut_anthropic_stream_shows_what_is_known() {
 #[test]
 fn cached_tokens_of_openai_are_not_counted_twice() {
     let body = json!({"choices": [], "usage": {"prompt_tokens": 100, "completion_tokens": 5,
-        "prompt_tokens_details": {"cached_tokens": 60, "cache_write_tokens": 30}}});
-    let usage = Usage { input_tokens: 10, output_tokens: 5, cache_read_tokens: 60, cache_write_tokens: 30 };
+        "prompt_tokens_details": {"cached_tokens": 60, "cache_write_tokens": 30, "cache_write_tokens_details": {"ttl_12h_tokens": 10}}}});
+    let usage = Usage { input_tokens: 10, output_tokens: 5, cache_read_tokens: 60, cache_write_tokens: 20, cache_write_long_tokens: 10 };
     assert_eq!(feed(ApiFormat::OpenAi, body.to_string().as_bytes(), 8), Metered { usage: Some(usage), complete: true });
 }

@@ -44,7 +44,7 @@ async fn a_text_streams_and_ends_the_turn() {
         assert_eq!(plain(&answer.message), [Block::text("Hello, wörld!")]);
         assert_eq!((answer.message.role, &answer.stop), (Role::Assistant, &ModelStop::EndTurn));
         let cached = if format == WireFormat::Ollama { 0 } else { 30 };
-        let usage = Usage { input_tokens: 100, output_tokens: 10, cache_read_tokens: cached, cache_write_tokens: 0 };
+        let usage = Usage { input_tokens: 100, output_tokens: 10, cache_read_tokens: cached, ..Usage::default() };
         assert_eq!(answer.usage, Some(usage), "{format:?}");
         let text: String =
             deltas.iter().map(|delta| if let ModelDelta::Text(text) = delta { text.as_str() } else { panic!("{delta:?}") }).collect();

@@ -63,7 +63,7 @@ pub fn cmd_costs(args: &CostsArgs, out: Output) -> CliResult {
             cost.agent.to_string(),
             cost.model.to_string(),
             cost.requests.to_string(),
-            (cost.usage.input_tokens + cost.usage.cache_write_tokens).to_string(),
+            (cost.usage.input_tokens + cost.usage.cache_write_tokens + cost.usage.cache_write_long_tokens).to_string(),
             cost.usage.cache_read_tokens.to_string(),
             cost.usage.output_tokens.to_string(),
             mark,

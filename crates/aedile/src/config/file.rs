@@ -143,6 +143,11 @@ pub struct Price {
     pub cache_read: Option<f64>,
     /// Input written into a cache; the input price when absent.
     pub cache_write: Option<f64>,
+    /// Input written into a cache that is kept for longer; twice `cache_write` when absent.
+    pub cache_write_long: Option<f64>,
+    /// What a service tier multiplies the prices by.
+    #[serde(default)]
+    pub tiers: BTreeMap<String, f64>,
 }
 
 /// `[keep]`.
@@ -189,7 +194,7 @@ impl ConfigFile {
         }
         for (model, price) in &file.prices {
             let known = model.parse::<ModelRef>().map_err(|error| bad(place, &format!("[prices]: {error}")))?;
-            let all = [Some(price.input), Some(price.output), price.cache_read, price.cache_write];
+            let all = [Some(price.input), Some(price.output), price.cache_read, price.cache_write, price.cache_write_long];
             if all.into_iter().flatten().any(|usd| MicroUsd::from_usd(usd).is_none()) {
                 return Err(bad(place, &format!("[prices.\"{known}\"] has a price that is not a positive number")));
             }
