@@ -12,6 +12,7 @@ pub mod feed;
 pub mod init;
 pub mod landing;
 pub mod mail;
+pub mod mcp;
 pub mod run;
 pub mod sandbox;
 pub mod snapshot;

@@ -60,6 +60,11 @@ fn the_page_of_the_environment_is_current() {
     page("environment.md", &text);
 }
 
+#[test]
+fn the_page_of_the_mcp_tools_is_current() {
+    page("mcp-tools.md", &crate::commands::mcp::page());
+}
+
 /// Variants, their words and their fields, read from the source, where the words stand.
 fn events() -> Vec<(String, String, String)> {
     let source = include_str!("../../core/src/event.rs");

@@ -76,7 +76,7 @@ fn sandbox_for(place: &Path, trees: Trees) -> Result<NativeSandbox, CliError> {
 }
 
 /// The running program.
-fn program() -> Result<PathBuf, CliError> {
+pub fn program() -> Result<PathBuf, CliError> {
     std::env::current_exe().map_err(|error| CliError::failure(format!("cannot find the running program: {error}")))
 }
 

@@ -282,3 +282,56 @@ fn what_cannot_be_done_is_refused_before_anything_is_spent() {
     assert!(code(&scenario, &["x", "--land", "--model", "anthropic/m"]).expect_code(2).contains("no branch is checked out"));
     assert!(server.requests().is_empty());
 }
+
+/// Runs a command on a terminal of its own: waits for the first text, types the answer, and prints all that was shown.
+const ON_A_TERMINAL: &str = r#"
+import fcntl, json, os, pty, struct, sys, termios, time
+start = json.loads(sys.argv[1])
+pid, fd = pty.fork()
+if pid == 0:
+    os.chdir(start["cwd"])
+    os.execvpe(start["command"], [start["command"], *start["args"]], start["env"])
+fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+shown, answered, end = b"", False, time.monotonic() + 90
+while time.monotonic() < end:
+    try:
+        piece = os.read(fd, 65536)
+    except OSError:
+        break
+    if not piece:
+        break
+    shown += piece
+    if not answered and start["wait_for"].encode() in shown:
+        answered = True
+        os.write(fd, start["answer"].encode())
+_, status = os.waitpid(pid, 0)
+sys.stdout.buffer.write(shown)
+sys.exit(os.waitstatus_to_exitcode(status))
+"#;
+
+#[test]
+fn a_terminal_shows_words_as_they_come_and_takes_an_answer() {
+    let mut scenario = Scenario::new();
+    let steps = vec![
+        Step::text("Which word?"),
+        bash("echo 'ok blue' > parts/one.txt").expect_latest("use the word blue"),
+        submit("Write it in blue"),
+    ];
+    let server = played(&mut scenario, steps);
+    let command = scenario.command(&[&["code", "Write part one"], MODEL].concat());
+    let text = |value: &std::ffi::OsStr| value.to_string_lossy().into_owned();
+    let env: serde_json::Map<String, Value> =
+        command.get_envs().filter_map(|(name, value)| Some((text(name), json!(text(value?))))).collect();
+    let env = env.into_iter().chain([("TERM".to_owned(), json!("xterm"))]).collect::<serde_json::Map<_, _>>();
+    let start = json!({
+        "command": text(command.get_program()), "args": command.get_args().map(text).collect::<Vec<_>>(), "env": env,
+        "cwd": scenario.repo.path(), "wait_for": "waits for you", "answer": "use the wrd\u{7f}\u{7f}ord blue\r",
+    });
+    let shown = super::output_of("python3", &["-c", ON_A_TERMINAL, &start.to_string()], scenario.repo.path());
+    for part in ["Which word?", "you: use the word blue", "> bash echo 'ok blue'", "aedile code --take"] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    assert_eq!(scenario.parts("main"), Vec::new());
+    drop(server);
+    scenario.env.assert_nothing_left();
+}

@@ -8,6 +8,7 @@ mod crash;
 mod demo;
 mod editor;
 mod exec;
+mod mcp;
 mod providers;
 mod real_input;
 mod scenario;

@@ -19,7 +19,7 @@ fn table() -> BTreeMap<&'static str, (&'static [&'static str], &'static [&'stati
         ("models", (&["core"], &[])),
         ("sandbox", (&["core"], &["landlock", "seccompiler"])),
         ("gateway", (&["core", "models"], &[])),
-        ("tools", (&["core"], &["grep-searcher", "grep-regex"])),
+        ("tools", (&["core"], &["grep-searcher", "grep-regex", "rmcp"])),
         ("agent", (&["core"], &[])),
         ("runtimes", (&["core"], &["agent-client-protocol", "agent-client-protocol-schema"])),
         ("landing", (&["core", "git"], &[])),

@@ -4,6 +4,7 @@
 //! [`launcher_main`]) with an empty environment and closed descriptors; the launcher makes the namespaces and the mounts, and the
 //! box's first process gives up every privilege before it starts the program.
 
+mod again;
 mod bar;
 mod beneath;
 mod check;
@@ -29,6 +30,7 @@ mod sys;
 mod toolchain;
 mod wire;
 
+pub use again::{Again, AgainRequest};
 pub use exec::{ExecRequest, check_exec_dir, exec_spec, not_started};
 pub use launcher::launcher_main;
 pub use native::{BOX_HOST_ID, NativeSandbox, SandboxConfig, Trees};

@@ -72,7 +72,7 @@ impl CodeFace {
             at = last.position;
             events.iter().filter(|envelope| envelope.run == Some(run)).for_each(|envelope| drop(narrator.say(envelope)));
         }
-        let live = !out.json && std::io::stdout().is_terminal() && std::io::stderr().is_terminal();
+        let live = !out.json && std::io::stdout().is_terminal() && std::io::stderr().is_terminal() && !MultiProgress::new().is_hidden();
         let screen = match (out.json, live) {
             (true, _) => Screen::Json,
             (false, true) => Screen::Live(Live::new(input.as_ref().is_some_and(|input| input.edited().is_some()))),
