@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::body::{DoorBody, full};
 
-/// A refusal: a status, the kind of error and a sentence. Its form is understood by the clients of both wire formats.
+/// A refusal: a status, the kind of error and a sentence. Its form is understood by the clients of every wire format.
 #[derive(Debug)]
 pub(crate) struct Refused {
     status: StatusCode,

@@ -5,10 +5,12 @@ use serde_json::{Map, Value};
 
 use crate::{outward_gemini, outward_ollama, outward_responses};
 
-/// Top-level fields of Anthropic's Messages that name servers or containers at the provider.
-const ANTHROPIC_FIELDS: &[&str] = &["mcp_servers", "container"];
-/// Top-level fields of OpenAI's Chat Completions that search the web or keep the conversation.
-const OPENAI_FIELDS: &[&str] = &["web_search_options", "store", "background", "previous_response_id"];
+/// Top-level fields of Anthropic's Messages that name servers or containers at the provider, go on with what it kept, answer with another
+/// model than the granted one, or charge another account.
+const ANTHROPIC_FIELDS: &[&str] =
+    &["mcp_servers", "container", "thread", "fallbacks", "fallback_credit_token", "billing_policy", "workspace_id", "user_profile_id"];
+/// Top-level fields of OpenAI's Chat Completions that search the web, keep the conversation or call another model.
+const OPENAI_FIELDS: &[&str] = &["web_search_options", "store", "background", "previous_response_id", "moderation"];
 /// How deep a message is looked into; deeper ones are refused.
 const DEPTH_MAX: usize = 64;
 
@@ -87,6 +89,12 @@ mod tests {
         for (body, part) in [
             (json!({ "mcp_servers": [{ "url": "https://x" }] }), "mcp_servers"),
             (json!({ "container": "c" }), "container"),
+            (json!({ "thread": { "id": "t" } }), "thread"),
+            (json!({ "fallbacks": [{ "model": "dearer" }] }), "fallbacks"),
+            (json!({ "fallback_credit_token": "x" }), "fallback_credit_token"),
+            (json!({ "billing_policy": {} }), "billing_policy"),
+            (json!({ "workspace_id": "w" }), "workspace_id"),
+            (json!({ "user_profile_id": "u" }), "user_profile_id"),
             (json!({ "tools": [{ "type": "web_search_20250305", "name": "web_search" }] }), "web_search"),
             (picture(json!({ "type": "url", "url": "https://x" })), "url"),
             (nested, "file"),
@@ -98,6 +106,9 @@ mod tests {
         for (body, part) in [
             (json!({ "web_search_options": {} }), "web_search_options"),
             (json!({ "store": true }), "store"),
+            (json!({ "background": true }), "background"),
+            (json!({ "previous_response_id": "r" }), "previous_response_id"),
+            (json!({ "moderation": { "model": "m" } }), "moderation"),
             (json!({ "tools": [{ "type": "web_search" }] }), "web_search"),
             (image("https://x/y.png"), "image"),
         ] {

@@ -16,7 +16,7 @@ pub fn provider_usage(format: ApiFormat, value: &Value) -> Option<Usage> {
     reader.usage()
 }
 
-/// Collects usage from the objects of one answer. Later numbers replace earlier ones, since both formats report running totals.
+/// Collects usage from the objects of one answer. Later numbers replace earlier ones, since all formats report running totals.
 #[derive(Clone, Debug)]
 pub(crate) struct UsageReader {
     format: ApiFormat,
