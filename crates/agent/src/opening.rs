@@ -1,7 +1,7 @@
 //! How a turn begins: what the hooks have to say, and whether the prompt can be worked on at all.
 
 use aedile_core::model::Block;
-use aedile_core::runtime::TurnEnd;
+use aedile_core::runtime::{TurnEnd, TurnStop};
 use serde_json::json;
 
 use crate::calls::note;
@@ -21,6 +21,11 @@ impl Turn<'_> {
             self.state.room.live.warn(warning);
         }
         self.check_size(prompt)?;
+        if prompt.trim() == "/compact" && !self.state.library.commands.contains_key("compact") {
+            let condensed = self.make_room("manual").await?;
+            let detail = if condensed { "the conversation was condensed" } else { "there is nothing to condense yet" };
+            return Err(TurnEnd { stop: TurnStop::EndTurn, detail: Some(detail.to_owned()) });
+        }
         if let Part::Sub { kind, .. } = self.state.part.clone() {
             let outcome = self.fire(HookEvent::SubagentStart, &[&kind], &json!({})).await?;
             self.record(Record::Prompt { text: prompt.to_owned() })?;

@@ -19,6 +19,8 @@ use crate::repeats::{LOOP_WARNING, Repeats, Verdict};
 use crate::session::failed;
 use crate::state::State;
 
+/// The reason for condensing that is not the person's wish.
+const AUTO: &str = "auto";
 const GO_ON: &str = "Your answer reached the output limit. Go on exactly where it ended, in smaller pieces.";
 
 /// A turn at work. Its steps return `Err` when the turn must end at once.
@@ -198,7 +200,7 @@ impl<'a> Turn<'a> {
     async fn ask(&mut self) -> Result<ModelResponse, TurnEnd> {
         let (mut cuts, mut condensed) = (0, false);
         if self.request_tokens() > self.room().limit() {
-            self.make_room().await?;
+            self.make_room(AUTO).await?;
         }
         loop {
             match self.ask_once().await? {
@@ -209,7 +211,7 @@ impl<'a> Turn<'a> {
                 }
                 Err(ModelError::Refused { message, .. }) if !condensed && is_too_long(&message) => {
                     condensed = true;
-                    self.make_room().await?;
+                    self.make_room(AUTO).await?;
                 }
                 Err(error) => return Err(failed(error.to_string())),
             }
@@ -250,27 +252,28 @@ impl<'a> Turn<'a> {
     }
 
     /// Condenses the conversation. Instruction files are read again, so that what they say now holds on.
-    async fn make_room(&mut self) -> Result<(), TurnEnd> {
-        if !self.state.auto_compact {
+    /// `trigger` says whether it is full or the person wants it. Returns whether there was something to condense.
+    pub(crate) async fn make_room(&mut self, trigger: &str) -> Result<bool, TurnEnd> {
+        if trigger == AUTO && !self.state.auto_compact {
             let detail = "the conversation fills the model's window, and condensing it is switched off (autoCompactEnabled in settings.json); \
                           begin a new session with what is still to be done";
             return Err(TurnEnd { stop: TurnStop::Limit, detail: Some(detail.to_owned()) });
         }
-        self.fire(HookEvent::PreCompact, &["auto"], &json!({"trigger": "auto", "custom_instructions": ""})).await?;
-        if !self.condense().await? {
-            return Ok(());
+        self.fire(HookEvent::PreCompact, &[trigger], &json!({"trigger": trigger, "custom_instructions": ""})).await?;
+        if !self.condense(trigger == AUTO).await? {
+            return Ok(false);
         }
-        self.fire(HookEvent::PostCompact, &["auto"], &json!({"trigger": "auto"})).await?;
-        self.begin_session("compact").await
+        self.fire(HookEvent::PostCompact, &[trigger], &json!({"trigger": trigger})).await?;
+        self.begin_session("compact").await.map(|()| true)
     }
 
-    /// Returns whether the conversation is now shorter.
-    async fn condense(&mut self) -> Result<bool, TurnEnd> {
+    /// Returns whether the conversation is now shorter. Leaving out old output may be enough, where that is wanted.
+    async fn condense(&mut self, output_first: bool) -> Result<bool, TurnEnd> {
         let room = self.room();
         self.state.read_instructions();
         let conversation = &self.state.conversation;
         let fixed = request_tokens(None, &self.state.system, &self.state.specs, &[]);
-        if let Some(messages) = without_old_results(conversation, fixed, room) {
+        if output_first && let Some(messages) = without_old_results(conversation, fixed, room) {
             return self.record(Record::Condensed { messages }).map(|()| true);
         }
         let Some(from) = split(conversation, room) else { return Ok(false) };

@@ -118,3 +118,24 @@ async fn condensing_can_be_switched_off() {
     let last = all_text(&bench.model.request(bench.model.count() - 1));
     assert!(!last.contains("left out") && last.contains("echo 0;"));
 }
+
+#[tokio::test]
+async fn the_person_may_have_it_condensed() {
+    let mut turns: Vec<Turn> = (0..12).map(big_write).collect();
+    turns.push(Turn::Say("done"));
+    let bench = bench(turns, 200_000);
+    let compact = "cat >> hooks.log; echo >> hooks.log";
+    bench.hooks(&[("PreCompact", "manual", compact), ("PostCompact", "manual", compact)]);
+    let session = bench.session();
+    let nothing = session.prompt("/compact", &bench.sink()).await;
+    assert!(nothing.stop == TurnStop::EndTurn && nothing.detail.unwrap().contains("nothing to condense"));
+    session.prompt("The task is 4711.", &bench.sink()).await;
+    let asked = bench.model.count();
+    let end = session.prompt("/compact", &bench.sink()).await;
+    assert_eq!((end.stop, end.detail.unwrap().as_str()), (TurnStop::EndTurn, "the conversation was condensed"));
+    assert_eq!(bench.model.count(), asked + 1, "one request, for the summary");
+    session.prompt("go on", &bench.sink()).await;
+    let text = all_text(&bench.model.request(asked + 1));
+    assert!(text.contains("SUMMARY") && text.contains("The task is 4711.") && text.contains("go on") && !text.contains("step 1 word"));
+    assert_eq!(bench.get("hooks.log").matches("\"trigger\":\"manual\"").count(), 3);
+}
