@@ -5,8 +5,11 @@ use serde_json::json;
 
 use crate::scenario::Scenario;
 
+/// One row of what follows.
+type Agent = (&'static str, &'static str, WireFormat, Option<(&'static str, &'static str)>);
+
 /// Task, model, the format in which it must be asked, and the header with its key.
-const AGENTS: [(&str, &str, WireFormat, Option<(&str, &str)>); 4] = [
+const AGENTS: [Agent; 4] = [
     ("opus", "anthropic/claude-sonnet-4-5", WireFormat::Anthropic, Some(("x-api-key", "key-of-anthropic"))),
     ("sol", "openai/gpt-5-mini", WireFormat::Responses, Some(("authorization", "Bearer key-of-openai"))),
     ("gem", "gemini/gemini-2.5-flash", WireFormat::Gemini, Some(("x-goog-api-key", "key-of-google"))),
@@ -15,7 +18,7 @@ const AGENTS: [(&str, &str, WireFormat, Option<(&str, &str)>); 4] = [
 
 #[test]
 fn agents_of_one_run_speak_to_four_providers_in_four_formats() {
-    let conversation = |(task, ..): &(&str, &str, WireFormat, Option<(&str, &str)>)| {
+    let conversation = |(task, ..): &Agent| {
         let path = format!("parts/{task}.txt");
         Conversation::about(&format!("Write the part {task}."))
             .step(Step::text("I write it.").and_tool("write", json!({"path": path, "content": "ok\n"})).expect_tool("submit"))

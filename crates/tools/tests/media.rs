@@ -101,7 +101,7 @@ async fn a_pdf_is_a_document_or_the_text_of_its_pages() {
     bench.tools = ToolBox { sees: Sees { pictures: true, documents: false } }.tools(bench.directory.path(), &[], None);
     assert!(bench.ok("read", json!({"path": "a.pdf"})).await.starts_with("--- page 1 ---\nFirst words\n"));
     let words: Vec<String> = (1..=40).map(|page| format!("page {page} {}", "word ".repeat(300))).collect();
-    bench.put("long.pdf", pdf(&words.iter().map(|text| text.as_bytes()).collect::<Vec<_>>(), false));
+    bench.put("long.pdf", pdf(&words.iter().map(String::as_bytes).collect::<Vec<_>>(), false));
     let text = bench.ok("read", json!({"path": "long.pdf"})).await;
     assert!(text.len() < 31_000 && text.contains("go on with `pages`"), "{}", text.len());
 }
