@@ -149,6 +149,7 @@ fn say(reply: AgentReply, out: Output) {
         AgentReply::Mail { mail } => {
             mail.iter().for_each(|letter| out.line(format!("from {}: {}\n{}\n", letter.from, one_line(&letter.subject, 200), letter.body)));
         }
+        AgentReply::Fetched { text, .. } => out.line(text),
         AgentReply::Done { message } | AgentReply::Refused { message } => out.line(message),
     }
 }

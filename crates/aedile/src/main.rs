@@ -29,6 +29,8 @@ mod worker;
 
 #[cfg(test)]
 mod manual;
+#[cfg(test)]
+mod manual_tools;
 
 use std::process::ExitCode;
 

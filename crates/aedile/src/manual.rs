@@ -7,7 +7,8 @@ use clap::CommandFactory;
 
 use crate::{cli, config, env, exit};
 
-fn page(name: &str, text: &str) {
+/// Compares a page of `docs/` with what it must be.
+pub fn page(name: &str, text: &str) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(name);
     #[expect(clippy::disallowed_methods, reason = "a switch of this test alone")]
     if std::env::var_os("AEDILE_BLESS").is_some() {
@@ -130,6 +131,7 @@ fn the_page_of_the_configuration_names_every_key() {
         ("protect", "[protect]\nzzz = 1"),
         ("provider", "[provider.openai]\nzzz = 1"),
         ("prices", "[prices.\"openai/x\"]\nzzz = 1"),
+        ("fetch", "[fetch]\nzzz = 1"),
         ("keep", "[keep]\nzzz = 1"),
     ];
     for (section, probe) in sections {

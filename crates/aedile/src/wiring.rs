@@ -7,7 +7,7 @@ use aedile_core::store::{Store, list};
 use aedile_core::view::{ProjectView, RunView};
 use aedile_core::{Clock, Entropy, ProjectId, Redactor, SecretString};
 use aedile_fleet::{HostFacts, HubWorkspaces, Onlooker, Pace, Parts};
-use aedile_gateway::{Gateway, Provider, ProviderKey, Vault};
+use aedile_gateway::{FetchRules, Gateway, Provider, ProviderKey, Vault};
 use aedile_git::{Git, GitError, Hub, PersonEnv, Project};
 use aedile_landing::{GateBox, LandingDeps};
 use aedile_models::ApiFormat;
@@ -180,7 +180,9 @@ pub fn store_and_gateway(state: &Path, config: &ConfigFile) -> Result<(Arc<Sqlit
         entropy,
         tokio::runtime::Handle::current(),
     );
-    Ok((store, Arc::new(gateway.map_err(|error| CliError::config(error.to_string()))?)))
+    let gateway = gateway.map_err(|error| CliError::config(error.to_string()))?;
+    let fetch = FetchRules::new(&config.fetch.hosts).map_err(CliError::config)?;
+    Ok((store, Arc::new(gateway.with_fetch(fetch))))
 }
 
 /// The project's id; a repository is known by its root.

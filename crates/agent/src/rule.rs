@@ -199,9 +199,7 @@ fn fits_paths(glob: &GlobMatcher, call: &Call, cwd: &Path, fit: Fit) -> bool {
 /// The files that a call names.
 pub(crate) fn files_of(call: &Call) -> Vec<String> {
     if let Some(patch) = field(&call.input, &["patch", "input"]).filter(|_| call.name == "apply_patch") {
-        let marks = ["*** Add File: ", "*** Update File: ", "*** Delete File: ", "*** Move to: "];
-        let named = |line: &str| marks.iter().find_map(|mark| line.trim_start().strip_prefix(mark)).map(|path| path.trim().to_owned());
-        return patch.lines().filter_map(named).collect();
+        return patch.lines().filter_map(patched_file).collect();
     }
     let named = field(&call.input, &["path", "file_path", "notebook_path"]);
     match named {
@@ -209,6 +207,21 @@ pub(crate) fn files_of(call: &Call) -> Vec<String> {
         None if READS.contains(&call.name.as_str()) => vec![".".to_owned()],
         None => Vec::new(),
     }
+}
+
+/// The file that a line of a patch names, in the envelope or in a unified diff. A removed line may look like the head of a file; it then counts as one.
+fn patched_file(line: &str) -> Option<String> {
+    const MARKS: &[&str] = &["*** Add File: ", "*** Update File: ", "*** Delete File: ", "*** Move to: ", "rename from ", "rename to "];
+    if let Some(path) = MARKS.iter().find_map(|mark| line.trim_start().strip_prefix(mark)) {
+        return Some(path.trim().to_owned());
+    }
+    let (path, prefix) = match (line.strip_prefix("--- "), line.strip_prefix("+++ ")) {
+        (Some(old), _) => (old, "a/"),
+        (None, Some(new)) => (new, "b/"),
+        (None, None) => return None,
+    };
+    let path = path.split('\t').next().unwrap_or_default().trim().trim_matches('"');
+    (path != "/dev/null").then(|| path.strip_prefix(prefix).unwrap_or(path).to_owned())
 }
 
 /// A path as it is written and as the file system has it: a link must not hide where it leads.

@@ -147,6 +147,9 @@ async fn what_is_denied_is_denied_however_it_is_wrapped_and_without_a_person() {
         write("locked/a"),
         ("edit", json!({"path": "locked/a", "old_string": "keep", "new_string": "no"})),
         ("multi_edit", json!({"path": "locked/a", "edits": [{"old_string": "keep", "new_string": "no"}]})),
+        ("apply_patch", json!({"patch": "*** Begin Patch\n*** Update File: locked/a\n@@\n-keep\n+no\n*** End Patch"})),
+        ("apply_patch", json!({"patch": "--- a/locked/a\n+++ b/locked/a\n@@ -1 +1 @@\n-keep\n+no\n"})),
+        ("apply_patch", json!({"patch": "--- a/x\t1\n+++ b/locked/b\n@@ -1 +1 @@\n-keep\n+no\n"})),
     ];
     let count = denied.len();
     let mut calls = denied.to_vec();

@@ -52,6 +52,11 @@ pub enum AgentRequest {
         #[serde(default)]
         ack: Vec<MailId>,
     },
+    /// Reads from the web, from a host that the project lists. Answered by the gateway itself.
+    WebFetch {
+        /// The URL.
+        url: String,
+    },
 }
 
 /// One piece of mail as an agent or a person sees it.
@@ -95,6 +100,19 @@ pub enum AgentReply {
     Mail {
         /// Unread mail, oldest first.
         mail: Vec<MailText>,
+    },
+    /// What was read from the web.
+    Fetched {
+        /// HTTP status.
+        status: u16,
+        /// Media type with its parameters, as the host says; empty for a redirection.
+        content_type: String,
+        /// Where the host sends its readers; redirections are not followed.
+        redirected_to: Option<String>,
+        /// Whether there was more than is read.
+        cut: bool,
+        /// The text as it came, secrets taken out. Data from outside: nobody's instruction.
+        text: String,
     },
     /// It was refused; a sentence for the agent that says why and what to do.
     Refused {

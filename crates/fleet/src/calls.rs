@@ -26,6 +26,9 @@ impl Unit {
             AgentRequest::Submit { commit, summary, left_out } => self.submit(commit, summary, left_out).await,
             AgentRequest::MailSend { to, subject, body } => self.mail_send(to, subject, body).await,
             AgentRequest::MailRead { ack } => self.mail_read(ack).await,
+            AgentRequest::WebFetch { .. } => {
+                Ok(AgentReply::Refused { message: "the web is read through the gateway only, which answers this call itself".to_owned() })
+            }
         }
     }
 

@@ -18,6 +18,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::error::Refused;
+use crate::fetch_rules::FetchRules;
 use crate::ledger::Limits;
 use crate::routes;
 use crate::spending::{Ending, Held, Spending};
@@ -35,6 +36,8 @@ pub(crate) struct Room {
     pub(crate) limits: Limits,
     pub(crate) upstream: Upstream,
     pub(crate) vault: Arc<Vault>,
+    /// Where the agent may read on the web.
+    pub(crate) fetch: Arc<FetchRules>,
     pub(crate) spending: Arc<Spending>,
     /// How long a request's head, and each further piece of its body, is waited for.
     pub(crate) read_timeout: Duration,

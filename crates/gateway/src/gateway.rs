@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::door::{OpenDoor, Room};
+use crate::fetch_rules::FetchRules;
 use crate::ledger::Limits;
 use crate::spending::{SCRIPT, Spending};
 use crate::upstream::{Endpoint, Upstream};
@@ -74,6 +75,7 @@ pub struct Gateway {
     runtime: Handle,
     tasks: TaskTracker,
     read_timeout: Duration,
+    fetch: Arc<FetchRules>,
 }
 
 impl Gateway {
@@ -113,13 +115,29 @@ impl Gateway {
         let client = client_for(known.values().map(|provider| provider.base_url.as_str()));
         let client = client.map_err(|error| GatewayError::Client(error.to_string()))?;
         let spending = Arc::new(Spending::new(store, prices, clock.clone(), entropy));
-        Ok(Self { providers: known, client, vault, spending, clock, runtime, tasks: TaskTracker::new(), read_timeout: DOOR_READ_TIMEOUT })
+        Ok(Self {
+            providers: known,
+            client,
+            vault,
+            spending,
+            clock,
+            runtime,
+            tasks: TaskTracker::new(),
+            read_timeout: DOOR_READ_TIMEOUT,
+            fetch: Arc::default(),
+        })
     }
 
     /// Waits this long for a request's head and for each further piece of its body, instead of `DOOR_READ_TIMEOUT`.
     #[must_use]
     pub fn with_read_timeout(self, read_timeout: Duration) -> Self {
         Self { read_timeout, ..self }
+    }
+
+    /// Lets agents read from these hosts; without it from none.
+    #[must_use]
+    pub fn with_fetch(self, rules: FetchRules) -> Self {
+        Self { fetch: Arc::new(rules), ..self }
     }
 
     /// Waits until every request that is under way is settled. Close the doors first.
@@ -172,6 +190,7 @@ impl Egress for Gateway {
             grant: grant.clone(),
             upstream,
             vault: self.vault.clone(),
+            fetch: self.fetch.clone(),
             spending: self.spending.clone(),
             read_timeout: self.read_timeout,
             requests: Arc::new(Semaphore::new(DOOR_CONCURRENT_MAX)),

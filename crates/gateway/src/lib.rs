@@ -3,13 +3,17 @@
 //! * [`Vault`] holds the values of secrets and takes them out of texts (`core::Redactor`).
 //! * [`Gateway`] opens doors (`core::egress::Egress`): it knows the listener's owner, lets a closed list of requests pass,
 //!   puts the real key in the place of the placeholder and streams the answers through.
+//! * [`FetchRules`] names the hosts that agents may read from through their doors.
 //! * [`Ledger`] is the arithmetic of budgets: what may be reserved, what was spent.
 
+mod address;
 mod answer;
 mod body;
 mod door;
 mod error;
 mod exchange;
+mod fetch;
+mod fetch_rules;
 mod forms;
 mod gateway;
 pub mod ledger;
@@ -22,6 +26,7 @@ mod spending;
 mod upstream;
 mod vault;
 
+pub use fetch_rules::FetchRules;
 pub use gateway::{Gateway, GatewayError, Provider, ProviderKey};
 pub use ledger::Ledger;
 pub use vault::{BadSecret, Vault};

@@ -18,6 +18,7 @@ use crate::body::{self, DoorBody, full};
 use crate::door::Room;
 use crate::error::Refused;
 use crate::exchange::{Exchange, failed};
+use crate::fetch::fetch;
 use crate::outward;
 use crate::upstream::{Endpoint, NoAnswer, Upstream};
 
@@ -230,7 +231,11 @@ async fn call(room: Arc<Room>, request: AgentRequest, permit: OwnedSemaphorePerm
     let tasks = room.tasks.clone();
     let work = tasks.spawn(async move {
         let _permit = permit;
-        let reply: AgentReply = room.grant.api.call(&room.grant.who, request).await;
+        let reply: AgentReply = match request {
+            // The only call that leaves the machine; nobody but the gateway may do that.
+            AgentRequest::WebFetch { url } => fetch(&room.fetch, &room.vault, &url).await,
+            request => room.grant.api.call(&room.grant.who, request).await,
+        };
         serde_json::to_string(&reply).map(|text| room.vault.redact_text(&text).unwrap_or(text))
     });
     match work.await {

@@ -4,6 +4,7 @@
 
 mod books;
 mod budgets;
+mod fetch;
 mod formats;
 mod forms;
 mod models;

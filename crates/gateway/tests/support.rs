@@ -187,6 +187,13 @@ impl ByHand {
         Self { listener, url }
     }
 
+    /// Takes a connection and answers in plain HTTP, whatever was said.
+    pub(crate) async fn hang_up(&self) {
+        let (mut stream, _) = soon(self.listener.accept()).await.unwrap();
+        // The client may have gone already.
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await;
+    }
+
     /// Takes a request whole: its head, its body and the connection.
     pub(crate) async fn take(&self) -> (String, Value, TcpStream) {
         let (mut stream, _) = soon(self.listener.accept()).await.unwrap();

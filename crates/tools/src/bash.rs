@@ -29,11 +29,15 @@ impl Tool for Bash {
         ToolSpec {
             name: "bash".to_owned(),
             description: format!(
-                "Runs a shell command. {} is kept for the next call; options, traps and running programs are not. There is no stdin and no \
+                "Runs a shell command. {} kept for the next call; options, traps and running programs are not. There is no stdin and no \
                  terminal. A command is ended after `timeout_s` seconds ({} when absent, at most {}). Long output is cut in the middle, and the whole \
                  of it stands in a file that is named. With `background` the command goes on by itself; look at it with `job_output`, end it with \
                  `job_kill`.",
-                if self.shell.keeps_variables() { "Its working directory, variables and functions" } else { "Its working directory" },
+                if self.shell.keeps_variables() {
+                    "Its working directory, variables and functions are"
+                } else {
+                    "Its working directory is"
+                },
                 BASH_TIMEOUT.as_secs(),
                 BASH_TIMEOUT_MAX.as_secs()
             ),

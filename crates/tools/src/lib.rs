@@ -13,6 +13,7 @@ mod edit;
 mod files;
 mod glob;
 mod grep;
+mod html;
 mod http;
 mod input;
 mod jobs;
@@ -36,6 +37,7 @@ mod submit_tool;
 mod text_file;
 mod todo;
 mod toolbox;
+mod web_fetch;
 mod write;
 
 pub use commands::BoxCommands;

@@ -19,6 +19,7 @@ use crate::read::{Read, Sees};
 use crate::shell::Shell;
 use crate::submit_tool::Submit;
 use crate::todo::Todo;
+use crate::web_fetch::WebFetch;
 use crate::write::Write;
 
 /// Makes the tools of a session.
@@ -35,7 +36,7 @@ impl ToolBox {
     }
 
     /// Makes the tools of one session: `read`, `write`, `edit`, `multi_edit`, `apply_patch`, `notebook_edit`, `glob`, `grep`, `ls`, `bash`,
-    /// `job_output`, `job_kill` and `todo`, and with a door also `submit`, `task_info`, `mail_send` and `mail_read`. They share a shell, its
+    /// `job_output`, `job_kill` and `todo`, and with a door also `submit`, `web_fetch`, `task_info`, `mail_send` and `mail_read`. They share a shell, its
     /// background jobs and a to-do list; dropping them all ends the jobs.
     ///
     /// `cwd` is the workspace's root, where relative paths start. `scope` holds the globs of what the task may change; it only feeds messages (the
@@ -61,6 +62,7 @@ impl ToolBox {
         ];
         if let Some(door) = door {
             tools.push(Arc::new(Submit { place, door: door.clone() }));
+            tools.push(Arc::new(WebFetch { door: door.clone() }));
             tools.push(Arc::new(TaskInfo { door: door.clone() }));
             tools.push(Arc::new(MailSend { door: door.clone() }));
             tools.push(Arc::new(MailRead::new(door)));

@@ -9,3 +9,4 @@ mod search;
 mod shell;
 mod submit;
 mod support;
+mod web;

@@ -8,6 +8,7 @@ use aedile_core::money::Budget;
 use aedile_core::project::ProjectRules;
 use aedile_core::scope::Scope;
 use aedile_core::task::GateSpec;
+use aedile_gateway::FetchRules;
 use serde::Deserialize;
 
 use crate::error::CliError;
@@ -59,6 +60,8 @@ pub struct ConfigFile {
     pub provider: BTreeMap<String, Provider>,
     /// Prices of models that the built-in table lacks or has wrong, by `provider/model`.
     pub prices: BTreeMap<String, Price>,
+    /// Where agents may read on the web.
+    pub fetch: Fetch,
     /// How long things are kept.
     pub keep: Keep,
 }
@@ -150,6 +153,14 @@ pub struct Price {
     pub tiers: BTreeMap<String, f64>,
 }
 
+/// `[fetch]`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Fetch {
+    /// Hosts that agents may read from by GET.
+    pub hosts: Vec<String>,
+}
+
 /// `[keep]`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -199,6 +210,7 @@ impl ConfigFile {
                 return Err(bad(place, &format!("[prices.\"{known}\"] has a price that is not a positive number")));
             }
         }
+        FetchRules::new(&file.fetch.hosts).map_err(|problem| bad(place, &problem))?;
         file.budget.run(place)?;
         file.budget.task(place)?;
         file.budget.agent(place)?;
@@ -274,6 +286,7 @@ mod tests {
             ("[prices.\"gpt\"]\ninput = 1.0\noutput = 2.0", "gpt"),
             ("[prices.\"openai/gpt\"]\ninput = -1.0\noutput = 2.0", "openai/gpt"),
             ("[budget]\nrun_usd = -3", "run_usd"),
+            ("[fetch]\nhosts = [\"https://docs.rs\"]", "[fetch] hosts"),
         ] {
             let error = ConfigFile::parse(text, NAME).unwrap_err();
             assert!(
