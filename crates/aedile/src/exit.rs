@@ -31,13 +31,13 @@ pub const INTERRUPTED: u8 = 130;
 pub const ALL: &[ExitCode] = &[
     ExitCode {
         code: OK,
-        meaning: "Everything that was asked for was done. For `run` and `demo`: every task landed. For `code`: the change is kept, taken or landed, or the question is answered.",
+        meaning: "Everything that was asked for was done. For `run` and `demo`: every task landed. For `run --plan-only`: the plan is in its file. For `code`: the change is kept, taken or landed, or the question is answered.",
     },
     ExitCode { code: FAILURE, meaning: "Something failed; the message says what." },
     ExitCode { code: USAGE, meaning: "The command line is wrong, or the command needs an answer and there is no terminal to ask on." },
     ExitCode {
         code: NOT_ALL_LANDED,
-        meaning: "The run is over or stopped, and not every task landed; for `code`, the agent ended without a change that could be kept. `aedile status` says which and why.",
+        meaning: "The run is over or stopped, and not every task landed; for `code`, the agent ended without a change that could be kept; for a plan, the person did not want it. `aedile status` says which and why.",
     },
     ExitCode { code: CONFIG, meaning: "`aedile.toml` or the tasks file is wrong, or the directory is not a git repository with a commit." },
     ExitCode { code: UNSUPPORTED, meaning: "This host cannot give a box. `aedile doctor` says what is missing." },

@@ -1,6 +1,6 @@
 //! `aedile` inside a box: it speaks only to the door.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use aedile_core::agent_api::{AgentReply, AgentRequest};
@@ -15,6 +15,8 @@ use crate::output::{Output, one_line};
 pub const USAGE: &str = "\
 aedile submit [-m SUMMARY]                            commit the changed files in scope and submit them
 aedile task info                                      print the task, its scope and who else works
+aedile plan submit FILE                               hand in the plan that the task asks for, as JSON (`-`: from stdin)
+aedile plan schema                                    print the JSON schema of a plan
 aedile mail send TO -s SUBJECT -b BODY                send mail to an agent of the run or to `person`
 aedile mail read                                      print unread mail and mark it read
 ";
@@ -40,6 +42,11 @@ enum Command {
         #[command(subcommand)]
         command: TaskCommand,
     },
+    /// Hand in a plan, when the task is to make one
+    Plan {
+        #[command(subcommand)]
+        command: PlanCommand,
+    },
     /// Send and read mail
     Mail {
         #[command(subcommand)]
@@ -51,6 +58,17 @@ enum Command {
 enum TaskCommand {
     /// Print the task, its scope and who else works
     Info,
+}
+
+#[derive(Debug, Subcommand)]
+enum PlanCommand {
+    /// Hand a plan in; it is checked at once
+    Submit {
+        /// A file of JSON, or `-` for stdin
+        file: PathBuf,
+    },
+    /// Print the JSON schema of a plan
+    Schema,
 }
 
 #[derive(Debug, Subcommand)]
@@ -104,6 +122,10 @@ async fn answer(command: Command, door: &str, out: Output) -> Result<(), String>
             out.line(done.text());
         }
         Command::Task { command: TaskCommand::Info } => say(ask(&door, &AgentRequest::TaskInfo {}).await?, out),
+        Command::Plan { command: PlanCommand::Submit { file } } => {
+            say(ask(&door, &AgentRequest::PlanSubmit { plan: plan_in(&file)? }).await?, out)
+        }
+        Command::Plan { command: PlanCommand::Schema } => out.line(format!("{:#}", aedile_core::plan::plan_schema())),
         Command::Mail { command: MailCommand::Send { to, subject, body } } => {
             say(ask(&door, &AgentRequest::MailSend { to, subject, body }).await?, out);
         }
@@ -123,6 +145,16 @@ async fn answer(command: Command, door: &str, out: Output) -> Result<(), String>
     Ok(())
 }
 
+/// Reads a plan. What it must hold is the orchestrator's to say.
+fn plan_in(file: &Path) -> Result<serde_json::Value, String> {
+    let text = match file.as_os_str() == "-" {
+        true => std::io::read_to_string(std::io::stdin()),
+        false => std::fs::read_to_string(file),
+    };
+    let text = text.map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+    serde_json::from_str(&text).map_err(|error| format!("{} is not JSON: {error}", file.display()))
+}
+
 /// The workspace: the nearest directory upwards that holds `.git`.
 fn root_of(here: &Path) -> &Path {
     here.ancestors().find(|dir| dir.join(".git").exists()).unwrap_or(here)
@@ -130,7 +162,7 @@ fn root_of(here: &Path) -> &Path {
 
 async fn ask(door: &DoorClient, request: &AgentRequest) -> Result<AgentReply, String> {
     match door.call(request).await {
-        Ok(AgentReply::Refused { message }) => Err(message),
+        Ok(AgentReply::Refused { message } | AgentReply::Over { message }) => Err(message),
         Ok(reply) => Ok(reply),
         Err(error) => Err(error.to_string()),
     }
@@ -138,7 +170,7 @@ async fn ask(door: &DoorClient, request: &AgentRequest) -> Result<AgentReply, St
 
 fn say(reply: AgentReply, out: Output) {
     match reply {
-        AgentReply::Task { key, title, prompt, scope, agent, agents } => {
+        AgentReply::Task { key, title, prompt, scope, agent, agents, .. } => {
             out.line(format!(
                 "task {key}: {title}\nyou are {agent}; others: {}\nscope: {}\n\n{prompt}",
                 agents.join(", "),
@@ -150,6 +182,6 @@ fn say(reply: AgentReply, out: Output) {
             mail.iter().for_each(|letter| out.line(format!("from {}: {}\n{}\n", letter.from, one_line(&letter.subject, 200), letter.body)));
         }
         AgentReply::Fetched { text, .. } => out.line(text),
-        AgentReply::Done { message } | AgentReply::Refused { message } => out.line(message),
+        AgentReply::Done { message } | AgentReply::Refused { message } | AgentReply::Over { message } => out.line(message),
     }
 }

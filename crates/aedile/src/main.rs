@@ -19,6 +19,7 @@ mod narrate;
 mod open_door;
 mod output;
 mod picture;
+mod planning;
 mod prices;
 mod progress;
 mod state;

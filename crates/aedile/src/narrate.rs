@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 
 use aedile_core::event::{Envelope, Event, ReturnReason, TaskOutcome, TierOutcome};
+use aedile_core::limits::PLAN_ROUNDS_MAX;
+use aedile_core::plan::PlanAnswer;
 use aedile_core::runtime::TurnStop;
 use aedile_core::{ChangeId, CommitId, RefName, TaskId};
 
@@ -16,6 +18,8 @@ pub struct Narrator {
     changes: HashMap<ChangeId, TaskId>,
     /// Whether the task that was claimed last had been claimed before.
     again: bool,
+    /// Whether a plan waits for its answer.
+    asks: bool,
 }
 
 /// How important a line is.
@@ -37,6 +41,8 @@ impl Narrator {
             Event::TaskClaimed { task, agent, .. } => {
                 self.again = self.agents.insert(*task, agent.to_string()).is_some();
             }
+            Event::PlanProposed { .. } => self.asks = true,
+            Event::PlanAnswered { .. } => self.asks = false,
             Event::ChangeSubmitted { change, task, .. } => {
                 self.changes.insert(*change, *task);
             }
@@ -44,6 +50,7 @@ impl Narrator {
         }
         self.run_line(&envelope.event)
             .or_else(|| self.task_line(&envelope.event))
+            .or_else(|| self.plan_line(&envelope.event))
             .or_else(|| self.change_line(&envelope.event))
             .or_else(|| other_line(&envelope.event))
     }
@@ -73,6 +80,7 @@ impl Narrator {
             }
             Event::RunStopRequested { now: true, .. } => "stopping at once".to_owned(),
             Event::RunStopRequested { .. } => "stopping: present turns end and are saved first".to_owned(),
+            Event::RunStopped { run } if self.asks => format!("run {} waits for your answer to its plan", run.short()),
             Event::RunStopped { run } => format!("run {} stopped; `aedile run --resume` goes on", run.short()),
             Event::RunResumed { run, .. } => format!("run {} goes on", run.short()),
             Event::RunEnded { run, landed, failed } => format!("run {} ended: {landed} landed, {failed} not", run.short()),
@@ -138,6 +146,26 @@ impl Narrator {
             _ => return None,
         };
         Some(said)
+    }
+
+    fn plan_line(&self, event: &Event) -> Option<(Weight, String)> {
+        let line = match event {
+            Event::PlanRejected { task, round, reasons, .. } => {
+                format!("{}: try {round} of {PLAN_ROUNDS_MAX} is no plan yet: {}", self.task(*task), list(reasons))
+            }
+            Event::PlanProposed { task, tasks, .. } => {
+                let many = if *tasks == 1 { "one task".to_owned() } else { format!("{tasks} tasks") };
+                format!("{}: {} proposes {many}", self.task(*task), self.agent(*task))
+            }
+            Event::PlanAnswered { task, answer: PlanAnswer::Accepted { tasks } } => {
+                format!("{}: accepted; tasks opened: {tasks}", self.task(*task))
+            }
+            Event::PlanAnswered { task, answer: PlanAnswer::Declined { why } } => {
+                format!("{}: not started: {}", self.task(*task), one_line(why, 200))
+            }
+            _ => return None,
+        };
+        Some((Weight::Step, line))
     }
 
     fn change_line(&self, event: &Event) -> Option<(Weight, String)> {

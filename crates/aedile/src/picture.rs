@@ -73,6 +73,11 @@ impl Picture {
         self.tasks.iter().filter(|task| task.state == TaskState::Landed).count()
     }
 
+    /// Tasks whose result lands, or would: all but the one that plans.
+    pub fn to_land(&self) -> usize {
+        self.tasks.iter().filter(|task| !task.spec.is_plan()).count()
+    }
+
     /// A task's key.
     pub fn key(&self, task: TaskId) -> &str {
         self.tasks.iter().find(|known| known.task == task).map_or("?", |known| known.spec.key.as_str())

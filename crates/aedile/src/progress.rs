@@ -132,7 +132,7 @@ fn live_lines(picture: &Picture) -> Vec<String> {
     let head = queue
         .first()
         .map_or(String::new(), |change| format!(", {} is {} for {}", picture.key(change.task), change.state, ago(now.since(change.since))));
-    lines.push(format!("  landing    {} of {} landed, {} in the queue{head}", picture.landed(), picture.tasks.len(), queue.len()));
+    lines.push(format!("  landing    {} of {} landed, {} in the queue{head}", picture.landed(), picture.to_land(), queue.len()));
     lines
 }
 

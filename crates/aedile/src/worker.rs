@@ -19,6 +19,7 @@ use crate::config::file::ConfigFile;
 use crate::error::CliError;
 use crate::narrate::{branch, short};
 use crate::output::{Output, one_line};
+use crate::planning::{self, Desk, PlanEnd};
 use crate::progress::{Progress, REDRAW_EVERY};
 use crate::wiring::Workshop;
 use crate::{exit, tracing_log};
@@ -36,11 +37,16 @@ pub struct Outcome {
     pub wall: Duration,
     /// Whether a person interrupted it.
     pub interrupted: bool,
+    /// What came of its plan, when the run is over or rests because of that.
+    pub plan: Option<PlanEnd>,
 }
 
 impl Outcome {
     /// The exit code of `run` and `demo`.
     pub fn code(&self) -> u8 {
+        if let Some(plan) = &self.plan {
+            return plan.code();
+        }
         let kept = self.report.tasks.iter().filter(|task| is_kept(task.state)).count();
         match (self.report.tasks.len() - kept == self.report.landed as usize, self.interrupted) {
             (true, _) => exit::OK,
@@ -53,17 +59,24 @@ impl Outcome {
     pub fn to_json(&self) -> serde_json::Value {
         let tasks: Vec<_> =
             self.report.tasks.iter().map(|task| serde_json::json!({ "id": task.key, "state": task.state, "why": task.why })).collect();
-        serde_json::json!({
+        let mut object = serde_json::json!({
             "landed": self.report.landed, "failed": self.report.failed, "agents": self.agents,
             "wall_ms": u64::try_from(self.wall.as_millis()).unwrap_or(u64::MAX),
             "target_before": self.run.base, "target_after": self.run.tip, "repository": self.run.root,
             "run": self.run.run, "state": self.report.state, "landing_ref": self.run.landing_ref, "gates": self.run.rules.gates.len(), "tasks": tasks,
-        })
+        });
+        if let Some(plan) = &self.plan {
+            object["plan"] = plan.to_json();
+        }
+        object
     }
 
     /// The closing lines for people.
     pub fn lines(&self) -> Vec<String> {
-        let all = self.report.tasks.len();
+        if let Some(plan) = &self.plan {
+            return plan.lines();
+        }
+        let all = self.report.landed + self.report.failed;
         let run = &self.run;
         let mut lines = vec![format!(
             "{} of {all} landed on {} ({}..{}) in {}.{} s",
@@ -77,7 +90,7 @@ impl Outcome {
         if run.rules.gates.is_empty() && self.report.landed > 0 {
             lines.push("no gate is configured: what landed was not tested (add [[gate]] to aedile.toml)".to_owned());
         }
-        lines.extend(self.report.tasks.iter().filter(|task| task.state != TaskState::Landed).map(not_landed));
+        lines.extend(self.report.tasks.iter().filter(|task| !matches!(task.state, TaskState::Landed | TaskState::Planned)).map(not_landed));
         if self.report.state == RunState::Stopped {
             lines.push("everything is saved; `aedile run --resume` goes on".to_owned());
         }
@@ -85,9 +98,9 @@ impl Outcome {
     }
 }
 
-/// Whether a task that has not landed has done all that was asked of it, in a run whose changes are kept for a person.
+/// Whether a task that has not landed has done all that was asked of it: it planned, or its run keeps changes for a person.
 fn is_kept(state: TaskState) -> bool {
-    matches!(state, TaskState::Held | TaskState::Taken | TaskState::Answered)
+    matches!(state, TaskState::Planned | TaskState::Held | TaskState::Taken | TaskState::Answered)
 }
 
 /// Says why a task has not landed, and what a person can do about it.
@@ -117,18 +130,16 @@ pub trait Face: Send {
     fn finish(self: Box<Self>);
 }
 
-/// Starts the async runtime, wires a worker for the project, opens or finds the run with `begin`, and drives it. A resumed run's past is not told again.
+/// Starts the async runtime, wires a worker for the project, opens or finds the run with `begin`, and drives it; a plan is answered at the desk. A resumed run's past is not told again.
 pub fn work(
     state: &Path,
     project: Project,
-    config: &ConfigFile,
-    out: Output,
+    desk: &Desk<'_>,
     begin: impl FnOnce(&Workshop) -> Result<(RunId, Position), CliError>,
 ) -> Result<Outcome, CliError> {
-    let worker = Worker::open(state, project, config)?;
+    let worker = Worker::open(state, project, desk.config)?;
     let (run, shown) = begin(&worker.workshop)?;
-    let face = Box::new(Progress::new(&*worker.workshop.store, run, shown, out)?);
-    let outcome = worker.drive(run, face, &Notify::new(), out);
+    let outcome = worker.drive_and_answer(run, shown, desk);
     // Whatever still runs in the background has nothing left to say.
     worker.runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
@@ -162,6 +173,31 @@ impl Worker {
     /// Drives the run until it is over or stopped. `wake` asks for an update of the face out of turn.
     pub fn drive(&self, run: RunId, face: Box<dyn Face>, wake: &Notify, out: Output) -> Result<Outcome, CliError> {
         self.runtime.block_on(drive(&self.workshop, run, face, wake, out))
+    }
+
+    /// Drives the run to its end, or to a plan that was not taken.
+    fn drive_and_answer(&self, run: RunId, shown: Position, desk: &Desk<'_>) -> Result<Outcome, CliError> {
+        let store = &*self.workshop.store;
+        let mut shown = shown;
+        loop {
+            let face = Box::new(Progress::new(store, run, shown, desk.out)?);
+            let outcome = self.drive(run, face, &Notify::new(), desk.out)?;
+            // The answer is told when the tasks begin.
+            let before = store.last()?;
+            let plan = match outcome.interrupted {
+                true => planning::waiting(store, run)?.map(|_| PlanEnd::Waits),
+                false => self.runtime.block_on(planning::settle(&self.workshop, run, desk))?,
+            };
+            match plan {
+                Some(PlanEnd::Accepted) => shown = before,
+                Some(plan @ (PlanEnd::Declined | PlanEnd::Written(_))) => {
+                    let report = RunReport { state: RunState::Ended, ..outcome.report };
+                    let closed = finish(&self.workshop, report, Instant::now(), false)?;
+                    return Ok(Outcome { plan: Some(plan), wall: outcome.wall, ..closed });
+                }
+                plan => return Ok(Outcome { plan, ..outcome }),
+            }
+        }
     }
 }
 
@@ -226,13 +262,13 @@ async fn show(store: &Arc<dyn Store>, face: Option<Box<dyn Face>>) -> Result<Opt
 fn finish(workshop: &Workshop, report: RunReport, started: Instant, interrupted: bool) -> Result<Outcome, CliError> {
     let store = &*workshop.parts.store;
     let run: RunView = load(store, &report.run.to_string())?.ok_or_else(|| CliError::failure("the run is gone from the store"))?;
-    if report.tasks.iter().all(|task| task.state == aedile_core::machine::TaskState::Landed) {
+    if report.state == RunState::Ended && report.failed == 0 {
         // Everything is on the target. Otherwise snapshots of work that did not land still need the kept commits; `clean` lets both go.
         workshop.project.release(run.run)?;
         workshop.landing.hub.release(run.run)?;
     }
     let agents = aedile_core::store::list::<aedile_core::view::AgentView>(store, Some(run.run))?.len();
-    Ok(Outcome { report, run, agents, wall: started.elapsed(), interrupted })
+    Ok(Outcome { report, run, agents, wall: started.elapsed(), interrupted, plan: None })
 }
 
 /// The first Ctrl-C finishes turns, saves and stops; the second kills. SIGTERM is a first Ctrl-C.

@@ -153,7 +153,9 @@ macro_rules! crash_points {
 
         #[test]
         fn every_crash_point_has_its_test() {
-            assert_eq!([$($point),+], *aedile_core::crash::CRASH_POINTS);
+            let planning = crate::goals::CRASH_POINTS;
+            let others: Vec<&str> = aedile_core::crash::CRASH_POINTS.iter().copied().filter(|point| !planning.contains(point)).collect();
+            assert_eq!([$($point),+], *others);
         }
     };
 }

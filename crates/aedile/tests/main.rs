@@ -8,11 +8,13 @@ mod crash;
 mod demo;
 mod editor;
 mod exec;
+mod goals;
 mod mcp;
 mod providers;
 mod real_input;
 mod scenario;
 mod snapshots;
+mod terminal;
 mod tidy;
 
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! What an agent is made of.
 
-use aedile_core::limits::{AGENT_CONTEXT_TOKENS_DEFAULT, MODEL_OUTPUT_TOKENS_DEFAULT};
+use aedile_core::limits::{AGENT_CONTEXT_TOKENS_DEFAULT, AGENT_STEPS_MAX, MODEL_OUTPUT_TOKENS_DEFAULT};
 use aedile_core::model::ModelProvider;
 use aedile_core::runtime::PermissionAsker;
 use aedile_core::tool::{CommandRunner, Tool};
@@ -35,6 +35,8 @@ pub struct AgentConfig {
     pub context_tokens: u64,
     /// The most output tokens of one answer.
     pub max_output_tokens: u32,
+    /// The most model requests within one prompt.
+    pub max_steps: u32,
     /// Constraints of the task that the system prompt names, for example what may be changed. May be empty.
     pub notes: String,
     /// Time, for session ids.
@@ -64,6 +66,7 @@ impl AgentConfig {
             home: home.into(),
             context_tokens: AGENT_CONTEXT_TOKENS_DEFAULT,
             max_output_tokens: MODEL_OUTPUT_TOKENS_DEFAULT,
+            max_steps: AGENT_STEPS_MAX,
             notes: String::new(),
             clock,
             entropy,

@@ -60,7 +60,7 @@ impl<'a> Turn<'a> {
     async fn steps(&mut self) -> TurnEnd {
         let mut repeats = Repeats::default();
         let mut continued = 0;
-        let steps = self.state.part.steps_max();
+        let steps = self.state.part.steps_max().min(self.state.config.max_steps);
         for _ in 0..steps {
             match Box::pin(self.step(&mut repeats, &mut continued)).await {
                 Ok(()) => {}

@@ -37,6 +37,11 @@ pub enum AgentRequest {
         /// Changed paths outside the scope that were left out.
         left_out: Vec<String>,
     },
+    /// A plan is handed in, by an agent whose task is to make one.
+    PlanSubmit {
+        /// The plan; anything that is no [`Plan`](crate::plan::Plan) is refused in words.
+        plan: serde_json::Value,
+    },
     /// Sends mail to an agent of the same run, or to `person`.
     MailSend {
         /// Agent name or `person`.
@@ -90,6 +95,8 @@ pub enum AgentReply {
         agent: AgentName,
         /// The other agents of the run, to whom mail can be sent.
         agents: Vec<String>,
+        /// Whether the agent plans: it changes nothing and hands a plan in.
+        plans: bool,
     },
     /// It was done; a sentence for the agent.
     Done {
@@ -113,6 +120,11 @@ pub enum AgentReply {
         cut: bool,
         /// The text as it came, secrets taken out. Data from outside: nobody's instruction.
         text: String,
+    },
+    /// It was refused and will be, however often it is asked: the turn is over. Words for the agent.
+    Over {
+        /// The words.
+        message: String,
     },
     /// It was refused; a sentence for the agent that says why and what to do.
     Refused {

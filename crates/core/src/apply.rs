@@ -1,6 +1,7 @@
 //! The effect of each event on the views: one pure function for every store.
 
 mod mail;
+mod plan;
 
 use serde::de::DeserializeOwned;
 
@@ -48,6 +49,7 @@ pub fn apply(envelope: &Envelope, tx: &mut dyn ViewTx) -> Result<(), StoreError>
         | Event::TaskRetried { .. }
         | Event::TaskCancelRequested { .. }
         | Event::TaskClosed { .. } => apply_task(&mut at),
+        Event::PlanRejected { .. } | Event::PlanProposed { .. } | Event::PlanAnswered { .. } => plan::apply_plan(&mut at),
         Event::WorkspaceReady { .. }
         | Event::BoxReady { .. }
         | Event::AgentStarted { .. }
@@ -210,6 +212,7 @@ fn open_task(at: &mut At<'_>) -> Result<(), StoreError> {
         landed: None,
         cancel_requested: false,
         released: false,
+        plan: None,
     };
     at.put_task(&view)
 }
@@ -252,6 +255,7 @@ fn apply_task(at: &mut At<'_>) -> Result<(), StoreError> {
     };
     if step == TaskStep::Retry {
         (view.returns, view.restarts) = (0, 0);
+        view.plan.iter_mut().for_each(|plan| plan.rejected = 0);
     }
     view.released |= step == TaskStep::Release;
     if let Event::TaskClosed { outcome: TaskOutcome::Landed { commit }, .. } = &at.envelope.event {

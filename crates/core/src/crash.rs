@@ -10,6 +10,8 @@ pub const CRASH_POINTS: &[&str] = &[
     "snapshot",
     "mail",
     "submit",
+    "plan",
+    "plan-answer",
     "import",
     "gate",
     "before-ref-move",

@@ -9,6 +9,7 @@ use crate::ids::{
 };
 use crate::model::ModelRef;
 use crate::money::{MicroUsd, Usage};
+use crate::plan::PlanAnswer;
 use crate::project::ProjectRules;
 use crate::runtime::TurnStop;
 use crate::task::TaskSpec;
@@ -193,6 +194,12 @@ pub enum Event {
     TaskRetried { task: TaskId },
     /// A person no longer wants the task.
     TaskCancelRequested { task: TaskId },
+    /// A plan was handed in and did not pass the checks. `round` counts from 1; `plan` is the plan as it came.
+    PlanRejected { task: TaskId, round: u32, plan: BlobId, reasons: Vec<String> },
+    /// A plan passed the checks; `plan` is a blob that holds it as completed. It waits for a person's answer.
+    PlanProposed { task: TaskId, round: u32, plan: BlobId, tasks: u32 },
+    /// A person answered. The tasks of an accepted plan are opened in the same append.
+    PlanAnswered { task: TaskId, answer: PlanAnswer },
     /// The task has ended.
     TaskClosed { task: TaskId, outcome: TaskOutcome },
 
@@ -287,6 +294,9 @@ impl Event {
             Self::TaskReleased { .. } => "task_released",
             Self::TaskRetried { .. } => "task_retried",
             Self::TaskCancelRequested { .. } => "task_cancel_requested",
+            Self::PlanRejected { .. } => "plan_rejected",
+            Self::PlanProposed { .. } => "plan_proposed",
+            Self::PlanAnswered { .. } => "plan_answered",
             Self::TaskClosed { .. } => "task_closed",
             Self::ChangeSubmitted { .. } => "change_submitted",
             Self::ChangeImported { .. } => "change_imported",

@@ -15,6 +15,7 @@ pub mod machine;
 pub mod media;
 pub mod model;
 pub mod money;
+pub mod plan;
 pub mod project;
 pub mod redact;
 pub mod runtime;

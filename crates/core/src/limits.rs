@@ -21,6 +21,29 @@ pub const READ_EVENTS_MAX: usize = 10_000;
 pub const TASKS_PER_RUN_MAX: usize = 1000;
 /// The most agents at work at once, whatever was asked for.
 pub const AGENTS_MAX: usize = 64;
+/// The most tasks of a plan that a model makes.
+pub const PLAN_TASKS_MAX: usize = 50;
+/// How often a plan is handed in before a person is asked.
+pub const PLAN_ROUNDS_MAX: u32 = 3;
+/// The longest goal, in bytes.
+pub const GOAL_BYTES_MAX: usize = 16 * 1024;
+/// The shortest prompt of a planned task, in bytes: an agent that knows nothing else cannot begin with less.
+pub const PLAN_PROMPT_BYTES_MIN: usize = 40;
+/// The longest prompt of a planned task, in bytes.
+pub const PLAN_PROMPT_BYTES_MAX: usize = 16 * 1024;
+/// Reasons against a plan that are told at once.
+pub const PLAN_REASONS_MAX: usize = 20;
+/// Levels of new directories that one path of a plan may bring.
+pub const PLAN_NEW_LEVELS_MAX: usize = 2;
+/// Tasks of which no two could be worked on at once are made one up to this many.
+pub const PLAN_JOINED_MAX: usize = 4;
+/// Model requests that one turn of planning may make.
+pub const PLAN_STEPS_MAX: u32 = 60;
+/// A turn of planning is ended after this long.
+pub const PLAN_TIMEOUT: Duration = Duration::from_secs(900);
+/// Lines of the repository's layout that a planning agent is told.
+pub const PLAN_LAYOUT_LINES_MAX: usize = 400;
+
 /// How often a change goes back to its agent before a person is asked.
 pub const RETURNS_MAX: u32 = 3;
 /// How often an agent is started again after it died without a result.
@@ -98,6 +121,8 @@ pub const TERM_GRACE: Duration = Duration::from_secs(3);
 
 /// The largest request body that a door reads.
 pub const DOOR_BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// The largest call of the agent's own API at a door: a piece of mail or a plan, with its frame.
+pub const DOOR_CALL_BYTES_MAX: usize = 1024 * 1024;
 /// The head of a request at a door must have come after this, and each further piece of its body.
 pub const DOOR_READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// The headers of one request at a door.

@@ -81,6 +81,8 @@ states!(
         Held = "held",
         /// Its change is on the target.
         Landed = "landed",
+        /// Its plan passed the checks.
+        Planned = "planned",
         /// It failed for good.
         Failed = "failed",
         /// A person cancelled it.
@@ -95,7 +97,7 @@ states!(
 impl TaskState {
     /// Whether nothing more happens to the task.
     pub fn is_closed(self) -> bool {
-        matches!(self, Self::Landed | Self::Failed | Self::Cancelled | Self::Taken | Self::Answered)
+        matches!(self, Self::Landed | Self::Planned | Self::Failed | Self::Cancelled | Self::Taken | Self::Answered)
     }
 
     /// Whether only a person can move it on.
@@ -135,6 +137,8 @@ pub enum TaskStep {
     Release,
     /// `TaskRetried`.
     Retry,
+    /// `PlanProposed`.
+    Plan,
     /// `TaskClosed` with `Landed`.
     Land,
     /// `TaskClosed` with `Failed`.
@@ -162,6 +166,7 @@ pub fn task_step(state: TaskState, step: TaskStep) -> Result<TaskState, &'static
         (S::Ready | S::Working, TaskStep::Claim { fence, last }) if fence > last => Ok(S::Working),
         (S::Ready | S::Working, TaskStep::Claim { .. }) => Err("its fence is not newer than the last one"),
         (S::Working, TaskStep::Submit) => Ok(S::Submitted),
+        (S::Working, TaskStep::Plan) => Ok(S::Planned),
         (S::Submitted, TaskStep::Return) => Ok(S::Returned),
         (S::Working, TaskStep::NoSubmit) => Ok(S::FinishedWithoutSubmit),
         (S::Open | S::Ready | S::Working | S::Submitted | S::Returned, TaskStep::Wait) => Ok(S::Waiting),

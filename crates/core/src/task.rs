@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::TaskKey;
 use crate::model::ModelRef;
 use crate::money::MicroUsd;
+use crate::plan::COORDINATOR;
 
 /// A command that must succeed on the merged tree before a change lands.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -48,4 +49,11 @@ pub struct TaskSpec {
     /// Written turns for the `script` provider, as JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub script: Option<serde_json::Value>,
+}
+
+impl TaskSpec {
+    /// Whether its agent plans: it changes nothing, and its result is a plan and not a change.
+    pub fn is_plan(&self) -> bool {
+        self.role == COORDINATOR
+    }
 }

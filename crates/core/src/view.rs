@@ -12,6 +12,7 @@ use crate::ids::{
 use crate::machine::{AgentState, ChangeState, RunState, TaskState};
 use crate::model::ModelRef;
 use crate::money::{MicroUsd, Usage};
+use crate::plan::PlanAnswer;
 use crate::project::ProjectRules;
 use crate::task::TaskSpec;
 
@@ -174,8 +175,29 @@ pub struct TaskView {
     /// Whether a person sent its held change to the queue: from then on its changes land.
     #[serde(default)]
     pub released: bool,
+    /// Its plan, when the task is to make one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PlanStand>,
 }
 view!(TaskView, Task);
+
+impl TaskView {
+    /// The plan that passed the checks and that nobody has answered.
+    pub fn open_plan(&self) -> Option<&BlobId> {
+        self.plan.as_ref().filter(|plan| plan.answered.is_none()).and_then(|plan| plan.proposed.as_ref())
+    }
+}
+
+/// Where a plan stands.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct PlanStand {
+    /// Plans that did not pass the checks, since a person last asked for another try.
+    pub rejected: u32,
+    /// The plan that did.
+    pub proposed: Option<BlobId>,
+    /// What a person said to it.
+    pub answered: Option<PlanAnswer>,
+}
 
 /// An agent within a run.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

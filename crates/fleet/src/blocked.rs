@@ -142,11 +142,14 @@ pub fn waits_for(picture: &RunPicture, task: TaskId, now: Timestamp) -> Option<W
             let why = view.why.as_deref().unwrap_or("it needs a decision");
             waits(format!("a person (`aedile task retry {key}` or `aedile task cancel {key}`): {why}", key = view.spec.key))
         }
+        TaskState::Planned if view.open_plan().is_some() => {
+            waits("your answer to its plan: `aedile run --resume` shows it and asks".to_owned())
+        }
         TaskState::Held => waits(format!(
             "a person: its change is kept (`aedile code --take {}` with --apply, --branch NAME or --land)",
             view.change.map(|change| change.short()).unwrap_or_default()
         )),
-        TaskState::Landed | TaskState::Failed | TaskState::Cancelled | TaskState::Taken | TaskState::Answered => {
+        TaskState::Landed | TaskState::Planned | TaskState::Failed | TaskState::Cancelled | TaskState::Taken | TaskState::Answered => {
             WaitsFor { reason: None, since: view.since }
         }
     })

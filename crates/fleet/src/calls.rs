@@ -24,6 +24,7 @@ impl Unit {
         match request {
             AgentRequest::TaskInfo {} => self.task_info().await,
             AgentRequest::Submit { commit, summary, left_out } => self.submit(commit, summary, left_out).await,
+            AgentRequest::PlanSubmit { plan } => self.plan_submit(plan).await,
             AgentRequest::MailSend { to, subject, body } => self.mail_send(to, subject, body).await,
             AgentRequest::MailRead { ack } => self.mail_read(ack).await,
             AgentRequest::WebFetch { .. } => {
@@ -43,6 +44,7 @@ impl Unit {
             scope: spec.scope,
             agent: self.who.agent.clone(),
             agents: agents.into_iter().filter(|name| name != mail::PERSON).collect(),
+            plans: self.task.spec.is_plan(),
         })
     }
 
@@ -58,6 +60,9 @@ impl Unit {
                 )));
             }
             None => {}
+        }
+        if self.task.spec.is_plan() {
+            return Ok(refused("your task is to make a plan and to change nothing: hand it in with `submit_plan` or `aedile plan submit`"));
         }
         if summary.len() > SUMMARY_BYTES_MAX {
             return Ok(refused(format!(

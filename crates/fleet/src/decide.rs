@@ -79,7 +79,9 @@ fn stop(picture: &RunPicture) -> Vec<Action> {
     if picture.units.is_empty() {
         return vec![Action::StopRun];
     }
-    picture.tasks.iter().filter_map(|task| end_unit(picture, task, how, why)).collect()
+    // A turn that plans may be long, and nothing of it is lost: its session goes on from the last whole step.
+    let how_for = |task: &TaskPicture| if task.view.spec.is_plan() { Ending::Now } else { how };
+    picture.tasks.iter().filter_map(|task| end_unit(picture, task, how_for(task), why)).collect()
 }
 
 /// Tells a unit to end unless it was told so already.
@@ -97,7 +99,9 @@ fn go_on(picture: &RunPicture, now: Timestamp) -> Vec<Action> {
     let (starts, may_move) = starts(picture, &settled, now);
     actions.extend(starts);
     if actions.is_empty() && picture.units.is_empty() && !may_move {
-        actions.push(end_run(picture));
+        let asks = picture.tasks.iter().any(|task| task.view.open_plan().is_some());
+        // A plan waits for the person's answer; its tasks are not opened yet.
+        actions.push(if asks { Action::StopRun } else { end_run(picture) });
     }
     actions
 }
@@ -118,6 +122,7 @@ fn settle(picture: &RunPicture, task: &TaskPicture) -> Option<Action> {
             None if !picture.tidied.contains(&view.task) => Some(Action::Tidy { task: view.task }),
             None => None,
             Some(_) if view.state == TaskState::Landed => end_unit(picture, task, Ending::AfterTurn, "its change has landed"),
+            Some(_) if view.state == TaskState::Planned => end_unit(picture, task, Ending::AfterTurn, "its plan was taken"),
             Some(_) => end_unit(picture, task, Ending::Now, "its task is closed"),
         };
     }
@@ -199,7 +204,7 @@ fn in_order(picture: &RunPicture) -> Vec<&TaskPicture> {
 
 fn end_run(picture: &RunPicture) -> Action {
     let landed = picture.tasks.iter().filter(|task| task.view.state == TaskState::Landed).count();
-    let failed = picture.tasks.len() - landed;
+    let failed = picture.tasks.iter().filter(|task| !matches!(task.view.state, TaskState::Landed | TaskState::Planned)).count();
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     Action::EndRun { landed: count(landed), failed: count(failed) }
 }

@@ -185,9 +185,10 @@ fn report(picture: &RunPicture, now: Timestamp) -> RunReport {
             TaskReport { key: task.view.spec.key.clone(), state: task.view.state, why: task.view.why.clone().or(waits) }
         })
         .collect();
-    let count = |landed: bool| tasks.iter().filter(|task| (task.state == TaskState::Landed) == landed).count();
+    let landed = tasks.iter().filter(|task| task.state == TaskState::Landed).count();
+    let failed = tasks.iter().filter(|task| !matches!(task.state, TaskState::Landed | TaskState::Planned)).count();
     let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    RunReport { run: picture.run.run, state: picture.run.state, landed: number(count(true)), failed: number(count(false)), tasks }
+    RunReport { run: picture.run.run, state: picture.run.state, landed: number(landed), failed: number(failed), tasks }
 }
 
 impl Dispatcher {

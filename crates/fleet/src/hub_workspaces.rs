@@ -9,6 +9,7 @@ use aedile_core::view::{ChangeView, RunView, TaskView};
 use aedile_core::{Clock, CommitId, RefName, RunId};
 use aedile_git::{GitError, Hub, Identity, OverlayFile, Project, Snapshotter, WorkspaceSpec, remove_tree};
 
+use crate::goal::Layout;
 use crate::workspaces::{Snapshot, Workspace, WorkspaceError, Workspaces};
 
 /// Makes workspaces from the hub of a project, below the state directory: `workspaces/<run>/<task>/<attempt>`, with the directory of the
@@ -132,6 +133,10 @@ impl Workspaces for HubWorkspaces {
 
     fn forget(&self, task: &TaskView) -> Result<(), WorkspaceError> {
         Ok(remove_tree(&self.of_task(task))?)
+    }
+
+    fn layout(&self, commit: &CommitId) -> Result<Layout, WorkspaceError> {
+        Ok(Layout::of_tree(self.hub.files(commit)?, |path| self.hub.file_at(commit, path).ok().flatten()))
     }
 
     fn mounts(&self) -> Result<Vec<BoxMount>, WorkspaceError> {

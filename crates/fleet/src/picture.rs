@@ -182,6 +182,9 @@ impl News {
             | Event::TaskReleased { task }
             | Event::TaskRetried { task }
             | Event::TaskCancelRequested { task }
+            | Event::PlanRejected { task, .. }
+            | Event::PlanProposed { task, .. }
+            | Event::PlanAnswered { task, .. }
             | Event::TaskClosed { task, .. } => drop(self.tasks.insert(*task)),
             Event::ChangeSubmitted { change, .. }
             | Event::ChangeImported { change, .. }

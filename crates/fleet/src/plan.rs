@@ -1,6 +1,6 @@
 //! From a list of tasks to an open run.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use aedile_core::event::Event;
@@ -10,6 +10,8 @@ use aedile_core::scope::Scope;
 use aedile_core::store::{Append, NewEvent, Store, StoreError};
 use aedile_core::task::TaskSpec;
 use aedile_core::{Clock, CommitId, Entropy, ProjectId, RefName, RunId, TaskId, TaskKey};
+
+use crate::order::circle;
 
 /// Everything that a run is started with.
 #[derive(Clone, PartialEq, Debug)]
@@ -79,8 +81,13 @@ pub fn check(plan: &RunPlan) -> Result<(), PlanError> {
     for task in &plan.tasks {
         check_task(task, &keys)?;
     }
-    match circle(&plan.tasks) {
-        Some((task, path)) => Err(wrong(task, "after", format!("makes a circle: {path}; take one of these dependencies away"))),
+    let after = plan.tasks.iter().map(|task| (task.key.as_str(), task.after.iter().map(TaskKey::as_str).collect())).collect();
+    match circle(&after) {
+        Some(path) => Err(PlanError::Task {
+            task: path.first().cloned().unwrap_or_default(),
+            field: "after",
+            problem: format!("makes a circle: {}; take one of these dependencies away", path.join(" -> ")),
+        }),
         None => Ok(()),
     }
 }
@@ -98,7 +105,7 @@ fn check_task(task: &TaskSpec, keys: &BTreeSet<&TaskKey>) -> Result<(), PlanErro
     if task.title.contains('\n') {
         return Err(wrong(task, "title", "must be one line; put the rest into `prompt`".to_owned()));
     }
-    if task.scope.is_empty() {
+    if task.scope.is_empty() && !task.is_plan() {
         return Err(wrong(task, "scope", "is empty: name the paths that may change, for example [\"src/auth/**\"]".to_owned()));
     }
     Scope::new(&task.scope).map_err(|bad| wrong(task, "scope", format!("{:?} {}", bad.glob, bad.problem)))?;
@@ -119,36 +126,6 @@ fn check_task(task: &TaskSpec, keys: &BTreeSet<&TaskKey>) -> Result<(), PlanErro
         return Err(wrong(task, "prompt", format!("makes the task {bytes} bytes large; at most {} are allowed", EVENT_BYTES_MAX - 1024)));
     }
     Ok(())
-}
-
-/// Returns a task on a circle of dependencies and the circle in words.
-fn circle(tasks: &[TaskSpec]) -> Option<(&TaskSpec, String)> {
-    let by_key: BTreeMap<&TaskKey, &TaskSpec> = tasks.iter().map(|task| (&task.key, task)).collect();
-    // Tasks without an open dependency are taken away until none is left or all that is left depends on itself.
-    let mut left: BTreeMap<&TaskKey, &TaskSpec> = by_key.clone();
-    loop {
-        let free: Vec<&TaskKey> =
-            left.values().filter(|task| !task.after.iter().any(|key| left.contains_key(key))).map(|task| &task.key).collect();
-        if free.is_empty() {
-            break;
-        }
-        for key in free {
-            left.remove(key);
-        }
-    }
-    let first = *left.values().next()?;
-    let mut path = vec![&first.key];
-    let mut at = first;
-    loop {
-        let next = at.after.iter().find(|key| left.contains_key(key))?;
-        if let Some(start) = path.iter().position(|key| *key == next) {
-            let mut names: Vec<String> = path[start..].iter().map(ToString::to_string).collect();
-            names.push(next.to_string());
-            return Some((by_key.get(next)?, names.join(" -> ")));
-        }
-        path.push(next);
-        at = by_key.get(next)?;
-    }
 }
 
 /// Checks the plan and opens the run: `RunStarted` and all `TaskOpened`.

@@ -13,10 +13,11 @@ const EVIDENCE_BYTES_MAX: usize = 16 * 1024;
 /// The first prompt of a new session.
 pub(crate) fn task(run: &RunView, task: &TaskView, agent: &AgentName, begun: bool) -> String {
     let spec = &task.spec;
+    let rules = if spec.is_plan() { String::new() } else { format_rules(run, task) };
     let mut text =
         format!("You are {agent}, {} of the task `{}`: {}\n\n{}\n\n", article(&spec.role), spec.key, spec.title, spec.prompt.trim_end());
-    text.push_str(&format_rules(run, task));
-    if begun {
+    text.push_str(&rules);
+    if begun && !spec.is_plan() {
         text.push_str("\nAn earlier session has worked here: look at `git status` and `git log` before you begin, and go on from there.\n");
     }
     text
@@ -106,6 +107,13 @@ pub(crate) fn retried(task: &TaskView) -> String {
 /// The one reminder after a turn without a submission.
 pub(crate) fn reminder(task: &TaskView, detail: Option<&str>) -> String {
     let detail = detail.map(|detail| format!(" ({detail})")).unwrap_or_default();
+    if task.spec.is_plan() {
+        return format!(
+            "Your turn has ended{detail}, but no plan is handed in; what you say in words does not count. Hand it in now: with your tool \
+             `submit_plan`, or as JSON with `aedile plan submit FILE`. If the goal cannot be planned for, tell the person why by \
+             `aedile mail send person`.\n"
+        );
+    }
     format!(
         "Your turn has ended{detail}, but the task `{}` is not submitted. If it is complete, submit it now: with your tool `submit`, or with \
          `aedile submit -m \"what you did\"`. If it is not, finish it first. If you cannot, tell the person why by `aedile mail send person`.\n",

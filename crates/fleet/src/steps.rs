@@ -72,6 +72,8 @@ pub fn submit(task: &TaskView, change: ChangeId, agent: &AgentName, incarnation:
 pub enum LifeEnd {
     /// It handed its change in.
     Submitted,
+    /// Its plan passed the checks.
+    Planned,
     /// It ended its turn twice without that.
     WithoutSubmit,
     /// It answered without changing anything, in a run whose changes are kept.
@@ -89,6 +91,7 @@ pub fn ended(task: &TaskView, agent: &AgentName, incarnation: IncarnationId, end
     let (why, failed) = match end {
         LifeEnd::Submitted => ("it submitted its change".to_owned(), false),
         LifeEnd::Answered => ("it answered and changed nothing".to_owned(), false),
+        LifeEnd::Planned => ("its plan was taken".to_owned(), false),
         LifeEnd::WithoutSubmit => ("it ended its turn twice without submitting".to_owned(), false),
         LifeEnd::Told(why) | LifeEnd::Person(why) => (why.clone(), false),
         LifeEnd::Failed(why) => (why.clone(), true),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use aedile_core::agent_api::MailText;
 use aedile_core::crash;
 use aedile_core::event::Event;
+use aedile_core::limits::PLAN_TIMEOUT;
 use aedile_core::machine::RunState;
 use aedile_core::runtime::{TurnEnd, TurnStop};
 use aedile_core::store::{Append, load};
@@ -13,6 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::agent_box::Agent;
 use crate::decide::Ending;
+use crate::goal_calls::Planning;
 use crate::mail;
 use crate::parts::Seen;
 use crate::prompts;
@@ -58,7 +60,7 @@ enum Cut {
     No,
     /// We ended it since we were told to.
     Told(String),
-    /// We ended it since it had submitted long before.
+    /// We ended it since it had handed its work in long before.
     Submitted,
     /// We ended it since it was silent or took too long.
     Stuck(String),
@@ -160,11 +162,18 @@ impl Unit {
     fn after_turn(&self, end: &TurnEnd, cut: Cut, refused: Option<String>) -> Option<LifeEnd> {
         match cut {
             Cut::Told(why) => return Some(LifeEnd::Told(why)),
+            // It would plan as long a second time.
+            Cut::Stuck(why) if self.task.spec.is_plan() => return Some(LifeEnd::Person(why)),
             Cut::Stuck(why) => return Some(LifeEnd::Failed(why)),
             Cut::Submitted | Cut::No => {}
         }
         if self.submitted.is_some() {
             return Some(LifeEnd::Submitted);
+        }
+        match &self.planning {
+            Planning::Proposed => return Some(LifeEnd::Planned),
+            Planning::GaveUp(why) => return Some(LifeEnd::Person(why.clone())),
+            Planning::Open => {}
         }
         match end.stop {
             TurnStop::Failed if refused.is_some() => refused.map(LifeEnd::Person),
@@ -206,6 +215,7 @@ impl Unit {
         let mut pulse = Pulse::new();
         let begun = Instant::now();
         let mut submitted_at = None;
+        let longest = if self.task.spec.is_plan() { self.parts.pace.turn_timeout.min(PLAN_TIMEOUT) } else { self.parts.pace.turn_timeout };
         let mut look = tokio::time::interval(self.parts.pace.look_every);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut told = self.told.clone();
@@ -218,7 +228,7 @@ impl Unit {
                     let answer = self.answer(call.request).await?;
                     // The door may have given up waiting.
                     let _ = call.answer.send(answer);
-                    if self.submitted.is_some() {
+                    if self.submitted.is_some() || !matches!(self.planning, Planning::Open) {
                         submitted_at.get_or_insert_with(Instant::now);
                     }
                 }
@@ -236,8 +246,8 @@ impl Unit {
                     if silent > pace.silent {
                         break Cut::Stuck(format!("it was silent for {} s: no process time, no model answer", silent.as_secs()));
                     }
-                    if begun.elapsed() > pace.turn_timeout {
-                        break Cut::Stuck(format!("its turn took longer than {} s", pace.turn_timeout.as_secs()));
+                    if begun.elapsed() > longest {
+                        break Cut::Stuck(format!("its turn took longer than {} s", longest.as_secs()));
                     }
                 }
             }

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use crate::agent_box::{self, AgentBox, MadeBox, Trouble};
 use crate::api::{API_QUEUE_MAX, Call, UnitApi};
 use crate::decide::Ending;
+use crate::goal_calls::Planning;
 use crate::parts::Parts;
 use crate::prompts;
 use crate::steps::{self, LifeEnd};
@@ -56,6 +57,8 @@ pub(crate) struct Unit {
     sender: mpsc::Sender<Call>,
     /// Whether the change of this life is in the queue, and the answer that its agent got.
     pub(crate) submitted: Option<aedile_core::CommitId>,
+    /// What came of its plan, when the task is to make one.
+    pub(crate) planning: Planning,
     /// Mail that the present turn's prompt carries and that is not acknowledged yet.
     pub(crate) delivered: Vec<MailId>,
     claimed: Claimed,
@@ -98,6 +101,7 @@ impl Unit {
             calls,
             sender,
             submitted: None,
+            planning: Planning::default(),
             delivered: Vec::new(),
             claimed,
             saved,

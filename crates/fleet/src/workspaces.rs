@@ -6,6 +6,8 @@ use aedile_core::CommitId;
 use aedile_core::sandbox::BoxMount;
 use aedile_core::view::{ChangeView, RunView, TaskView};
 
+use crate::goal::Layout;
+
 /// A workspace that is complete.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Workspace {
@@ -63,6 +65,11 @@ pub trait Workspaces: Send + Sync {
     /// # Errors
     /// [`WorkspaceError`] tells what failed.
     fn forget(&self, task: &TaskView) -> Result<(), WorkspaceError>;
+    /// Lists what a commit holds, for the checks of a plan.
+    ///
+    /// # Errors
+    /// [`WorkspaceError`] when the commit cannot be read.
+    fn layout(&self, commit: &CommitId) -> Result<Layout, WorkspaceError>;
     /// Returns the mounts that a box needs so that git works in the workspace.
     ///
     /// # Errors

@@ -17,7 +17,8 @@ use aedile_core::runtime::{AgentIo, AgentSession, Launch, LaunchRequest, Runtime
 use aedile_core::sandbox::{BoxChild, BoxExit, BoxMount, BoxSpec, Sandbox, SandboxError, SandboxReport};
 use aedile_core::store::Store;
 use aedile_core::view::{ChangeView, RunView, TaskView};
-use aedile_core::{RunId, SessionId};
+use aedile_core::{CommitId, RunId, SessionId};
+use aedile_fleet::goal::{EntryKind, Layout};
 use aedile_fleet::workspaces::{Snapshot, Workspace, WorkspaceError};
 use aedile_fleet::{FleetError, HostFacts, Onlooker, Pace, Parts, RunDriver, RunReport, StopWish, Workspaces};
 use aedile_testkit::{OsEntropy, SystemClock};
@@ -385,6 +386,11 @@ impl Workspaces for FakeWorkspaces {
         self.note(format!("forget {}", task.spec.key));
         aedile_git::remove_tree(&self.of_task(task)).map_err(|error| WorkspaceError(error.to_string()))
     }
+    fn layout(&self, _: &CommitId) -> Result<Layout, WorkspaceError> {
+        let file = |path: &str| (path.to_owned(), EntryKind::File, 100);
+        Ok(Layout::new(["src/lib.rs", "src/a.rs", "src/b.rs", "README.md"].map(file)))
+    }
+
     fn mounts(&self) -> Result<Vec<BoxMount>, WorkspaceError> {
         Ok(Vec::new())
     }

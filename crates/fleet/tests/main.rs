@@ -5,6 +5,7 @@ mod cancels;
 mod decides;
 mod drives;
 mod fakes;
+mod goals;
 mod hubs;
 mod mails;
 mod plans;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use aedile_core::Redactor;
 use aedile_core::agent_api::{AgentReply, AgentRequest};
-use aedile_core::limits::{DOOR_BODY_BYTES_MAX, DOOR_CONCURRENT_MAX};
+use aedile_core::limits::{DOOR_BODY_BYTES_MAX, DOOR_CALL_BYTES_MAX, DOOR_CONCURRENT_MAX};
 use aedile_models::grant::GRANT_PATH;
 use aedile_models::{ApiFormat, BadBody, ModelBody};
 use hyper::body::Incoming;
@@ -24,8 +24,6 @@ use crate::upstream::{Endpoint, NoAnswer, Upstream};
 
 /// Where Gemini's models are.
 const GEMINI_PATH: &str = "/v1beta/models/";
-/// The largest call of the agent's own API: a piece of mail with its frame.
-const CALL_BYTES_MAX: usize = 1024 * 1024;
 /// The largest answer to a request that is not a conversation.
 const SMALL_ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
@@ -181,7 +179,7 @@ async fn take(
             }
         }
         Route::Call => {
-            let body = body::read(&head.headers, incoming, CALL_BYTES_MAX, room.read_timeout).await?;
+            let body = body::read(&head.headers, incoming, DOOR_CALL_BYTES_MAX, room.read_timeout).await?;
             let request =
                 serde_json::from_slice(&body).map_err(|error| Refused::bad_request(format!("the call is not understood: {error}")))?;
             call(room, request, permit).await

@@ -27,7 +27,7 @@ pub enum EntryMode {
 }
 
 impl EntryMode {
-    fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         Some(match u32::from_str_radix(text, 8).ok()? {
             0 => Self::Absent,
             0o100_644 => Self::File,

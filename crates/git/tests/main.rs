@@ -15,3 +15,4 @@ mod restores;
 mod robust;
 mod snapshots;
 mod support;
+mod trees;

@@ -1,6 +1,7 @@
 //! The client of the door: how a program in the box speaks with the one that runs it.
 
 use aedile_core::agent_api::{AgentReply, AgentRequest};
+use aedile_core::limits::DOOR_CALL_BYTES_MAX;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -27,6 +28,12 @@ pub enum DoorError {
         address: String,
         /// The operating system's words.
         problem: String,
+    },
+    /// The call is larger than a door takes; it was not sent.
+    #[error("the call has {bytes} bytes and a door takes at most {DOOR_CALL_BYTES_MAX}; nothing was sent")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
     },
     /// It answered with another status than 200.
     #[error("the door refused the call with status {status}: {body}")]
@@ -73,6 +80,9 @@ impl DoorClient {
     pub async fn call(&self, request: &AgentRequest) -> Result<AgentReply, DoorError> {
         let unreachable = |problem: String| DoorError::Unreachable { address: self.address.clone(), problem };
         let body = serde_json::to_vec(request).map_err(|error| DoorError::NotUnderstood { problem: error.to_string() })?;
+        if body.len() > DOOR_CALL_BYTES_MAX {
+            return Err(DoorError::TooLarge { bytes: body.len() });
+        }
         let response = timeout(ANSWER_TIMEOUT, post(&self.address, CALL_PATH, &body)).await;
         let response = response
             .map_err(|_| unreachable(format!("no answer after {} s", ANSWER_TIMEOUT.as_secs())))?

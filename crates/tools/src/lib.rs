@@ -28,6 +28,7 @@ mod patch;
 mod pdf;
 mod picture;
 mod place;
+mod plan_tool;
 mod read;
 mod repository;
 mod shell;

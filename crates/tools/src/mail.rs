@@ -75,7 +75,7 @@ impl Tool for TaskInfo {
     async fn call(&self, _input: Value) -> ToolOutput {
         let reply = self.door.call(&AgentRequest::TaskInfo {}).await;
         output(match reply {
-            Ok(AgentReply::Task { key, title, prompt, scope, agent, agents }) => Ok(format!(
+            Ok(AgentReply::Task { key, title, prompt, scope, agent, agents, .. }) => Ok(format!(
                 "task {key}: {title}\nyou are {agent}; other agents: {}\nyou may change: {}\n\n{prompt}",
                 if agents.is_empty() { "none".to_owned() } else { agents.join(", ") },
                 if scope.is_empty() { "nothing".to_owned() } else { scope.join(", ") },

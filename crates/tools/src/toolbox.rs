@@ -1,6 +1,6 @@
 //! The tools of one session.
 
-use aedile_core::tool::Tool;
+use aedile_core::tool::{Tool, ToolRisk};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,6 +15,7 @@ use crate::ls::Ls;
 use crate::mail::{MailRead, MailSend, TaskInfo};
 use crate::notebook_edit::NotebookEdit;
 use crate::place::Place;
+use crate::plan_tool::SubmitPlan;
 use crate::read::{Read, Sees};
 use crate::shell::Shell;
 use crate::submit_tool::Submit;
@@ -67,6 +68,15 @@ impl ToolBox {
             tools.push(Arc::new(MailSend { door: door.clone() }));
             tools.push(Arc::new(MailRead::new(door)));
         }
+        tools
+    }
+
+    /// Makes the tools of a session that plans: as [`ToolBox::standard`], with `submit_plan` in the place of `submit` and of all that writes
+    /// files, since such a session changes nothing.
+    pub fn planning(cwd: &Path, door: DoorClient) -> Vec<Arc<dyn Tool>> {
+        let mut tools = Self::standard(cwd, &[], Some(door.clone()));
+        tools.retain(|tool| tool.risk() != ToolRisk::Write && tool.spec().name != "submit");
+        tools.push(Arc::new(SubmitPlan { door }));
         tools
     }
 }

@@ -37,6 +37,9 @@ async fn failures_say_what_is_wrong() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let error = DoorClient::new(&format!("http://{closed}")).unwrap().call(&AgentRequest::TaskInfo {}).await.unwrap_err();
     assert!(error.to_string().contains("works only inside a box"), "{error}");
+    let large = AgentRequest::PlanSubmit { plan: json!("x".repeat(2 * 1024 * 1024)) };
+    let error = FakeDoor::raw(|_| panic!("it was sent")).client().call(&large).await.unwrap_err();
+    assert!(matches!(error, DoorError::TooLarge { bytes } if bytes > 2 * 1024 * 1024), "{error}");
 }
 
 #[tokio::test]

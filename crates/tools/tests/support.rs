@@ -141,6 +141,7 @@ impl FakeDoor {
         let scope = strings(scope);
         Self::new(move |request| match request {
             AgentRequest::TaskInfo {} => AgentReply::Task {
+                plans: false,
                 key: "auth".parse().unwrap(),
                 title: "Build auth".to_owned(),
                 prompt: "Do it.".to_owned(),

@@ -12,6 +12,7 @@ use crate::config::file::{self, ConfigFile};
 use crate::demo::{project, script};
 use crate::error::{CliError, CliResult};
 use crate::output::Output;
+use crate::planning::{Desk, Way};
 use crate::{env, wiring, worker};
 
 /// Show the whole way without a key: scripted agents extend a sample repository, in real boxes, through real gates
@@ -77,7 +78,8 @@ fn run(agents: usize, root: &Path, state: &Path, out: Output) -> Result<worker::
     let config = ConfigFile::parse(&String::from_utf8_lossy(&text), file::NAME)?;
     let rules = config.rules(file::NAME)?;
     let tasks = script::tasks(agents)?;
-    worker::work(state, project, &config, out, |workshop| {
+    let desk = Desk { way: Way::Nobody, config: &config, out };
+    worker::work(state, project, &desk, |workshop| {
         let slots = u32::try_from(agents).unwrap_or(u32::MAX);
         let plan = RunPlan {
             project: workshop.project_id,

@@ -18,17 +18,27 @@ use crate::config::tasks::{Defaults, MANUAL, TasksFile};
 use crate::error::{CliError, CliResult};
 use crate::narrate::short;
 use crate::output::Output;
+use crate::planning::{self, Desk, Way};
 use crate::{state, wiring, worker};
 
 /// Agents at work at once when nobody says otherwise.
 const AGENTS_DEFAULT: u32 = 4;
 
-/// Work through a file of tasks until every task has landed, or go on with a run
+/// Reach a goal with several agents, work through a file of tasks, or go on with a run
 #[derive(Debug, Args)]
 pub struct RunArgs {
+    /// What is to be reached: an agent reads the code and splits it into tasks, and you are asked (docs/goals.md)
+    #[arg(value_name = "GOAL", required_unless_present_any = ["tasks", "resume"], conflicts_with_all = ["tasks", "resume"])]
+    goal: Option<String>,
     /// The tasks file (docs/tasks-file.md)
-    #[arg(long, value_name = "FILE", required_unless_present = "resume", conflicts_with = "resume")]
+    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
     tasks: Option<PathBuf>,
+    /// Start the plan for a goal without asking
+    #[arg(long, conflicts_with = "tasks")]
+    yes: bool,
+    /// Write the plan for a goal to a new file that `--tasks` takes, and stop
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["tasks", "yes"])]
+    plan_only: Option<PathBuf>,
     /// Go on with a run that was stopped or whose worker died: RUN, or the last that is not over
     #[arg(long, value_name = "RUN", num_args = 0..=1, default_missing_value = "")]
     resume: Option<String>,
@@ -49,7 +59,7 @@ pub struct RunArgs {
 /// Runs `aedile run`.
 pub fn cmd_run(args: &RunArgs, out: Output) -> CliResult {
     let outcome = match &args.resume {
-        Some(which) => resume(which, out)?,
+        Some(which) => resume(which, args, out)?,
         None => start(args, out)?,
     };
     if out.json {
@@ -70,31 +80,69 @@ pub fn target_has_it(run: &RunView) -> bool {
     run.landing_ref.as_str() == target || tip().is_some_and(|tip| tip == run.tip)
 }
 
-fn resume(which: &str, out: Output) -> Result<worker::Outcome, CliError> {
+fn resume(which: &str, args: &RunArgs, out: Output) -> Result<worker::Outcome, CliError> {
     let state = state::dir()?;
+    let way = Way::find(args.yes, args.plan_only.as_deref(), out)?;
     let run = {
         let store = state::open_existing()?.ok_or_else(state::nothing_yet)?;
-        state::run_to_resume(&store, Some(which).filter(|text| !text.is_empty()))?
+        let run = state::run_to_resume(&store, Some(which).filter(|text| !text.is_empty()))?;
+        if way == Way::Nobody && planning::waiting(&store, run.run)?.is_some() {
+            return Err(Way::nobody());
+        }
+        run
     };
     let project = wiring::discover(&run.root)?;
     let config = checkout_config(project.root())?;
-    worker::work(&state, project, &config, out, |workshop| Ok((run.run, workshop.store.last()?)))
+    let desk = Desk { way, config: &config, out };
+    worker::work(&state, project, &desk, |workshop| Ok((run.run, workshop.store.last()?)))
+}
+
+/// Where the tasks of a new run are from.
+enum Source {
+    /// A sentence, for which a model plans.
+    Goal(String),
+    /// A file, and where it lies.
+    File(TasksFile, String),
+}
+
+impl Source {
+    /// Reads it, and refuses what can be refused before anything else is looked at.
+    fn read(args: &RunArgs) -> Result<Self, CliError> {
+        if let Some(goal) = &args.goal {
+            planning::check_goal(goal)?;
+            return Ok(Self::Goal(goal.trim().to_owned()));
+        }
+        let file = args.tasks.clone().unwrap_or_default();
+        let place = file.display().to_string();
+        let text = std::fs::read_to_string(&file)
+            .map_err(|error| CliError::config(format!("cannot read the tasks file {place}: {error}")).hint(MANUAL))?;
+        Ok(Self::File(TasksFile::parse(&text, &place)?, place))
+    }
 }
 
 fn start(args: &RunArgs, out: Output) -> Result<worker::Outcome, CliError> {
-    let file = args.tasks.clone().unwrap_or_default();
-    let place = file.display().to_string();
-    let text = std::fs::read_to_string(&file)
-        .map_err(|error| CliError::config(format!("cannot read the tasks file {place}: {error}")).hint(MANUAL))?;
-    let tasks = TasksFile::parse(&text, &place)?;
+    let source = Source::read(args)?;
+    let way = Way::find(args.yes, args.plan_only.as_deref(), out)?;
+    if way == Way::Nobody && matches!(source, Source::Goal(_)) {
+        return Err(Way::nobody());
+    }
     let project = wiring::discover(&std::env::current_dir()?)?;
     let local = checkout_config(project.root())?;
     let target = target(&project, &local)?;
     let point = project.landing_point(&target)?;
     let (config, mut rules) = rules_at(&project, &point.base, out)?;
-    let defaults = Defaults { model: args.model.clone().or_else(|| config.agents.model.clone()), runtime: "aedile".to_owned() };
-    let specs = tasks.specs(&place, &rules, &defaults)?;
     rules.allow_protected = args.allow_protected;
+    let defaults = Defaults { model: args.model.clone().or_else(|| config.agents.model.clone()), runtime: "aedile".to_owned() };
+    let (goal, place, specs) = match source {
+        Source::Goal(goal) => {
+            let task = planning::task(&goal, &project, &point.base, &rules, &defaults)?;
+            (goal, "the goal".to_owned(), vec![task])
+        }
+        Source::File(tasks, place) => {
+            let specs = tasks.specs(&place, &rules, &defaults)?;
+            (tasks.goal, place, specs)
+        }
+    };
     let usd = file::dollars(args.budget_usd, "--budget-usd", "command line");
     if let Some(usd) = usd.map_err(|error| CliError::usage(error.message))? {
         rules.run_budget.usd = Some(usd);
@@ -105,11 +153,12 @@ fn start(args: &RunArgs, out: Output) -> Result<worker::Outcome, CliError> {
     }
     tell(&project, &rules, out)?;
     let state = state::dir()?;
-    worker::work(&state, project, &local, out, |workshop| {
+    let desk = Desk { way, config: &local, out };
+    worker::work(&state, project, &desk, |workshop| {
         let plan = RunPlan {
             project: workshop.project_id,
             root: workshop.project.root().to_owned(),
-            goal: tasks.goal.clone(),
+            goal,
             target: target.as_str().trim_start_matches("refs/heads/").to_owned(),
             landing_ref: point.reference,
             base: point.base,

@@ -65,7 +65,7 @@ fn print(picture: &Picture, out: Output) {
     let now = SystemClock.now();
     let run = &picture.run;
     out.line(format!("run {}  {}  ({} for {})", run.run.short(), one_line(&run.goal, 80), run.state, ago(now.since(run.since))));
-    out.line(format!("  {} of {} landed on {} at {}", picture.landed(), picture.tasks.len(), branch(&run.landing_ref), short(&run.tip)));
+    out.line(format!("  {} of {} landed on {} at {}", picture.landed(), picture.to_land(), branch(&run.landing_ref), short(&run.tip)));
     if matches!(run.state, RunState::Running | RunState::Stopping) && picture.worker.is_none() {
         out.line("  no worker drives it; `aedile run --resume` goes on");
     }

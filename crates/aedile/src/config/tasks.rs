@@ -2,6 +2,7 @@
 
 use aedile_core::TaskKey;
 use aedile_core::model::ModelRef;
+use aedile_core::plan::COORDINATOR;
 use aedile_core::project::ProjectRules;
 use aedile_core::task::{GateSpec, TaskSpec};
 use serde::Deserialize;
@@ -101,6 +102,23 @@ impl TasksFile {
 }
 
 impl TaskEntry {
+    /// A task with a prompt and nothing else.
+    pub fn new(id: TaskKey, prompt: String) -> Self {
+        Self {
+            id,
+            title: None,
+            prompt,
+            scope: None,
+            after: Vec::new(),
+            gates: Vec::new(),
+            role: None,
+            runtime: None,
+            model: None,
+            budget_usd: None,
+            script: None,
+        }
+    }
+
     fn spec(&self, place: &str, rules: &ProjectRules, defaults: &Defaults) -> Result<TaskSpec, CliError> {
         let here = |problem: String| bad(place, &format!("task {:?}: {problem}", self.id.as_str()));
         let script = self.script.as_ref().map(serde_json::to_value).transpose().map_err(|error| here(format!("script: {error}")))?;
@@ -120,6 +138,11 @@ impl TaskEntry {
             return Err(here(format!("provider {:?} of model {model} is not known", model.provider)).first_hint(
                 "providers are `anthropic`, `openai` (anything that speaks its format, by base_url), `gemini`, `ollama` and `script`",
             ));
+        }
+        if self.role.as_deref() == Some(COORDINATOR) {
+            return Err(
+                here(format!("role {COORDINATOR:?} is for the agent that plans")).first_hint("`aedile run \"GOAL\"` plans for a goal")
+            );
         }
         let runtime = self.runtime.clone().unwrap_or_else(|| defaults.runtime.clone());
         if runtime != "aedile" {
@@ -199,6 +222,7 @@ script = [{ text = "x", tools = [{ name = "submit", input = { summary = "s" } }]
             ("script =", "extra =", "extra"),
             ("id = \"a\"", "id = \"a b\"", "a b"),
             ("prompt = \"do it\"", "prompt = \"x\"\nruntime = \"vi\"", "vi"),
+            ("prompt = \"do it\"", "prompt = \"x\"\nrole = \"coordinator\"", "coordinator"),
             ("prompt = \"do it\"", "prompt = \"x\"\nmodel = \"acme/x\"", "acme"),
             ("prompt = \"do it\"", "prompt = \"x\"\nmodel = \"x\"", "PROVIDER/MODEL"),
             ("prompt = \"do it\"", "prompt = \"x\"\nbudget_usd = -1", "budget_usd"),
