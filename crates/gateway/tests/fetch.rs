@@ -29,7 +29,7 @@ async fn ask(door: &str, url: &str) -> AgentReply {
 async fn refusal(door: &str, url: &str) -> String {
     match ask(door, url).await {
         AgentReply::Refused { message } => message,
-        other => panic!("{url}: {other:?}"),
+        other => unreachable!("{url}: {other:?}"),
     }
 }
 
