@@ -61,6 +61,7 @@ impl Host {
             home: Some(PathBuf::from(variable("HOME"))).filter(|home| home.is_absolute()),
             path,
             candidates: Vec::new(),
+            programs: Vec::new(),
             variables: variables.filter(|(_, value)| !value.is_empty()).collect(),
             state_dir: Some(dir.to_owned()),
         };

@@ -14,6 +14,7 @@ pub mod landing;
 pub mod mail;
 pub mod mcp;
 pub mod run;
+pub mod runtime;
 pub mod sandbox;
 pub mod snapshot;
 pub mod status;

@@ -27,6 +27,8 @@ pub const OPENAI_API_KEY: &str = "OPENAI_API_KEY";
 pub const GEMINI_API_KEY: &str = "GEMINI_API_KEY";
 /// Gemini's key under its other name.
 pub const GOOGLE_API_KEY: &str = "GOOGLE_API_KEY";
+/// The token of a Claude subscription.
+pub const CLAUDE_TOKEN: &str = "CLAUDE_CODE_OAUTH_TOKEN";
 /// Anthropic's base URL.
 pub const ANTHROPIC_BASE_URL: &str = "AEDILE_ANTHROPIC_BASE_URL";
 /// The OpenAI-compatible provider's base URL.
@@ -67,6 +69,10 @@ pub const ALL: &[EnvVar] = &[
     EnvVar { name: OPENAI_API_KEY, meaning: "The OpenAI-compatible provider's key. It stays in the gateway; a box sees a placeholder." },
     EnvVar { name: GEMINI_API_KEY, meaning: "Gemini's key. It stays in the gateway; a box sees a placeholder." },
     EnvVar { name: GOOGLE_API_KEY, meaning: "Gemini's key where `GEMINI_API_KEY` is not set." },
+    EnvVar {
+        name: CLAUDE_TOKEN,
+        meaning: "The token of a Claude subscription (`claude setup-token` prints one), used when there is no key. It stays outside: the door puts it into the requests. Anthropic takes it from the runtime `claude` only. Default: `[provider.anthropic] token_file`.",
+    },
     EnvVar {
         name: ANTHROPIC_BASE_URL,
         meaning: "Base URL of the Anthropic Messages API. Default: `[provider.anthropic] base_url` in `aedile.toml`, else the vendor's.",

@@ -22,6 +22,8 @@ mod picture;
 mod planning;
 mod prices;
 mod progress;
+mod runtimes;
+mod selftest;
 mod state;
 mod terminal;
 mod tracing_log;

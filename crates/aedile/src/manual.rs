@@ -133,6 +133,7 @@ fn the_page_of_the_configuration_names_every_key() {
         ("prices", "[prices.\"openai/x\"]\nzzz = 1"),
         ("fetch", "[fetch]\nzzz = 1"),
         ("keep", "[keep]\nzzz = 1"),
+        ("runtime", "[runtime.x]\nzzz = 1"),
     ];
     for (section, probe) in sections {
         for key in keys(probe) {

@@ -108,6 +108,12 @@ impl Narrator {
             Event::BoxReady { task, pid, .. } => (Detail, format!("{}: box ready (pid {pid})", self.task(*task))),
             Event::AgentStarted { task, agent, .. } => (Detail, format!("{}: {agent} answers", self.task(*task))),
             Event::TurnStarted { task, turn, .. } => (Detail, format!("{}: {} begins turn {turn}", self.task(*task), self.agent(*task))),
+            Event::AgentHeldUp { task, why: Some(why), .. } => {
+                (Step, format!("{}: {} waits for its model: {}", self.task(*task), self.agent(*task), one_line(why, 300)))
+            }
+            Event::AgentHeldUp { task, why: None, .. } => {
+                (Step, format!("{}: the model of {} answers again", self.task(*task), self.agent(*task)))
+            }
             Event::TurnEnded { task, turn, stop: stop @ (TurnStop::Failed | TurnStop::Limit | TurnStop::Refusal), detail, .. } => (
                 // The end of the agent, which follows a failed turn, says the same.
                 if *stop == TurnStop::Failed { Detail } else { Step },

@@ -11,13 +11,13 @@ use aedile_gateway::{FetchRules, Gateway, Provider, ProviderKey, Vault};
 use aedile_git::{Git, GitError, Hub, PersonEnv, Project};
 use aedile_landing::{GateBox, LandingDeps};
 use aedile_models::ApiFormat;
-use aedile_runtimes::AcpRuntime;
 use aedile_sandbox::{NativeSandbox, SandboxConfig, TOOL_VARIABLES, ToolSearch, Toolchains, Trees};
 use aedile_store::SqliteStore;
 
 use crate::clock::{OsEntropy, SystemClock};
 use crate::config::file::{ConfigFile, OpenAiApi};
 use crate::error::CliError;
+use crate::runtimes::Catalogue;
 use crate::{env, host, prices};
 
 /// Finds git and the person's repository around a directory.
@@ -53,26 +53,33 @@ fn person() -> PersonEnv {
 }
 
 /// Looks for the person's tools.
-pub fn toolchains() -> Toolchains {
+pub fn toolchains(runtimes: &Catalogue) -> Toolchains {
     let path = env::get(env::PATH).map(|path| std::env::split_paths(&path).collect()).unwrap_or_default();
     let variables = TOOL_VARIABLES.iter().filter_map(|name| Some(((*name).to_owned(), env::tool_variable(name)?))).collect();
-    aedile_sandbox::discover(&ToolSearch { home: env::home(), path, candidates: Vec::new(), variables, state_dir: env::state_dir() })
+    aedile_sandbox::discover(&ToolSearch {
+        home: env::home(),
+        path,
+        candidates: Vec::new(),
+        programs: runtimes.programs(),
+        variables,
+        state_dir: env::state_dir(),
+    })
 }
 
 /// Makes the sandbox of agents, gates and snapshots, whose boxes write below `state` only. What they need to put down goes there too.
-pub fn sandbox(state: &Path) -> Result<NativeSandbox, CliError> {
-    sandbox_for(state, Trees::Own(vec![state.to_owned()]))
+pub fn sandbox(state: &Path, runtimes: &Catalogue) -> Result<NativeSandbox, CliError> {
+    sandbox_for(state, Trees::Own(vec![state.to_owned()]), runtimes)
 }
 
 /// Makes the sandbox of boxes that write to a person's directory. Copies, if it needs any, go below `place`.
 pub fn persons_sandbox(place: &Path) -> Result<NativeSandbox, CliError> {
-    sandbox_for(place, Trees::Persons)
+    sandbox_for(place, Trees::Persons, &Catalogue::of(&ConfigFile::default()))
 }
 
 /// What boxes need to put down goes below `place`, which is made when the first thing goes there.
-fn sandbox_for(place: &Path, trees: Trees) -> Result<NativeSandbox, CliError> {
+fn sandbox_for(place: &Path, trees: Trees, runtimes: &Catalogue) -> Result<NativeSandbox, CliError> {
     let (launcher, runtime_dir) = (program()?, place.join("boxes"));
-    Ok(NativeSandbox::new(SandboxConfig { launcher, toolchains: toolchains(), runtime_dir, trees })?)
+    Ok(NativeSandbox::new(SandboxConfig { launcher, toolchains: toolchains(runtimes), runtime_dir, trees })?)
 }
 
 /// The running program.
@@ -100,11 +107,12 @@ impl Workshop {
     /// Wires a worker for a project. Must be called inside a tokio runtime.
     pub fn open(state: &Path, project: Project, config: &ConfigFile) -> Result<Self, CliError> {
         let (clock, entropy) = times();
+        let runtimes = Catalogue::of(config);
         let (store, gateway) = store_and_gateway(state, config)?;
         let dynamic: Arc<dyn Store> = Arc::clone(&store) as Arc<dyn Store>;
         let project_id = project_id(&*store, &project)?;
         let hub = Hub::open_or_create(&hub_dir(state, project_id), &project)?;
-        let sandbox: Arc<dyn aedile_core::sandbox::Sandbox> = Arc::new(sandbox(state)?);
+        let sandbox: Arc<dyn aedile_core::sandbox::Sandbox> = Arc::new(sandbox(state, &runtimes)?);
         let holder = host::holder();
         let dead: Vec<String> = store.claims("")?.into_iter().map(|claim| claim.holder).filter(|holder| host::is_dead(holder)).collect();
         let mounts = hub
@@ -134,7 +142,7 @@ impl Workshop {
             store: dynamic,
             sandbox,
             egress: Arc::clone(&gateway) as Arc<dyn aedile_core::egress::Egress>,
-            runtimes: vec![Arc::new(AcpRuntime::aedile())],
+            runtimes: runtimes.runtimes(),
             workspaces: Arc::new(workspaces),
             clock,
             entropy,
@@ -217,6 +225,7 @@ const OLLAMA: &str = "ollama";
 const OPENAI_VENDOR: &str = "https://api.openai.com";
 /// The window that an Ollama server is asked for unless a person says otherwise: enough to work in, and it fits beside a model on a laptop.
 const OLLAMA_CONTEXT_TOKENS: u64 = 32_768;
+const ANTHROPIC_TOKEN: &str = "anthropic-token";
 
 /// Takes each key once: from the environment, else from its file.
 fn vault(config: &ConfigFile) -> Result<Vault, CliError> {
@@ -236,6 +245,13 @@ fn vault(config: &ConfigFile) -> Result<Vault, CliError> {
         };
         secrets.extend(key.map(|key| (name.to_owned(), key)));
     }
+    let file = config.provider.get(ANTHROPIC).and_then(|provider| provider.token_file.as_deref());
+    let token = match (env::text(env::CLAUDE_TOKEN), file) {
+        (Some(token), _) => Some(SecretString::from(token)),
+        (None, Some(file)) => Some(key_from_file(file)?),
+        (None, None) => None,
+    };
+    secrets.extend(token.map(|token| (ANTHROPIC_TOKEN.to_owned(), token)));
     Vault::new(secrets).map_err(|error| CliError::config(format!("a key cannot be used: {error}")))
 }
 
@@ -259,9 +275,10 @@ fn providers(config: &ConfigFile, vault: &Vault) -> Vec<Provider> {
         let section = config.provider.get(name);
         let base_url =
             env::text(variable).or_else(|| section.and_then(|provider| provider.base_url.clone())).unwrap_or_else(|| vendor.to_owned());
-        let known = vault.names().any(|known| known == name);
-        let key = match (known, base_url == vendor && name != OLLAMA) {
+        let known = |name: &str| vault.names().any(|known| known == name);
+        let key = match (known(name), base_url == vendor && name != OLLAMA) {
             (true, _) => ProviderKey::Secret(name.to_owned()),
+            (false, _) if name == ANTHROPIC && known(ANTHROPIC_TOKEN) => ProviderKey::Token(ANTHROPIC_TOKEN.to_owned()),
             // A server of one's own usually wants no key.
             (false, false) => ProviderKey::None,
             (false, true) => ProviderKey::Missing(format!(

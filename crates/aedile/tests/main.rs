@@ -12,6 +12,7 @@ mod goals;
 mod mcp;
 mod providers;
 mod real_input;
+mod runtimes;
 mod scenario;
 mod snapshots;
 mod terminal;

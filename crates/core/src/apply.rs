@@ -54,6 +54,7 @@ pub fn apply(envelope: &Envelope, tx: &mut dyn ViewTx) -> Result<(), StoreError>
         | Event::BoxReady { .. }
         | Event::AgentStarted { .. }
         | Event::TurnStarted { .. }
+        | Event::AgentHeldUp { .. }
         | Event::TurnEnded { .. }
         | Event::SnapshotTaken { .. }
         | Event::AgentEnded { .. } => apply_agent(&mut at),
@@ -293,6 +294,7 @@ fn claim_task(at: &mut At<'_>) -> Result<(), StoreError> {
         process: None,
         turn: view.turn,
         ended: None,
+        held_up: None,
     };
     at.put(&key, Some(view.run), &worker)
 }
@@ -308,6 +310,7 @@ fn apply_agent(at: &mut At<'_>) -> Result<(), StoreError> {
         | Event::BoxReady { task, .. }
         | Event::AgentStarted { task, .. }
         | Event::TurnStarted { task, .. }
+        | Event::AgentHeldUp { task, .. }
         | Event::TurnEnded { task, .. }
         | Event::SnapshotTaken { task, .. }
         | Event::AgentEnded { task, .. } => *task,
@@ -330,6 +333,7 @@ fn apply_agent(at: &mut At<'_>) -> Result<(), StoreError> {
         Event::BoxReady { incarnation, .. }
         | Event::AgentStarted { incarnation, .. }
         | Event::TurnStarted { incarnation, .. }
+        | Event::AgentHeldUp { incarnation, .. }
         | Event::TurnEnded { incarnation, .. }
         | Event::AgentEnded { incarnation, .. } => *incarnation,
         _ => return Ok(()),
@@ -344,7 +348,9 @@ fn apply_agent(at: &mut At<'_>) -> Result<(), StoreError> {
     if agent.state == AgentState::Ended {
         return Err(at.illegal("agent", name, agent.state, "its process has ended"));
     }
+    agent.held_up = None;
     match &at.envelope.event {
+        Event::AgentHeldUp { why, .. } => agent.held_up.clone_from(why),
         Event::BoxReady { pid, pid_start, .. } => agent.process = Some((*pid, *pid_start)),
         Event::AgentStarted { .. } | Event::TurnEnded { .. } => agent.state = AgentState::BetweenTurns,
         Event::TurnStarted { turn, .. } => (agent.state, agent.turn) = (AgentState::InTurn, *turn),

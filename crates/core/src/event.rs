@@ -176,6 +176,8 @@ pub enum Event {
     AgentStarted { task: TaskId, agent: AgentName, incarnation: IncarnationId, session: SessionId, prompt: BlobId },
     /// A turn begins.
     TurnStarted { task: TaskId, incarnation: IncarnationId, turn: u32 },
+    /// The agent reports that its model does not answer (a rate limit, an outage) and that it tries again by itself; without `why`, that the model answers again.
+    AgentHeldUp { task: TaskId, incarnation: IncarnationId, why: Option<String> },
     /// A turn has ended.
     TurnEnded { task: TaskId, incarnation: IncarnationId, turn: u32, stop: TurnStop, detail: Option<String>, transcript: Option<BlobId> },
     /// The workspace is saved where the agent cannot reach. `oversized` files are recorded by name and hash only.
@@ -285,6 +287,7 @@ impl Event {
             Self::BoxReady { .. } => "box_ready",
             Self::AgentStarted { .. } => "agent_started",
             Self::TurnStarted { .. } => "turn_started",
+            Self::AgentHeldUp { .. } => "agent_held_up",
             Self::TurnEnded { .. } => "turn_ended",
             Self::SnapshotTaken { .. } => "snapshot_taken",
             Self::AgentEnded { .. } => "agent_ended",

@@ -101,6 +101,14 @@ pub const READ_LINES_MAX: usize = 2000;
 pub const PROTOCOL_LINE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Lines from an agent that are not its protocol; one more ends the session.
 pub const PROTOCOL_GARBAGE_LINES_MAX: usize = 100;
+/// Lines that an agent may send at once, beyond what it may send all the time; one more ends the session.
+pub const PROTOCOL_BURST_LINES_MAX: u64 = 50_000;
+/// Lines that an agent may send all the time, in a second.
+pub const PROTOCOL_LINES_PER_SECOND: u64 = 2_000;
+/// Bytes that an agent may send at once, beyond what it may send all the time; one more ends the session.
+pub const PROTOCOL_BURST_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Bytes that an agent may send all the time, in a second.
+pub const PROTOCOL_BYTES_PER_SECOND: u64 = 4 * 1024 * 1024;
 /// Messages that may wait until the other side of a protocol reads them.
 pub const PROTOCOL_QUEUE_MAX: usize = 4096;
 /// An agent that has not answered the handshake after this is given up on.

@@ -4,10 +4,12 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::ids::SessionId;
 use crate::model::ModelRef;
+use crate::money::Usage;
 
 /// What a runtime needs to know to be started in a box.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -18,6 +20,12 @@ pub struct LaunchRequest {
     pub door_url: String,
     /// The working directory inside the box.
     pub cwd: String,
+    /// The name of a session that begins, a UUID. Runtimes that name their sessions themselves ignore it.
+    pub session: String,
+    /// The earlier session of the same `HOME` that goes on; `None` begins a new one.
+    pub resume: Option<SessionId>,
+    /// What holds for the whole task whatever is said later: plain text, which survives a compaction where the runtime can keep it.
+    pub instructions: String,
 }
 
 /// How a runtime is started: goes into a `BoxSpec`.
@@ -27,6 +35,17 @@ pub struct Launch {
     pub command: Vec<String>,
     /// Environment; keys of providers are placeholders.
     pub env: Vec<(String, String)>,
+    /// Files that the box sees read-only, outside the workspace and its index.
+    pub files: Vec<LaunchFile>,
+}
+
+/// A read-only file of a box.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LaunchFile {
+    /// Where the box sees it (absolute).
+    pub inside: PathBuf,
+    /// Its text.
+    pub text: String,
 }
 
 /// The standard streams of a started agent.
@@ -82,6 +101,27 @@ pub enum SessionEvent {
         /// What.
         event: Box<Self>,
     },
+    /// A message that was sent within the turn has reached the agent.
+    Message {
+        /// The message.
+        text: String,
+    },
+    /// The model did not answer, and the agent asks it again by itself.
+    Retrying {
+        /// Which try comes, from 2.
+        attempt: u32,
+        /// What happened, in words: a rate limit, an outage.
+        why: String,
+        /// How long the agent waits before, in milliseconds.
+        wait_ms: u64,
+    },
+    /// What the turn used as the agent itself counts it. What is charged is what the door counts.
+    Used {
+        /// Tokens.
+        usage: Usage,
+        /// Dollars, where the agent knows prices.
+        usd: Option<f64>,
+    },
 }
 
 /// Why a turn ended.
@@ -131,17 +171,11 @@ pub trait Runtime: Send + Sync {
     fn name(&self) -> &str;
     /// Says how to start it.
     fn launch(&self, request: &LaunchRequest) -> Launch;
-    /// Joins a started process: handshake, then a new session or, with `resume`, an earlier one of the same `HOME`.
+    /// Joins a process that was started with the same request: handshake, then a new session or, with `resume`, the earlier one.
     ///
     /// # Errors
-    /// [`RuntimeError`] when the process ends, answers nonsense or cannot resume.
-    async fn attach(
-        &self,
-        io: AgentIo,
-        request: &LaunchRequest,
-        resume: Option<&SessionId>,
-        sink: SessionSink,
-    ) -> Result<Box<dyn AgentSession>, RuntimeError>;
+    /// [`RuntimeError`] when the process ends, answers nonsense, is too old or cannot resume.
+    async fn attach(&self, io: AgentIo, request: &LaunchRequest, sink: SessionSink) -> Result<Box<dyn AgentSession>, RuntimeError>;
 }
 
 /// One conversation with a started agent.
@@ -153,6 +187,15 @@ pub trait AgentSession: Send + Sync {
     async fn prompt(&self, text: &str) -> TurnEnd;
     /// Asks the agent to end its present turn; `prompt` then returns `Cancelled`.
     async fn interrupt(&self);
+    /// Whether a message can reach the agent in the middle of a turn.
+    fn takes_messages(&self) -> bool {
+        false
+    }
+    /// Gives the agent a message within its present turn and waits until the agent has taken it in. Returns `false` when it has not:
+    /// there is no turn, the turn ended before, or the runtime takes no messages.
+    async fn message(&self, _text: &str) -> bool {
+        false
+    }
     /// Returns the last bytes of the agent's stderr, as evidence.
     fn stderr_tail(&self) -> String;
 }

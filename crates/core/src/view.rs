@@ -222,6 +222,9 @@ pub struct AgentView {
     pub turn: u32,
     /// Why it ended.
     pub ended: Option<String>,
+    /// Why its model does not answer, while that is so.
+    #[serde(default)]
+    pub held_up: Option<String>,
 }
 view!(AgentView, Agent);
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use aedile_core::agent_api::{AgentApi, DoorIdentity};
 use aedile_core::egress::{Door, DoorGrant};
 use aedile_core::money::Budget;
-use aedile_core::runtime::{AgentIo, AgentSession, LaunchRequest, Runtime};
+use aedile_core::runtime::{AgentIo, AgentSession, Launch, LaunchFile, LaunchRequest, Runtime};
 use aedile_core::sandbox::{
     BoxChild, BoxIo, BoxLimits, BoxMount, BoxNet, BoxSpec, DOOR_PORT, PROGRAM_INSIDE, SandboxError, WORKSPACE_INSIDE, WriteScope,
 };
@@ -14,6 +14,7 @@ use aedile_core::view::{RunView, TaskView};
 use aedile_core::{SessionId, crash};
 
 use crate::parts::Parts;
+use crate::prompts;
 use crate::transcript::Transcript;
 
 /// Why an agent could not be started.
@@ -27,6 +28,7 @@ pub(crate) enum Trouble {
 
 /// A box that is made, before anything speaks with it.
 pub(crate) struct MadeBox {
+    request: LaunchRequest,
     child: Box<dyn BoxChild>,
     io: AgentIo,
     door: Box<dyn Door>,
@@ -54,8 +56,15 @@ pub(crate) struct Agent {
     pub(crate) pid: u32,
 }
 
-fn request(task: &TaskView) -> LaunchRequest {
-    LaunchRequest { model: task.spec.model.clone(), door_url: format!("http://127.0.0.1:{DOOR_PORT}"), cwd: WORKSPACE_INSIDE.to_owned() }
+fn request(run: &RunView, task: &TaskView, who: &DoorIdentity, resume: Option<&SessionId>) -> LaunchRequest {
+    LaunchRequest {
+        model: task.spec.model.clone(),
+        door_url: format!("http://127.0.0.1:{DOOR_PORT}"),
+        cwd: WORKSPACE_INSIDE.to_owned(),
+        session: who.incarnation.to_string(),
+        resume: resume.cloned(),
+        instructions: prompts::rules(run, task),
+    }
 }
 
 /// Returns the runtime of the task.
@@ -67,10 +76,10 @@ pub(crate) fn runtime<'a>(parts: &'a Parts, task: &TaskView) -> Result<&'a Arc<d
     })
 }
 
-fn spec(parts: &Parts, run: &RunView, task: &TaskView, who: &DoorIdentity, workspace: &Path) -> Result<BoxSpec, Trouble> {
-    let launch = runtime(parts, task)?.launch(&request(task));
+fn spec(parts: &Parts, run: &RunView, task: &TaskView, who: &DoorIdentity, workspace: &Path, launch: Launch) -> Result<BoxSpec, Trouble> {
     let mut mounts = parts.workspaces.mounts().map_err(|error| Trouble::Broke(error.to_string()))?;
     mounts.push(BoxMount { host: parts.host.program.clone(), inside: PROGRAM_INSIDE.into(), writable: false });
+    mounts.extend(overlay(parts, task, launch.files)?);
     let also = std::iter::once(".git".to_owned()).chain(run.rules.build_dirs.iter().cloned()).collect();
     Ok(BoxSpec {
         label: Parts::label(who),
@@ -85,6 +94,21 @@ fn spec(parts: &Parts, run: &RunView, task: &TaskView, who: &DoorIdentity, works
         limits: BoxLimits::default(),
         io: BoxIo::Piped,
     })
+}
+
+/// Writes the files that the runtime wants where the agent cannot change them, and returns their mounts.
+fn overlay(parts: &Parts, task: &TaskView, files: Vec<LaunchFile>) -> Result<Vec<BoxMount>, Trouble> {
+    let dir = parts.host.overlay(task.run, &task.spec.key);
+    let mount = |(at, file): (usize, LaunchFile)| {
+        let host = dir.join(at.to_string());
+        std::fs::create_dir_all(&dir).and_then(|()| std::fs::write(&host, &file.text)).map(|()| BoxMount {
+            host,
+            inside: file.inside,
+            writable: false,
+        })
+    };
+    let mounts: std::io::Result<Vec<BoxMount>> = files.into_iter().enumerate().map(mount).collect();
+    mounts.map_err(|error| Trouble::Broke(format!("writing the agent's instructions to {} failed: {error}", dir.display())))
 }
 
 fn grants(spec: &BoxSpec, task: &TaskView) -> Vec<String> {
@@ -105,9 +129,11 @@ pub(crate) async fn make(
     task: &TaskView,
     who: &DoorIdentity,
     workspace: &Path,
-    api: Arc<dyn AgentApi>,
+    (api, resume): (Arc<dyn AgentApi>, Option<&SessionId>),
 ) -> Result<MadeBox, Trouble> {
-    let spec = spec(parts, run, task, who, workspace)?;
+    let request = request(run, task, who, resume);
+    let launch = runtime(parts, task)?.launch(&request);
+    let spec = spec(parts, run, task, who, workspace, launch)?;
     let grants = grants(&spec, task);
     let sandbox = Arc::clone(&parts.sandbox);
     let spawned = tokio::task::spawn_blocking(move || {
@@ -135,7 +161,7 @@ pub(crate) async fn make(
     };
     // A door that cannot be opened lacks a setting (a key, a provider, a price): trying again does not help.
     let door = parts.egress.open_door(listener, grant).map_err(|error| Trouble::Person(error.to_string()))?;
-    Ok(MadeBox { child, io: AgentIo { stdin, stdout, stderr }, door, who: who.clone(), grants })
+    Ok(MadeBox { request, child, io: AgentIo { stdin, stdout, stderr }, door, who: who.clone(), grants })
 }
 
 fn box_trouble(error: &SandboxError) -> Trouble {
@@ -152,12 +178,11 @@ impl MadeBox {
     }
 
     /// Joins the runtime in the box.
-    pub(crate) async fn attach(self, parts: &Parts, task: &TaskView, resume: Option<&SessionId>) -> Result<AgentBox, Trouble> {
-        let Self { mut child, io, door, who, .. } = self;
+    pub(crate) async fn attach(self, parts: &Parts, task: &TaskView) -> Result<AgentBox, Trouble> {
+        let Self { request, mut child, io, door, who, .. } = self;
         let (pid, _) = child.process();
         let transcript = Transcript::default();
-        let request = request(task);
-        let attach = runtime(parts, task)?.attach(io, &request, resume, transcript.sink(&who, parts.onlooker.sees.clone()));
+        let attach = runtime(parts, task)?.attach(io, &request, transcript.sink(&who, parts.onlooker.sees.clone()));
         let joined = match tokio::time::timeout(parts.pace.attach, attach).await {
             Ok(Ok(session)) => Ok(session),
             Ok(Err(error)) => Err(error.to_string()),

@@ -169,7 +169,10 @@ fn working(picture: &RunPicture, task: &TaskPicture) -> Option<WaitsFor> {
     let agent = picture.agent(name).filter(|agent| agent.task == task.view.task)?;
     let reason = match agent.state {
         AgentState::Starting => format!("the workspace and the box of {name}"),
-        AgentState::InTurn => format!("turn {} of {name}", agent.turn),
+        AgentState::InTurn => match &agent.held_up {
+            Some(why) => format!("the model of {name} in turn {}: {why}", agent.turn),
+            None => format!("turn {} of {name}", agent.turn),
+        },
         AgentState::BetweenTurns => format!("the next turn of {name}"),
         AgentState::Ended => return None,
     };

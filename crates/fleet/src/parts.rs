@@ -42,6 +42,11 @@ impl HostFacts {
         self.homes(run).join(key.as_str())
     }
 
+    /// The directory of the files that the agent of a task sees read-only. Kept until the task closes.
+    pub fn overlay(&self, run: RunId, key: &TaskKey) -> PathBuf {
+        Path::new(&self.state).join("overlays").join(run.to_string()).join(key.as_str())
+    }
+
     /// The directory of all homes of a run.
     pub fn homes(&self, run: RunId) -> PathBuf {
         Path::new(&self.state).join("homes").join(run.to_string())

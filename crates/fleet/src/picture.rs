@@ -31,6 +31,8 @@ pub struct Pace {
     pub attach: Duration,
     /// How often liveness is looked at.
     pub look_every: Duration,
+    /// How often mail for an agent in a turn is looked for, where its runtime takes messages then.
+    pub mail_every: Duration,
 }
 
 impl Default for Pace {
@@ -43,6 +45,7 @@ impl Default for Pace {
             term_grace: limits::TERM_GRACE,
             attach: limits::AGENT_HANDSHAKE + limits::TERM_GRACE,
             look_every: Duration::from_secs(5),
+            mail_every: Duration::from_secs(1),
         }
     }
 }
@@ -173,6 +176,7 @@ impl News {
             | Event::BoxReady { task, .. }
             | Event::AgentStarted { task, .. }
             | Event::TurnStarted { task, .. }
+            | Event::AgentHeldUp { task, .. }
             | Event::TurnEnded { task, .. }
             | Event::SnapshotTaken { task, .. }
             | Event::AgentEnded { task, .. }

@@ -13,7 +13,7 @@ const EVIDENCE_BYTES_MAX: usize = 16 * 1024;
 /// The first prompt of a new session.
 pub(crate) fn task(run: &RunView, task: &TaskView, agent: &AgentName, begun: bool) -> String {
     let spec = &task.spec;
-    let rules = if spec.is_plan() { String::new() } else { format_rules(run, task) };
+    let rules = if spec.is_plan() { String::new() } else { rules(run, task) };
     let mut text =
         format!("You are {agent}, {} of the task `{}`: {}\n\n{}\n\n", article(&spec.role), spec.key, spec.title, spec.prompt.trim_end());
     text.push_str(&rules);
@@ -30,7 +30,8 @@ fn article(role: &str) -> String {
     }
 }
 
-fn format_rules(run: &RunView, task: &TaskView) -> String {
+/// What holds for the task whatever is said later: where the work is, what may be changed, how it ends.
+pub(crate) fn rules(run: &RunView, task: &TaskView) -> String {
     let scope = task.spec.scope.iter().map(|glob| format!("`{glob}`")).collect::<Vec<_>>().join(", ");
     let gates: Vec<String> =
         run.rules.gates.iter().chain(&task.spec.gates).map(|gate| format!("- {}: `{}`", gate.name, gate.command)).collect();
@@ -83,7 +84,7 @@ pub(crate) fn returned(run: &RunView, task: &TaskView, reason: &ReturnReason, ev
         text.push('\n');
     }
     text.push('\n');
-    text.push_str(&format_rules(run, task));
+    text.push_str(&rules(run, task));
     text
 }
 
@@ -121,8 +122,17 @@ pub(crate) fn reminder(task: &TaskView, detail: Option<&str>) -> String {
     )
 }
 
+/// Mail, delivered in the middle of a turn.
+pub(crate) fn mail_within(mail: &[MailText]) -> String {
+    format!("{}\nTake it into account in what you are doing, and go on.\n", letters(mail))
+}
+
 /// Mail, delivered between turns.
 pub(crate) fn mail(mail: &[MailText]) -> String {
+    format!("{}\nTake it into account, go on with your task, submit it when it is complete, and end your turn.\n", letters(mail))
+}
+
+fn letters(mail: &[MailText]) -> String {
     let mut text = match mail.len() {
         1 => "You have mail.\n".to_owned(),
         many => format!("You have {many} pieces of mail.\n"),
@@ -135,6 +145,5 @@ pub(crate) fn mail(mail: &[MailText]) -> String {
             text.push('\n');
         }
     }
-    text.push_str("\nTake it into account, go on with your task, submit it when it is complete, and end your turn.\n");
     text
 }

@@ -73,6 +73,7 @@ pub(crate) fn tidy(parts: &Parts, run: &RunView, task: &TaskView, fence: &Fence,
     }
     crash::point("task-close");
     parts.workspaces.forget(task).map_err(|error| other(&error))?;
+    aedile_git::remove_tree(&parts.host.overlay(task.run, &task.spec.key)).map_err(|error| other(&error))?;
     aedile_git::remove_tree(&parts.host.home(task.run, &task.spec.key)).map_err(|error| other(&error))
 }
 

@@ -17,6 +17,8 @@ struct Pages {
     bytes: usize,
     left_out: u64,
     seen: u64,
+    /// What holds the agent up at present.
+    held_up: Option<String>,
 }
 
 /// Collects the events of a session, turn by turn. Clones share one collection.
@@ -51,6 +53,11 @@ impl Transcript {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).seen
     }
 
+    /// Why the model does not answer, as the agent reported it, until anything else came from the agent.
+    pub(crate) fn held_up(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).held_up.clone()
+    }
+
     /// Takes the events of the turn that has ended, as JSON.
     pub(crate) fn take(&self, prompt: &str, end: &TurnEnd, stderr: &str) -> Vec<u8> {
         let mut pages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -65,6 +72,10 @@ impl Transcript {
 fn add(pages: &mut Pages, event: SessionEvent) {
     pages.seen += 1;
     let size = size_of(&event);
+    pages.held_up = match &event {
+        SessionEvent::Retrying { attempt, why, .. } => Some(format!("{why}, try {attempt}")),
+        _ => None,
+    };
     if pages.bytes + size > TRANSCRIPT_BYTES_MAX {
         pages.left_out += 1;
         return;
@@ -83,6 +94,9 @@ fn size_of(event: &SessionEvent) -> usize {
         SessionEvent::ToolEnded { id, output, .. } => id.len() + output.len() + 32,
         SessionEvent::Output { value } => value.to_string().len(),
         SessionEvent::SubAgent { agent, event } => agent.len() + size_of(event),
+        SessionEvent::Message { text } => text.len() + 32,
+        SessionEvent::Retrying { why, .. } => why.len() + 64,
+        SessionEvent::Used { .. } => 128,
     }
 }
 

@@ -1,16 +1,17 @@
 //! The turns of one life: prompt, watch, save, deliver mail, remind.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use aedile_core::agent_api::MailText;
-use aedile_core::crash;
 use aedile_core::event::Event;
 use aedile_core::limits::PLAN_TIMEOUT;
 use aedile_core::machine::RunState;
 use aedile_core::runtime::{TurnEnd, TurnStop};
 use aedile_core::store::{Append, load};
 use aedile_core::view::RunView;
-use tokio::time::{Instant, MissedTickBehavior};
+use aedile_core::{MailId, crash};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use crate::agent_box::Agent;
 use crate::decide::Ending;
@@ -66,12 +67,61 @@ enum Cut {
     Stuck(String),
 }
 
+/// Mail on its way into the present turn.
+struct Post<'a> {
+    agent: &'a Agent,
+    look: Interval,
+    sending: Option<(Vec<MailId>, Sending<'a>)>,
+}
+
+/// Resolves when the agent has taken a message in, or will not.
+type Sending<'a> = Pin<Box<dyn Future<Output = bool> + Send + 'a>>;
+
+/// What became of it.
+enum Posted {
+    /// It is time to look for more.
+    Look,
+    /// The agent has it; or the turn ended before, and it is delivered with the next one.
+    Sent(Vec<MailId>, bool),
+}
+
+impl<'a> Post<'a> {
+    fn new(agent: &'a Agent, every: Duration) -> Self {
+        let mut look = tokio::time::interval_at(Instant::now() + every, every);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { agent, look, sending: None }
+    }
+
+    /// Waits for what comes next; may be dropped and called again.
+    async fn next(&mut self) -> Posted {
+        match &mut self.sending {
+            Some((mail, sending)) => {
+                let taken = sending.await;
+                let mail = std::mem::take(mail);
+                self.sending = None;
+                Posted::Sent(mail, taken)
+            }
+            None if self.agent.session.takes_messages() => {
+                self.look.tick().await;
+                Posted::Look
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    fn send(&mut self, letters: &[MailText]) {
+        let (agent, text) = (self.agent, prompts::mail_within(letters));
+        let sending = Box::pin(async move { agent.session.message(&text).await });
+        self.sending = Some((letters.iter().map(|letter| letter.id).collect(), sending));
+    }
+}
+
 impl Unit {
     /// Takes turns until there is a reason to end.
     pub(crate) async fn turns(&mut self, agent: &Agent, first: String) -> Result<LifeEnd, Ended> {
         let mut prompt = first;
         let mut reminded = false;
-        if let Some(letters) = self.take_letters().await? {
+        if let Some(letters) = self.take_letters(false).await? {
             self.delivered = letters.iter().map(|letter| letter.id).collect();
             prompt = format!("{prompt}\n{}", prompts::mail(&letters));
         }
@@ -109,14 +159,14 @@ impl Unit {
 
     /// Takes the unread mail. While a person stays with the session and there is none, waits for what they say.
     async fn next_letters(&mut self) -> Result<Option<Vec<MailText>>, Ended> {
-        let Some(mut stays) = self.parts.onlooker.stays.clone() else { return self.take_letters().await };
+        let Some(mut stays) = self.parts.onlooker.stays.clone() else { return self.take_letters(false).await };
         let mut told = self.told.clone();
         let mut shown = false;
         loop {
             // Asked before the mail is looked at: what a person says before they leave is still read.
             let (there, store) = (*stays.borrow_and_update(), std::sync::Arc::clone(&self.parts.store));
             let seen = blocking(move || store.last()).await?;
-            let letters = self.take_letters().await?;
+            let letters = self.take_letters(false).await?;
             if letters.is_some() || !there || self.end_told().is_some() {
                 return Ok(letters);
             }
@@ -126,7 +176,7 @@ impl Unit {
             }
             let store = std::sync::Arc::clone(&self.parts.store);
             tokio::select! {
-                changed = stays.changed() => if changed.is_err() { return self.take_letters().await },
+                changed = stays.changed() => if changed.is_err() { return self.take_letters(false).await },
                 changed = told.changed() => if changed.is_err() { return Ok(None) },
                 Some(call) = self.calls.recv() => {
                     let answer = self.answer(call.request).await?;
@@ -198,6 +248,7 @@ impl Unit {
             Cut::Stuck(why) | Cut::Told(why) => Some(why.clone()),
             Cut::Submitted | Cut::No => end.detail.clone(),
         };
+        self.held_up = None;
         let ended = Event::TurnEnded { task, incarnation, turn, stop: end.stop, detail, transcript: Some(transcript) };
         let mut append = Append::of(run, ended);
         let delivered = std::mem::take(&mut self.delivered);
@@ -219,6 +270,7 @@ impl Unit {
         let mut look = tokio::time::interval(self.parts.pace.look_every);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut told = self.told.clone();
+        let mut post = Post::new(agent, self.parts.pace.mail_every);
         let turn = agent.session.prompt(prompt);
         tokio::pin!(turn);
         let cut = loop {
@@ -237,7 +289,15 @@ impl Unit {
                     (Err(_), _) => break Cut::Told("its worker is ending".to_owned()),
                     (Ok(()), _) => {}
                 },
+                posted = post.next() => match posted {
+                    Posted::Sent(mail, true) => self.delivered.extend(mail),
+                    Posted::Sent(_, false) => {}
+                    Posted::Look => if let Some(letters) = self.take_letters(true).await? {
+                        post.send(&letters);
+                    },
+                },
                 _ = look.tick() => {
+                    self.held_up(agent).await?;
                     let pace = self.parts.pace;
                     let silent = pulse.look(self, agent);
                     if submitted_at.is_some_and(|at| at.elapsed() > pace.submit_grace) {
@@ -258,12 +318,25 @@ impl Unit {
         Ok((end.unwrap_or_else(|_| no_answer()), cut))
     }
 
-    /// Claims the agent's unread mail, what an earlier life or a broken reader did not confirm included.
-    async fn take_letters(&mut self) -> Result<Option<Vec<MailText>>, Ended> {
+    /// Writes down that the agent's model has stopped answering, or that it answers again.
+    async fn held_up(&mut self, agent: &Agent) -> Result<(), Ended> {
+        let why = agent.transcript.held_up();
+        if why == self.held_up {
+            return Ok(());
+        }
+        self.held_up.clone_from(&why);
+        let event = Event::AgentHeldUp { task: self.task.task, incarnation: self.who.incarnation, why };
+        self.append(Append::of(self.task.run, event).fenced(&self.fence)).await?;
+        Ok(())
+    }
+
+    /// Claims the agent's unread mail: what an earlier life or a broken reader did not confirm included, or only what is `new` to this life.
+    async fn take_letters(&mut self, new: bool) -> Result<Option<Vec<MailText>>, Ended> {
         let (store, fence, who) = (std::sync::Arc::clone(&self.parts.store), self.fence.clone(), self.who.clone());
         let letters = blocking(move || {
-            let unread = mail::inbox(store.as_ref(), who.run, who.agent.as_str())?;
             let by = who.incarnation.to_string();
+            let mut unread = mail::inbox(store.as_ref(), who.run, who.agent.as_str())?;
+            unread.retain(|mail| !new || mail.claimed_by.as_deref() != Some(by.as_str()));
             let claims = unread.iter().map(|mail| Event::MailClaimed { mail: mail.mail, by: by.clone() }).collect();
             mail::append_all(store.as_ref(), who.run, claims, &fence)?;
             Ok(unread)

@@ -3,13 +3,13 @@
 use std::pin::pin;
 use std::sync::Arc;
 
-use aedile_core::agent_api::DoorIdentity;
+use aedile_core::agent_api::{AgentApi, DoorIdentity};
 use aedile_core::event::Event;
 use aedile_core::limits::LEASE;
 use aedile_core::machine::TaskState;
 use aedile_core::store::{Append, Appended, ClaimRequest, Fence, Store, StoreError, load};
 use aedile_core::view::{ChangeView, RunView, TaskView};
-use aedile_core::{AgentName, BlobId, IncarnationId, MailId, SessionId, TaskId, Timestamp, crash};
+use aedile_core::{AgentName, BlobId, IncarnationId, MailId, TaskId, Timestamp, crash};
 use tokio::sync::{mpsc, watch};
 
 use crate::agent_box::{self, AgentBox, MadeBox, Trouble};
@@ -61,6 +61,8 @@ pub(crate) struct Unit {
     pub(crate) planning: Planning,
     /// Mail that the present turn's prompt carries and that is not acknowledged yet.
     pub(crate) delivered: Vec<MailId>,
+    /// Why the agent's model does not answer, as it was written down last.
+    pub(crate) held_up: Option<String>,
     claimed: Claimed,
     /// Whether the workspace has not changed since its last snapshot.
     saved: bool,
@@ -103,6 +105,7 @@ impl Unit {
             submitted: None,
             planning: Planning::default(),
             delivered: Vec::new(),
+            held_up: None,
             claimed,
             saved,
         }))
@@ -190,13 +193,14 @@ impl Unit {
             return Err(Ended::Trouble(Trouble::Broke("the task has no workspace".to_owned())));
         };
         let api = Arc::new(UnitApi { incarnation: self.who.incarnation, calls: self.sender.clone() });
-        let made = agent_box::make(&self.parts, &self.run, &self.task, &self.who, &workspace, api).await.map_err(Ended::Trouble)?;
+        let session = self.task.session.clone().filter(|_| resume);
+        let joined = (api as Arc<dyn AgentApi>, session.as_ref());
+        let made = agent_box::make(&self.parts, &self.run, &self.task, &self.who, &workspace, joined).await.map_err(Ended::Trouble)?;
         let (pid, pid_start) = made.process();
         let (task, incarnation) = (self.task.task, self.who.incarnation);
         let event = Event::BoxReady { task, incarnation, pid, pid_start, grants: made.grants.clone() };
         self.append(Append::of(self.task.run, event).fenced(&self.fence)).await?;
-        let session = self.task.session.clone().filter(|_| resume);
-        let boxed = self.attach(made, session.as_ref()).await?;
+        let boxed = self.attach(made).await?;
         let prompt = self.first_prompt(resume).await?;
         let session = boxed.agent.session.id();
         self.task.session = Some(session.clone());
@@ -207,9 +211,9 @@ impl Unit {
     }
 
     /// Joins the runtime. An agent may ask for its task before it answers, and a person may have had enough meanwhile.
-    async fn attach(&mut self, made: MadeBox, session: Option<&SessionId>) -> Result<AgentBox, Ended> {
+    async fn attach(&mut self, made: MadeBox) -> Result<AgentBox, Ended> {
         let (parts, task) = (self.parts.clone(), self.task.clone());
-        let mut attach = pin!(made.attach(&parts, &task, session));
+        let mut attach = pin!(made.attach(&parts, &task));
         loop {
             if let Some((_, why)) = self.end_told() {
                 return Err(Ended::Told(why));

@@ -295,15 +295,10 @@ impl Runtime for FakeRuntime {
         "fake"
     }
     fn launch(&self, _request: &LaunchRequest) -> Launch {
-        Launch { command: vec!["agent".to_owned()], env: vec![("KEY".to_owned(), "placeholder".to_owned())] }
+        Launch { command: vec!["agent".to_owned()], env: vec![("KEY".to_owned(), "placeholder".to_owned())], files: Vec::new() }
     }
-    async fn attach(
-        &self,
-        io: AgentIo,
-        _request: &LaunchRequest,
-        resume: Option<&SessionId>,
-        _sink: SessionSink,
-    ) -> Result<Box<dyn AgentSession>, RuntimeError> {
+    async fn attach(&self, io: AgentIo, request: &LaunchRequest, _sink: SessionSink) -> Result<Box<dyn AgentSession>, RuntimeError> {
+        let resume = request.resume.as_ref();
         let mut key = String::new();
         File::from(io.stdout).read_to_string(&mut key).unwrap();
         if resume.is_some() {

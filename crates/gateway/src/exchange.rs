@@ -110,6 +110,11 @@ async fn pass(room: &Arc<Room>, body: &ModelBody, headers: HeaderMap, query: &st
     };
     if answer.status != StatusCode::OK {
         room.settle(held, Ending::Nothing).await;
+        if let (StatusCode::UNAUTHORIZED, Upstream::Provider(endpoint)) = (answer.status, &room.upstream) {
+            // Asking again does not make a key valid.
+            let name = &endpoint.name;
+            *room.refusal() = Some(format!("{name} refuses its key (401): give a valid one (docs/environment.md, `[provider.{name}]`)"));
+        }
         return answer_with(reply, failed(&mut answer, room).await);
     }
     let (pieces, stream) = mpsc::channel(PIECES_WAITING_MAX);

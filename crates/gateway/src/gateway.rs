@@ -43,6 +43,8 @@ pub struct Provider {
 pub enum ProviderKey {
     /// The secret of this name in the vault.
     Secret(String),
+    /// The secret of this name in the vault is the token of a subscription.
+    Token(String),
     /// It wants none (a local server).
     None,
     /// There is none although it wants one; doors to it are refused with this sentence, which says how to give one.
@@ -103,7 +105,9 @@ impl Gateway {
                 Some("its base URL cannot be parsed".to_owned())
             } else {
                 match &provider.key {
-                    ProviderKey::Secret(name) if vault.get(name).is_none() => Some(format!("the vault holds no secret {name}")),
+                    ProviderKey::Secret(name) | ProviderKey::Token(name) if vault.get(name).is_none() => {
+                        Some(format!("the vault holds no secret {name}"))
+                    }
                     _ => None,
                 }
             };
@@ -164,7 +168,7 @@ impl Gateway {
             )
         })?;
         let key = match &provider.key {
-            ProviderKey::Secret(secret) => self.vault.get(secret).cloned(),
+            ProviderKey::Secret(secret) | ProviderKey::Token(secret) => self.vault.get(secret).cloned(),
             ProviderKey::None => None,
             ProviderKey::Missing(hint) => return Err(hint.clone()),
         };
@@ -174,6 +178,7 @@ impl Gateway {
             base_url: provider.base_url.clone(),
             key,
             context_tokens: provider.context_tokens,
+            token: matches!(provider.key, ProviderKey::Token(_)),
             client: self.client.clone(),
         }))
     }

@@ -9,6 +9,9 @@ use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
+/// What Anthropic wants in `anthropic-beta` beside a subscription's token.
+const SUBSCRIPTION_BETA: &str = "oauth-2025-04-20";
+
 /// Where a door's model requests go.
 pub(crate) enum Upstream {
     /// A provider over HTTP.
@@ -25,6 +28,8 @@ pub(crate) struct Endpoint {
     pub(crate) key: Option<SecretString>,
     /// The model's window, where it is known.
     pub(crate) context_tokens: Option<u64>,
+    /// Whether the key is a subscription's token.
+    pub(crate) token: bool,
     pub(crate) client: reqwest::Client,
 }
 
@@ -76,7 +81,11 @@ impl Endpoint {
 
     fn inject(&self, headers: &mut HeaderMap) -> Result<(), String> {
         let Some(key) = &self.key else { return Ok(()) };
+        if self.token {
+            mark_subscription(headers);
+        }
         let (name, value) = match self.format {
+            ApiFormat::Anthropic if self.token => (AUTHORIZATION, format!("Bearer {}", key.expose_secret())),
             ApiFormat::Anthropic => (HeaderName::from_static("x-api-key"), key.expose_secret().to_owned()),
             ApiFormat::Gemini => (HeaderName::from_static("x-goog-api-key"), key.expose_secret().to_owned()),
             ApiFormat::OpenAi | ApiFormat::Responses | ApiFormat::Ollama => (AUTHORIZATION, format!("Bearer {}", key.expose_secret())),
@@ -86,6 +95,16 @@ impl Endpoint {
         value.set_sensitive(true);
         headers.insert(name, value);
         Ok(())
+    }
+}
+
+/// A subscription's token is only taken by a request that says so, besides whatever else it says.
+fn mark_subscription(headers: &mut HeaderMap) {
+    let name = HeaderName::from_static("anthropic-beta");
+    let asked: Vec<&str> = headers.get_all(&name).iter().filter_map(|value| value.to_str().ok()).collect();
+    let all = asked.into_iter().chain([SUBSCRIPTION_BETA]).collect::<Vec<_>>().join(",");
+    if let Ok(value) = HeaderValue::from_str(&all) {
+        headers.insert(name, value);
     }
 }
 

@@ -204,7 +204,8 @@ pub(crate) fn input_object(input: &Value) -> Value {
 pub fn message_from_wire(message: &Value) -> Result<Message, String> {
     let mut extra = message.as_object().ok_or("a message must be an object")?.clone();
     let role = match extra.shift_remove("role").as_ref().and_then(Value::as_str) {
-        Some("user") => Role::User,
+        // What the system says in the middle of a conversation comes from the caller, as the user's words do.
+        Some("user" | "system") => Role::User,
         Some("assistant") => Role::Assistant,
         other => return Err(format!("the role of a message must be `user` or `assistant`, not {other:?}")),
     };

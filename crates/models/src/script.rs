@@ -10,7 +10,8 @@
 //! ]
 //! ```
 //!
-//! * `text`: what is said. `tools`: calls made at once, in order. A turn has at least one of the two.
+//! * `text`: what is said. `tools`: calls made at once, in order.
+//! * `shell`: a command, run by whatever tool of the agent runs commands, so that one script serves every agent.
 //! * `when`: the turn is taken only if the *evidence* holds this text; else it is passed over.
 //! * `wait_ms`: how long the model "thinks" before it answers.
 //!
@@ -29,14 +30,19 @@
 use std::time::Duration;
 
 use aedile_core::Usage;
-use aedile_core::model::{Block, DeltaSink, Message, ModelDelta, ModelError, ModelProvider, ModelRequest, ModelResponse, ModelStop, Role};
+use aedile_core::model::{
+    Block, DeltaSink, Message, ModelDelta, ModelError, ModelProvider, ModelRequest, ModelResponse, ModelStop, Role, ToolSpec,
+};
 use async_trait::async_trait;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// The most turns of one script.
 pub const SCRIPT_TURNS_MAX: usize = 1000;
 /// The longest `wait_ms`.
 pub const SCRIPT_WAIT_MS_MAX: u64 = 600_000;
+/// Names under which agents offer a tool that runs a command, in the order in which they are looked for.
+const SHELL_TOOLS: &[&str] =
+    &["bash", "Bash", "run_shell_command", "shell", "shell_command", "exec_command", "run_command", "execute_command", "terminal"];
 /// What is said when the script has no turn for a request.
 pub const SCRIPT_CLOSING: &str = "The script has nothing more to say.";
 
@@ -54,6 +60,7 @@ pub struct BadScript {
 struct Turn {
     text: String,
     tools: Vec<(String, Value)>,
+    shell: Option<String>,
     when: Option<String>,
     wait: Duration,
 }
@@ -90,7 +97,7 @@ impl Script {
     /// Answers a request.
     pub fn play(&self, request: &ModelRequest) -> Played {
         let turn = self.turn_for(request).map(|at| (at, &self.turns[at]));
-        let turn = turn.filter(|(_, turn)| turn.tools.is_empty() || !request.tools.is_empty() || request.extra.contains_key("tools"));
+        let turn = turn.filter(|(_, turn)| turn.calls_nothing() || !request.tools.is_empty() || request.extra.contains_key("tools"));
         let mut content = Vec::new();
         let (mut wait, mut stop) = (Duration::ZERO, ModelStop::EndTurn);
         if let Some((at, turn)) = turn {
@@ -98,10 +105,11 @@ impl Script {
             if !turn.text.is_empty() {
                 content.push(Block::text(&turn.text));
             }
-            for (number, (name, input)) in turn.tools.iter().enumerate() {
+            let shell = turn.shell.iter().map(|command| shell_call(command, &request.tools));
+            for (number, (name, input)) in turn.tools.iter().cloned().chain(shell).enumerate() {
                 stop = ModelStop::ToolUse;
                 let id = format!("script_{at}_{number}");
-                content.push(Block::ToolUse { id, name: name.clone(), input: input.clone(), extra: Map::new() });
+                content.push(Block::ToolUse { id, name, input, extra: Map::new() });
             }
         } else {
             content.push(Block::text(SCRIPT_CLOSING));
@@ -133,6 +141,26 @@ impl Script {
         let holds = |turn: &Turn| turn.when.as_ref().is_none_or(|when| evidence.contains(when.as_str()));
         (position..self.turns.len()).find(|at| holds(&self.turns[*at]))
     }
+}
+
+impl Turn {
+    fn calls_nothing(&self) -> bool {
+        self.tools.is_empty() && self.shell.is_none()
+    }
+}
+
+/// A call of the agent's own tool for commands, with the inputs that it has besides the command.
+fn shell_call(command: &str, tools: &[ToolSpec]) -> (String, Value) {
+    let offered = SHELL_TOOLS.iter().find_map(|name| tools.iter().find(|tool| tool.name == *name));
+    let Some(tool) = offered else { return (SHELL_TOOLS[0].to_owned(), json!({"command": command})) };
+    let takes = |name: &str| tool.input_schema.pointer(&format!("/properties/{name}")).is_some();
+    let mut input = Map::from_iter([(if takes("cmd") { "cmd" } else { "command" }.to_owned(), json!(command))]);
+    for (name, value) in [("description", json!("run the command")), ("is_background", json!(false))] {
+        if takes(name) {
+            input.insert(name.to_owned(), value);
+        }
+    }
+    (tool.name.clone(), Value::Object(input))
 }
 
 /// The turn that an assistant message names in the ids of its calls.
@@ -198,6 +226,7 @@ fn parse_turn(path: &str, value: &Value) -> Result<Turn, BadScript> {
         let text = || value.as_str().filter(|text| !text.is_empty()).ok_or_else(|| bad(&path, "must be a text that is not empty"));
         match name.as_str() {
             "text" => turn.text = text()?.to_owned(),
+            "shell" => turn.shell = Some(text()?.to_owned()),
             "when" => turn.when = Some(text()?.to_owned()),
             "tools" => turn.tools = parse_tools(&path, value)?,
             "wait_ms" => {
@@ -205,11 +234,11 @@ fn parse_turn(path: &str, value: &Value) -> Result<Turn, BadScript> {
                 let problem = || bad(&path, &format!("must be a whole number of milliseconds up to {SCRIPT_WAIT_MS_MAX}"));
                 turn.wait = Duration::from_millis(wait.ok_or_else(problem)?);
             }
-            _ => return Err(bad(&path, "is not known; a turn has `text`, `tools`, `when`, `wait_ms`")),
+            _ => return Err(bad(&path, "is not known; a turn has `text`, `tools`, `shell`, `when`, `wait_ms`")),
         }
     }
-    if turn.text.is_empty() && turn.tools.is_empty() {
-        return Err(bad(path, "must have `text` or `tools`"));
+    if turn.text.is_empty() && turn.calls_nothing() {
+        return Err(bad(path, "must have `text`, `tools` or `shell`"));
     }
     Ok(turn)
 }

@@ -105,7 +105,7 @@ fn mistakes_are_named_by_their_place() {
         (json!({}), "script: must be an array"),
         (json!(["a", 3]), "script[1]: must be a text or an object"),
         (json!([""]), "script[0]: must not be empty"),
-        (json!([{"when": "x"}]), "script[0]: must have `text` or `tools`"),
+        (json!([{"when": "x"}]), "script[0]: must have `text`, `tools` or `shell`"),
         (json!([{"txt": "x"}]), "script[0].txt: is not known"),
         (json!([{"text": 1}]), "script[0].text: must be a text"),
         (json!([{"text": "x", "wait_ms": -1}]), "script[0].wait_ms: must be a whole number"),

@@ -69,13 +69,7 @@ impl AcpRuntime {
         }
     }
 
-    async fn handshake(
-        &self,
-        connection: &Connection,
-        stderr: &StderrTail,
-        request: &LaunchRequest,
-        resume: Option<&SessionId>,
-    ) -> Result<SessionId, RuntimeError> {
+    async fn handshake(&self, connection: &Connection, stderr: &StderrTail, request: &LaunchRequest) -> Result<SessionId, RuntimeError> {
         let line = self.ask(connection, stderr, rpc::INITIALIZE, initialize_params()).await?;
         let bad = |method: &str, problem: String| self.error(format!("its answer to {method} is not understood: {problem}"));
         let agent: Initialized = rpc::result(&line).map_err(|problem| bad(rpc::INITIALIZE, problem))?;
@@ -87,7 +81,7 @@ impl AcpRuntime {
         if let Some(method) = &self.auth_method {
             self.ask(connection, stderr, rpc::AUTHENTICATE, json!({"methodId": method})).await?;
         }
-        let Some(id) = resume else {
+        let Some(id) = &request.resume else {
             let line = self.ask(connection, stderr, rpc::SESSION_NEW, json!({"cwd": request.cwd, "mcpServers": []})).await?;
             let named: SessionNamed = rpc::result(&line).map_err(|problem| bad(rpc::SESSION_NEW, problem))?;
             return SessionId::new(named.session_id).map_err(|error| self.error(error.to_string()));
@@ -131,22 +125,16 @@ impl Runtime for AcpRuntime {
             env.retain(|(known, _)| known != name);
             env.push((name.clone(), fill(value)));
         }
-        Launch { command: self.command.iter().map(fill).collect(), env }
+        Launch { command: self.command.iter().map(fill).collect(), env, files: Vec::new() }
     }
 
-    async fn attach(
-        &self,
-        io: AgentIo,
-        request: &LaunchRequest,
-        resume: Option<&SessionId>,
-        sink: SessionSink,
-    ) -> Result<Box<dyn AgentSession>, RuntimeError> {
+    async fn attach(&self, io: AgentIo, request: &LaunchRequest, sink: SessionSink) -> Result<Box<dyn AgentSession>, RuntimeError> {
         let bad_pipe = |error: std::io::Error| self.error(format!("its standard streams cannot be used: {error}"));
         let stdin = pipe::Sender::from_owned_fd(io.stdin).map_err(bad_pipe)?;
         let receiver = |fd: OwnedFd| pipe::Receiver::from_owned_fd(fd).map_err(bad_pipe);
         let (stdout, stderr) = (receiver(io.stdout)?, StderrTail::start(receiver(io.stderr)?));
         let connection = Connection::start(stdin, stdout, sink);
-        let shaken = tokio::time::timeout(AGENT_HANDSHAKE, self.handshake(&connection, &stderr, request, resume)).await;
+        let shaken = tokio::time::timeout(AGENT_HANDSHAKE, self.handshake(&connection, &stderr, request)).await;
         let id = shaken.map_err(|_| {
             self.error(format!("it did not answer the handshake within {} s; its stderr: {}", AGENT_HANDSHAKE.as_secs(), stderr.text()))
         })??;

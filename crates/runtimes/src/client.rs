@@ -1,19 +1,23 @@
 //! The client's side of a connection: one task reads the agent's lines, one writes ours.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use aedile_core::limits::{PROTOCOL_GARBAGE_LINES_MAX, PROTOCOL_LINE_BYTES_MAX, PROTOCOL_QUEUE_MAX};
-use aedile_core::runtime::SessionSink;
+use aedile_core::limits::{PROTOCOL_LINE_BYTES_MAX, PROTOCOL_QUEUE_MAX};
+use aedile_core::runtime::{SessionEvent, SessionSink};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::events::Updates;
+use crate::flood::Flood;
 use crate::line::{Line, LineReader};
 use crate::rpc::{self, Id, Kind, PermissionParams, RpcError};
+
+/// Services that an agent asked for in vain and that are told of.
+const REFUSED_TOLD_MAX: usize = 20;
 
 /// Why a request has no result.
 #[derive(Debug, Clone)]
@@ -59,8 +63,9 @@ impl Connection {
             pending: HashMap::new(),
             next_id: 1,
             loading: None,
-            garbage: 0,
+            flood: Flood::new(),
             cancelling: cancelling.clone(),
+            refused: HashSet::new(),
         };
         let writing = tokio::spawn(write_lines(stdin, lines));
         let reading = tokio::spawn(reader.run(LineReader::new(stdout), asked));
@@ -91,7 +96,7 @@ impl Connection {
     }
 }
 
-async fn write_lines(mut stdin: impl AsyncWrite + Unpin, mut lines: mpsc::Receiver<String>) {
+pub(crate) async fn write_lines(mut stdin: impl AsyncWrite + Unpin, mut lines: mpsc::Receiver<String>) {
     while let Some(mut line) = lines.recv().await {
         line.push('\n');
         if stdin.write_all(line.as_bytes()).await.is_err() || stdin.flush().await.is_err() {
@@ -109,8 +114,10 @@ struct Reader {
     next_id: i64,
     /// The request that loads a session: until it is answered, updates repeat what was said before.
     loading: Option<i64>,
-    garbage: usize,
+    flood: Flood,
     cancelling: Arc<AtomicBool>,
+    /// Services that it asked for in vain and that were told of.
+    refused: HashSet<String>,
 }
 
 impl Reader {
@@ -166,6 +173,10 @@ impl Reader {
             Line::Whole(line) => line,
             Line::TooLong => return Err(format!("it sent a line of more than {PROTOCOL_LINE_BYTES_MAX} bytes")),
         };
+        // An earlier session may be told again in one go, and as long as it is.
+        if self.loading.is_none() {
+            self.flood.take(line.len())?;
+        }
         match rpc::kind_of(&line) {
             Ok(Kind::Answer(id)) => self.answered(&id, Ok(line)),
             Ok(Kind::Failed(id, error)) => self.answered(&id, Err(Failure::Refused(error))),
@@ -177,16 +188,16 @@ impl Reader {
                         sink(event);
                     }
                 });
-                read.or_else(|problem| self.is_garbage(&problem))
+                read.or_else(|problem| self.flood.garbage(&problem))
             }
             Ok(Kind::Notification(_)) => Ok(()),
-            Err(problem) => self.is_garbage(&problem),
+            Err(problem) => self.flood.garbage(&problem),
         }
     }
 
     fn answered(&mut self, id: &Id, reply: Reply) -> Result<(), String> {
-        let Id::Number(number) = id else { return self.is_garbage("an answer to nothing") };
-        let Some(waiting) = self.pending.remove(number) else { return self.is_garbage("an answer to nothing") };
+        let Id::Number(number) = id else { return self.flood.garbage("an answer to nothing") };
+        let Some(waiting) = self.pending.remove(number) else { return self.flood.garbage("an answer to nothing") };
         if self.loading == Some(*number) {
             self.loading = None;
         }
@@ -204,6 +215,11 @@ impl Reader {
             }
         } else {
             let method: String = method.chars().take(100).collect();
+            if self.refused.len() < REFUSED_TOLD_MAX && self.refused.insert(method.clone()) {
+                (self.sink)(SessionEvent::Warning {
+                    text: format!("the agent asked for {method}, which is not offered: it has to use tools of its own"),
+                });
+            }
             rpc::failure(Some(id), rpc::METHOD_NOT_FOUND, &format!("this client does not offer {method}"))
         };
         self.send(answer)
@@ -215,14 +231,5 @@ impl Reader {
             Some(option) if !self.cancelling.load(Ordering::SeqCst) => json!({"outcome": "selected", "optionId": option.option_id}),
             _ => json!({"outcome": "cancelled"}),
         }
-    }
-
-    fn is_garbage(&mut self, problem: &str) -> Result<(), String> {
-        self.garbage += 1;
-        tracing::debug!(problem, "a line of an agent is not understood");
-        if self.garbage > PROTOCOL_GARBAGE_LINES_MAX {
-            return Err(format!("it sent more than {PROTOCOL_GARBAGE_LINES_MAX} lines that are not its protocol; the last: {problem}"));
-        }
-        Ok(())
     }
 }

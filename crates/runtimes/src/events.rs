@@ -148,7 +148,15 @@ pub(crate) fn to_update(event: &SessionEvent) -> Value {
             "status": if *is_error { "failed" } else { "completed" },
             "content": [{"type": "content", "content": {"type": "text", "text": output}}],
         }),
+        // The protocol has no update of its own for what follows: clients show thoughts to people, and ours leaves them out.
+        SessionEvent::Message { text } => thought(&format!("message: {text}")),
+        SessionEvent::Retrying { attempt, why, wait_ms } => thought(&format!("try {attempt} in {wait_ms} ms: {why}")),
+        SessionEvent::Used { usage, .. } => thought(&format!("{} tokens", usage.total())),
     }
+}
+
+fn thought(text: &str) -> Value {
+    json!({"sessionUpdate": "agent_thought_chunk", "content": {"type": "text", "text": text}})
 }
 
 #[cfg(test)]

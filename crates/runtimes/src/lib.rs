@@ -2,6 +2,7 @@
 //!
 //! * [`AcpRuntime`] starts an agent that speaks the Agent Client Protocol (version 1) on stdio, ours or another vendor's,
 //!   and drives it as a `core::runtime::Runtime`.
+//! * [`ClaudeRuntime`] starts Claude Code and speaks its stream-json, which takes messages in the middle of a turn.
 //! * [`serve_acp`] is the other end: it puts a `core::runtime::LocalAgent` on stdio.
 //!
 //! The JSON-RPC lines are read and written here ([`rpc`] names every message that we know). The published library for the
@@ -11,8 +12,12 @@
 
 mod acp_runtime;
 mod asks;
+mod claude;
+mod claude_reader;
+mod claude_wire;
 mod client;
 mod events;
+mod flood;
 mod line;
 pub mod rpc;
 mod server;
@@ -20,4 +25,5 @@ mod session;
 mod stderr;
 
 pub use acp_runtime::{AcpRuntime, ENV_DOOR_URL, ENV_MODEL, PLACEHOLDER_KEY};
+pub use claude::{CLAUDE_VERSION_MIN, ClaudeRuntime, is_old};
 pub use server::{ServeError, serve_acp};

@@ -8,7 +8,7 @@ use aedile_runtimes::{AcpRuntime, serve_acp};
 use tokio::net::unix::pipe;
 use tokio::task::JoinHandle;
 
-use crate::fake::{FakeAgent, pipes, recorder, request, soon};
+use crate::fake::{FakeAgent, pipes, recorder, request_to_resume, soon};
 
 struct Pair {
     agent: Arc<FakeAgent>,
@@ -23,7 +23,7 @@ async fn attach(agent: Arc<FakeAgent>, resume: Option<&SessionId>) -> Result<Pai
     let stdout = pipe::Sender::from_owned_fd(ends.stdout.into()).unwrap();
     let server = tokio::spawn(serve_acp(agent.clone(), stdin, stdout));
     let (sink, events) = recorder();
-    let session = soon(AcpRuntime::aedile().attach(io, &request(), resume, sink)).await?;
+    let session = soon(AcpRuntime::aedile().attach(io, &request_to_resume(resume), sink)).await?;
     Ok(Pair { agent, session, events, server })
 }
 

@@ -11,7 +11,7 @@ use aedile_runtimes::AcpRuntime;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
-use crate::fake::{ByHand, pipes, recorder, request, soon};
+use crate::fake::{ByHand, pipes, recorder, request, request_to_resume, soon};
 
 struct Played {
     session: Box<dyn AgentSession>,
@@ -44,7 +44,7 @@ async fn played() -> Played {
         agent.answer(&id, json!({"sessionId": "s-1", "modes": {"currentModeId": "auto", "availableModes": []}})).await;
     };
     let launch = request();
-    let (session, ()) = soon(async { tokio::join!(runtime.attach(io, &launch, None, sink), open) }).await;
+    let (session, ()) = soon(async { tokio::join!(runtime.attach(io, &launch, sink), open) }).await;
     Played { session: session.unwrap(), agent, stderr: ends.stderr, events }
 }
 
@@ -74,6 +74,9 @@ async fn permission_is_given_and_services_are_refused() {
     };
     let (end, ()) = soon(async { tokio::join!(played.session.prompt("go"), turn) }).await;
     assert_eq!(end.stop, TurnStop::EndTurn);
+    let told = played.events.lock().unwrap().iter().map(|event| format!("{event:?}")).collect::<Vec<_>>();
+    assert_eq!(told.len(), 4, "{told:?}");
+    assert!(told[0].contains("fs/read_text_file, which is not offered"), "{told:?}");
 }
 
 #[tokio::test]
@@ -171,8 +174,8 @@ async fn what_a_loaded_session_repeats_is_not_news() {
         agent.answer(&request, Value::Null).await;
         agent.say(update(&json!({"sessionUpdate": "agent_message_chunk", "content": {"type": "text", "text": "new"}}))).await;
     };
-    let (runtime, launch) = (AcpRuntime::aedile(), request());
-    let (session, ()) = soon(async { tokio::join!(runtime.attach(io, &launch, Some(&id), sink), open) }).await;
+    let (runtime, launch) = (AcpRuntime::aedile(), request_to_resume(Some(&id)));
+    let (session, ()) = soon(async { tokio::join!(runtime.attach(io, &launch, sink), open) }).await;
     let session = session.unwrap();
     let turn = async {
         let (prompt, _) = agent.expect("session/prompt").await;
@@ -187,7 +190,8 @@ async fn refused(answers: Vec<Value>, resume: bool) -> RuntimeError {
     let mut agent = ByHand::new(ends.stdin, ends.stdout);
     drop(ends.stderr);
     let id = SessionId::new("old").unwrap();
-    let (runtime, launch) = (AcpRuntime::command("other", vec![], vec![]).with_auth_method("key"), request());
+    let (runtime, launch) =
+        (AcpRuntime::command("other", vec![], vec![]).with_auth_method("key"), request_to_resume(resume.then_some(&id)));
     let answer = async {
         for mut answer in answers {
             answer["id"] = agent.hear().await["id"].clone();
@@ -196,8 +200,7 @@ async fn refused(answers: Vec<Value>, resume: bool) -> RuntimeError {
         let _ = agent.stdout.shutdown().await;
         drop(agent);
     };
-    let resume = resume.then_some(&id);
-    let (session, ()) = soon(async { tokio::join!(runtime.attach(io, &launch, resume, recorder().0), answer) }).await;
+    let (session, ()) = soon(async { tokio::join!(runtime.attach(io, &launch, recorder().0), answer) }).await;
     session.err().unwrap()
 }
 
@@ -222,7 +225,7 @@ async fn a_handshake_that_fails_says_why() {
 async fn streams_that_are_not_pipes_are_refused() {
     let file = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
     let io = aedile_core::runtime::AgentIo { stdin: file(), stdout: file(), stderr: file() };
-    let error = AcpRuntime::aedile().attach(io, &request(), None, recorder().0).await.err().unwrap();
+    let error = AcpRuntime::aedile().attach(io, &request(), recorder().0).await.err().unwrap();
     assert!(error.message.contains("standard streams"), "{error}");
 }
 

@@ -129,7 +129,19 @@ pub(crate) fn pipes() -> (AgentIo, AgentEnds) {
 }
 
 pub(crate) fn request() -> LaunchRequest {
-    LaunchRequest { model: "script/demo".parse().unwrap(), door_url: "http://127.0.0.1:7070".into(), cwd: "/workspace".into() }
+    LaunchRequest {
+        model: "script/demo".parse().unwrap(),
+        door_url: "http://127.0.0.1:7070".into(),
+        cwd: "/workspace".into(),
+        session: "01234567-89ab-7cde-8f01-23456789abcd".into(),
+        resume: None,
+        instructions: "Change only `parts`.".into(),
+    }
+}
+
+/// The same, to go on with an earlier session.
+pub(crate) fn request_to_resume(session: Option<&SessionId>) -> LaunchRequest {
+    LaunchRequest { resume: session.cloned(), ..request() }
 }
 
 /// A sink and what it has received.

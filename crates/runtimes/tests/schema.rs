@@ -12,7 +12,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader
 use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
 
-use crate::fake::{FakeAgent, pipes, recorder, request, soon};
+use crate::fake::{FakeAgent, pipes, recorder, request_to_resume, soon};
 
 /// Copies lines and tells of each.
 async fn tap(from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, told: mpsc::Sender<Value>) {
@@ -36,7 +36,7 @@ async fn conversation() -> (Vec<Value>, Vec<Value>) {
         tokio::spawn(tap(pipe::Receiver::from_owned_fd(ends.stdin.into()).unwrap(), tapped_in, client_said.clone()));
         tokio::spawn(tap(tapped_out, pipe::Sender::from_owned_fd(ends.stdout.into()).unwrap(), agent_said.clone()));
         let server = tokio::spawn(serve_acp(agent.clone(), stdin, stdout));
-        let session = soon(AcpRuntime::aedile().attach(io, &request(), resume.as_ref(), recorder().0)).await.unwrap();
+        let session = soon(AcpRuntime::aedile().attach(io, &request_to_resume(resume.as_ref()), recorder().0)).await.unwrap();
         soon(session.prompt("do it")).await;
         soon(session.prompt("limit")).await;
         soon(session.prompt("fail")).await;

@@ -35,4 +35,4 @@ pub use exec::{ExecRequest, check_exec_dir, exec_spec, not_started};
 pub use launcher::launcher_main;
 pub use native::{BOX_HOST_ID, NativeSandbox, SandboxConfig, Trees};
 pub use starter::LAUNCHER_ARGUMENT;
-pub use toolchain::{TOOL_VARIABLES, ToolMount, ToolSearch, Toolchains, discover};
+pub use toolchain::{TOOL_VARIABLES, ToolMount, ToolSearch, Toolchains, discover, find_program};

@@ -42,6 +42,8 @@ pub struct ToolSearch {
     pub path: Vec<PathBuf>,
     /// Further directories of tools, from the configuration.
     pub candidates: Vec<PathBuf>,
+    /// Programs that a box must be able to start, looked up on `path`: what a link there leads to is shown too.
+    pub programs: Vec<String>,
     /// Our state directory: nothing that holds it or lies in it is given to a box.
     pub state_dir: Option<PathBuf>,
     /// The person's values of the variables in [`TOOL_VARIABLES`] that are set.
@@ -123,6 +125,7 @@ pub fn discover(search: &ToolSearch) -> Toolchains {
     found.rust();
     found.home_tools();
     found.path_directories();
+    found.programs();
     found.variables();
     found.go();
     found.finish()
@@ -240,6 +243,18 @@ impl Found<'_> {
         }
     }
 
+    /// A program on the PATH is often a link into the place where it is really installed. That place is shown as a whole: all installed
+    /// packages of Node where it is one of them, since they use each other, else the directory of the file.
+    fn programs(&mut self) {
+        for name in &self.search.programs {
+            let Some((_, real)) = find_program(&self.search.path, name) else { continue };
+            let packages = real.ancestors().filter(|part| part.ends_with("node_modules")).last();
+            if let Some(place) = packages.or_else(|| real.parent()) {
+                self.mount(place);
+            }
+        }
+    }
+
     /// The variables by which tools find themselves; most look in the home otherwise, which is another one in the box.
     fn variables(&mut self) {
         for (name, usual) in HOME_VARIABLES {
@@ -277,6 +292,19 @@ impl Found<'_> {
         tools.mounts = kept;
         tools
     }
+}
+
+/// Finds a program in directories as a shell does: the directory that has it, and where it really is. A path is taken as it is.
+pub fn find_program(path: &[PathBuf], name: &str) -> Option<(PathBuf, PathBuf)> {
+    let found = |place: PathBuf| {
+        let real = fs::canonicalize(&place).ok()?;
+        let program = real.is_file() && rustix::fs::access(&real, rustix::fs::Access::EXEC_OK).is_ok();
+        program.then_some((place, real))
+    };
+    if name.contains('/') {
+        return found(PathBuf::from(name));
+    }
+    path.iter().filter(|directory| directory.is_absolute()).find_map(|directory| found(directory.join(name)))
 }
 
 /// Drops the lines of a configuration that may hold a token or a password.
@@ -341,6 +369,24 @@ mod tests {
         let inside: Vec<_> = tools.mounts.iter().map(|mount| mount.inside.strip_prefix(home.path()).unwrap().to_str().unwrap()).collect();
         assert_eq!(inside, [".nvm", "elsewhere/bin"]);
         assert_eq!(tools.path.len(), 2);
+    }
+
+    #[test]
+    fn what_a_program_on_the_path_really_is_is_shown_with_what_it_needs() {
+        use std::os::unix::fs::PermissionsExt;
+        let home = home_with(&["bin/x", "lib/node_modules/agent/cli.js", "lib/node_modules/agent/node_modules/dep/d.js", "share/v/1.0"]);
+        let at = |path: &str| home.path().join(path);
+        for (link, target) in [("bin/agent", "../lib/node_modules/agent/cli.js"), ("bin/native", "../share/v/1.0"), ("bin/gone", "../x")] {
+            std::os::unix::fs::symlink(target, at(link)).unwrap();
+        }
+        for program in ["lib/node_modules/agent/cli.js", "share/v/1.0"] {
+            fs::set_permissions(at(program), fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let programs = ["agent", "native", "gone", "nowhere"].map(str::to_owned).to_vec();
+        let tools = discover(&ToolSearch { home: Some(at("")), path: vec![at("bin")], programs, ..ToolSearch::default() });
+        let inside: Vec<_> = tools.mounts.iter().map(|mount| mount.inside.strip_prefix(home.path()).unwrap().to_str().unwrap()).collect();
+        assert_eq!(inside, ["bin", "lib/node_modules", "share/v"]);
+        assert_eq!(find_program(&[at("bin")], "native"), Some((at("bin/native"), at("share/v/1.0").canonicalize().unwrap())));
     }
 
     #[test]

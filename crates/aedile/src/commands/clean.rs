@@ -104,7 +104,7 @@ fn plan(state: &Path, store: &dyn Store, age: Duration) -> Result<Plan, CliError
 }
 
 fn places(state: &Path, run: &RunView) -> Vec<PathBuf> {
-    ["workspaces", "homes"].iter().map(|kind| state.join(kind).join(run.run.to_string())).collect()
+    ["workspaces", "homes", "overlays"].iter().map(|kind| state.join(kind).join(run.run.to_string())).collect()
 }
 
 /// Whether some worker may be at work: one that is not proved dead and whose claim still holds.

@@ -26,6 +26,7 @@ use crate::config::file::{self, ConfigFile};
 use crate::error::{CliError, CliResult};
 use crate::narrate::{branch, short};
 use crate::output::{Output, one_line};
+use crate::runtimes::Catalogue;
 use crate::worker::Worker;
 use crate::{exit, state, wiring};
 
@@ -113,12 +114,12 @@ fn start(args: &CodeArgs, way: &Way, out: Output) -> CliResult {
     }
     let spec = spec(args, &config)?;
     let place = place(&project, way)?;
+    let runtimes = Catalogue::of(&local);
+    let entry = runtimes.get(&spec.runtime).map_err(|error| CliError { code: exit::USAGE, ..error })?;
+    entry.takes(&spec.model).map_err(CliError::usage)?;
+    runtimes.installed(std::slice::from_ref(&spec))?;
     tell(&project, &rules, &spec, &place, out)?;
     let mut worker = Worker::open(&state::dir()?, project, &local)?;
-    let known: Vec<&str> = worker.workshop.parts.runtimes.iter().map(|runtime| runtime.name()).collect();
-    if !known.contains(&spec.runtime.as_str()) {
-        return Err(CliError::usage(format!("there is no runtime {:?}", spec.runtime)).hint(format!("known are: {}", known.join(", "))));
-    }
     let plan = RunPlan {
         project: worker.workshop.project_id,
         root: worker.workshop.project.root().to_owned(),

@@ -6,8 +6,10 @@ use aedile_git::Git;
 use clap::Args;
 use serde_json::json;
 
+use crate::config::file::ConfigFile;
 use crate::error::{CliError, CliResult};
 use crate::output::Output;
+use crate::runtimes::Catalogue;
 use crate::{disk, env, exit, state, wiring};
 
 /// Say what this host gives, what is missing and what that costs
@@ -31,7 +33,8 @@ pub fn cmd_doctor(_args: &DoctorArgs, out: Output) -> CliResult {
     });
     let scratch = tempfile::Builder::new().prefix("aedile-doctor-").tempdir()?;
     std::fs::create_dir(scratch.path().join("boxes"))?;
-    let sandbox = wiring::sandbox(scratch.path())?;
+    let runtimes = Catalogue::of(&ConfigFile::default());
+    let sandbox = wiring::sandbox(scratch.path(), &runtimes)?;
     let report = sandbox.report();
     let tried = try_box(&sandbox);
     findings.push(match &tried {
@@ -39,7 +42,7 @@ pub fn cmd_doctor(_args: &DoctorArgs, out: Output) -> CliResult {
         Err(error) => ("box".to_owned(), false, error.message.clone()),
     });
     findings.extend(report.mechanisms.iter().cloned());
-    let tools: Vec<String> = wiring::toolchains().mounts.iter().map(|mount| mount.host.display().to_string()).collect();
+    let tools: Vec<String> = wiring::toolchains(&runtimes).mounts.iter().map(|mount| mount.host.display().to_string()).collect();
     scratch.close()?;
     let missing = |needed: &str| findings.iter().any(|(what, good, _)| what == needed && !good);
     let code = match &tried {

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use aedile_core::limits::AGENTS_MAX;
 use aedile_core::model::ModelRef;
 use aedile_core::project::ProjectRules;
-use aedile_core::store::Store;
-use aedile_core::view::RunView;
+use aedile_core::store::{Store, list};
+use aedile_core::view::{RunView, TaskView};
 use aedile_core::{CommitId, RefName};
 use aedile_fleet::{PlanError, RunPlan, open_run};
 use aedile_git::Project;
@@ -19,7 +19,8 @@ use crate::error::{CliError, CliResult};
 use crate::narrate::short;
 use crate::output::Output;
 use crate::planning::{self, Desk, Way};
-use crate::{state, wiring, worker};
+use crate::runtimes::{self, Catalogue};
+use crate::{exit, state, wiring, worker};
 
 /// Agents at work at once when nobody says otherwise.
 const AGENTS_DEFAULT: u32 = 4;
@@ -48,6 +49,9 @@ pub struct RunArgs {
     /// Model of tasks that name none, as PROVIDER/MODEL
     #[arg(long, value_name = "MODEL", conflicts_with = "resume")]
     model: Option<ModelRef>,
+    /// Runtime of tasks that name none: `aedile`, `claude`, or one of aedile.toml
+    #[arg(long, value_name = "RUNTIME", conflicts_with = "resume")]
+    runtime: Option<String>,
     /// Dollars that the whole run may spend
     #[arg(long, value_name = "USD", conflicts_with = "resume", allow_negative_numbers = true)]
     budget_usd: Option<f64>,
@@ -94,7 +98,11 @@ fn resume(which: &str, args: &RunArgs, out: Output) -> Result<worker::Outcome, C
     let project = wiring::discover(&run.root)?;
     let config = checkout_config(project.root())?;
     let desk = Desk { way, config: &config, out };
-    worker::work(&state, project, &desk, |workshop| Ok((run.run, workshop.store.last()?)))
+    worker::work(&state, project, &desk, |workshop| {
+        let tasks = list::<TaskView>(&*workshop.store, Some(run.run))?.into_iter().filter(|task| !task.state.is_closed());
+        Catalogue::of(&config).installed(&tasks.map(|task| task.spec).collect::<Vec<_>>())?;
+        Ok((run.run, workshop.store.last()?))
+    })
 }
 
 /// Where the tasks of a new run are from.
@@ -132,7 +140,13 @@ fn start(args: &RunArgs, out: Output) -> Result<worker::Outcome, CliError> {
     let point = project.landing_point(&target)?;
     let (config, mut rules) = rules_at(&project, &point.base, out)?;
     rules.allow_protected = args.allow_protected;
-    let defaults = Defaults { model: args.model.clone().or_else(|| config.agents.model.clone()), runtime: "aedile".to_owned() };
+    let defaults = Defaults {
+        model: args.model.clone().or_else(|| config.agents.model.clone()),
+        runtime: args.runtime.clone().unwrap_or_else(|| runtimes::AEDILE.to_owned()),
+        runtimes: Catalogue::of(&local),
+    };
+    // Where tasks name none, a wrong name is the command line's mistake.
+    defaults.runtimes.get(&defaults.runtime).map_err(|error| CliError { code: exit::USAGE, ..error })?;
     let (goal, place, specs) = match source {
         Source::Goal(goal) => {
             let task = planning::task(&goal, &project, &point.base, &rules, &defaults)?;
@@ -140,6 +154,7 @@ fn start(args: &RunArgs, out: Output) -> Result<worker::Outcome, CliError> {
         }
         Source::File(tasks, place) => {
             let specs = tasks.specs(&place, &rules, &defaults)?;
+            defaults.runtimes.installed(&specs)?;
             (tasks.goal, place, specs)
         }
     };

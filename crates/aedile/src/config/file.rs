@@ -64,6 +64,8 @@ pub struct ConfigFile {
     pub fetch: Fetch,
     /// How long things are kept.
     pub keep: Keep,
+    /// Further agents by name, which speak the Agent Client Protocol on stdio.
+    pub runtime: BTreeMap<String, RuntimeSection>,
 }
 
 /// `[build]`.
@@ -118,6 +120,8 @@ pub struct Provider {
     pub base_url: Option<String>,
     /// A file with mode 0600 that holds the key; `~/` is the person's home.
     pub key_file: Option<String>,
+    /// A file with mode 0600 that holds the token of a subscription, which Anthropic takes from Claude Code alone.
+    pub token_file: Option<String>,
     /// Which of its formats our agent speaks to `openai`.
     pub api: Option<OpenAiApi>,
     /// The window of its models in tokens.
@@ -132,6 +136,18 @@ pub enum OpenAiApi {
     Responses,
     /// Chat Completions, which most other servers speak.
     Chat,
+}
+
+/// `[runtime.NAME]`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RuntimeSection {
+    /// Program and arguments; `{door}` is the base URL of the model API in the box, `{model}` the model's name.
+    pub command: Vec<String>,
+    /// Further environment, with the same two.
+    pub env: BTreeMap<String, String>,
+    /// The `authenticate` method that the agent wants before a session, if it wants one.
+    pub auth_method: Option<String>,
 }
 
 /// `[prices."PROVIDER/MODEL"]`, dollars for a million tokens.
@@ -202,6 +218,12 @@ impl ConfigFile {
             if provider.context_tokens.is_some_and(|tokens| tokens < CONTEXT_TOKENS_MIN) {
                 return Err(bad(place, &format!("[provider.{name}] context_tokens must be at least {CONTEXT_TOKENS_MIN}")));
             }
+        }
+        if file.provider.iter().any(|(name, provider)| name != "anthropic" && provider.token_file.is_some()) {
+            return Err(bad(place, "[provider] token_file: only `anthropic` has subscriptions"));
+        }
+        for (name, section) in &file.runtime {
+            crate::runtimes::check_section(name, section).map_err(|problem| bad(place, &problem))?;
         }
         for (model, price) in &file.prices {
             let known = model.parse::<ModelRef>().map_err(|error| bad(place, &format!("[prices]: {error}")))?;
@@ -283,6 +305,11 @@ mod tests {
             ("[provider.gemini]\napi = \"chat\"", "gemini"),
             ("[provider.openai]\napi = \"soap\"", "soap"),
             ("[provider.ollama]\ncontext_tokens = 100", "context_tokens"),
+            ("[provider.openai]\ntoken_file = \"x\"", "token_file"),
+            ("[runtime.claude]\ncommand = [\"x\"]", "built in"),
+            ("[runtime.x]\ncommand = []", "[runtime.x] needs a `command`"),
+            ("[runtime.\"a b\"]\ncommand = [\"x\"]", "a b"),
+            ("[runtime.x]\ncommand = [\"x\"]\nfiles = 1", "files"),
             ("[prices.\"gpt\"]\ninput = 1.0\noutput = 2.0", "gpt"),
             ("[prices.\"openai/gpt\"]\ninput = -1.0\noutput = 2.0", "openai/gpt"),
             ("[budget]\nrun_usd = -3", "run_usd"),

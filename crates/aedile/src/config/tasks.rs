@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use crate::config::file::dollars;
 use crate::error::CliError;
+use crate::runtimes::Catalogue;
 
 /// Where to read on.
 pub const MANUAL: &str = "docs/tasks-file.md describes the file";
@@ -83,6 +84,8 @@ pub struct Defaults {
     pub model: Option<ModelRef>,
     /// Runtime.
     pub runtime: String,
+    /// The runtimes that there are.
+    pub runtimes: Catalogue,
 }
 
 impl TasksFile {
@@ -145,9 +148,11 @@ impl TaskEntry {
             );
         }
         let runtime = self.runtime.clone().unwrap_or_else(|| defaults.runtime.clone());
-        if runtime != "aedile" {
-            return Err(here(format!("runtime {runtime:?} is not known")).first_hint("the runtime is `aedile`, our own coding agent"));
-        }
+        let entry = defaults.runtimes.get(&runtime).map_err(|error| {
+            let CliError { message, hints, .. } = error;
+            hints.into_iter().rev().fold(here(message), CliError::first_hint)
+        })?;
+        entry.takes(&model).map_err(here)?;
         Ok(TaskSpec {
             key: self.id.clone(),
             title: self.title.clone().unwrap_or_else(|| self.id.to_string()),
@@ -203,8 +208,13 @@ script = [{ text = "x", tools = [{ name = "submit", input = { summary = "s" } }]
         }
     }
 
+    fn defaults() -> Defaults {
+        let runtimes = Catalogue::of(&crate::config::file::ConfigFile::default());
+        Defaults { model: None, runtime: crate::runtimes::AEDILE.into(), runtimes }
+    }
+
     fn specs(text: &str) -> Result<Vec<TaskSpec>, CliError> {
-        TasksFile::parse(text, "t.toml")?.specs("t.toml", &rules(), &Defaults { model: None, runtime: "aedile".into() })
+        TasksFile::parse(text, "t.toml")?.specs("t.toml", &rules(), &defaults())
     }
 
     #[test]
@@ -223,6 +233,7 @@ script = [{ text = "x", tools = [{ name = "submit", input = { summary = "s" } }]
             ("id = \"a\"", "id = \"a b\"", "a b"),
             ("prompt = \"do it\"", "prompt = \"x\"\nruntime = \"vi\"", "vi"),
             ("prompt = \"do it\"", "prompt = \"x\"\nrole = \"coordinator\"", "coordinator"),
+            ("prompt = \"do it\"", "prompt = \"x\"\nruntime = \"claude\"\nmodel = \"openai/gpt\"", "openai/gpt"),
             ("prompt = \"do it\"", "prompt = \"x\"\nmodel = \"acme/x\"", "acme"),
             ("prompt = \"do it\"", "prompt = \"x\"\nmodel = \"x\"", "PROVIDER/MODEL"),
             ("prompt = \"do it\"", "prompt = \"x\"\nbudget_usd = -1", "budget_usd"),

@@ -102,7 +102,11 @@ mod tests {
         let text = std::fs::read_to_string(&path).unwrap();
         let read = TasksFile::parse(&text, "t.toml").unwrap();
         assert_eq!(read.goal, "A goal\nof two lines");
-        let defaults = Defaults { model: None, runtime: "aedile".into() };
+        let defaults = Defaults {
+            model: None,
+            runtime: "aedile".into(),
+            runtimes: crate::runtimes::Catalogue::of(&crate::config::file::ConfigFile::default()),
+        };
         assert_eq!(read.specs("t.toml", &ProjectRules::default(), &defaults).unwrap(), specs, "{text}");
         let again = write(&path, "other", &proposed, &specs).unwrap_err();
         assert_eq!((again.code, std::fs::read_to_string(&path).unwrap()), (crate::exit::USAGE, text));

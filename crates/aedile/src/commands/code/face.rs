@@ -110,6 +110,11 @@ impl CodeFace {
             // Its text was shown already.
             Piece::Event(SessionEvent::Output { .. }) => {}
             Piece::Event(SessionEvent::SubAgent { agent: sub, event }) => self.sub_agent(sub, event),
+            Piece::Event(SessionEvent::Message { .. }) => self.line(&format!("  {agent} has your message")),
+            Piece::Event(SessionEvent::Retrying { attempt, why, wait_ms }) => {
+                self.line(&format!("  waits for its model: {}, try {attempt} in {} s", one_line(why, 200), wait_ms.div_ceil(1000)));
+            }
+            Piece::Event(SessionEvent::Used { .. }) => {}
             Piece::Waits => self.line(&format!("{agent} waits for you: type an answer, or Ctrl-D to let it finish")),
             Piece::LeftOut(pieces) => self.line(&format!("[{pieces} pieces came too fast to be shown; the transcript has them]")),
         }
