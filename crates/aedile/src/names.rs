@@ -3,7 +3,7 @@
 //! Without `--run` the last run that knows the name is meant: an undo is a run of its own, and names of the run before it stay usable.
 
 use aedile_core::store::{Store, list};
-use aedile_core::view::{ChangeView, RunView, TaskView};
+use aedile_core::view::{AgentView, ChangeView, RunView, TaskView};
 
 use crate::error::CliError;
 use crate::state;
@@ -68,6 +68,19 @@ pub fn task(store: &dyn Store, run: Option<&str>, name: &str) -> Result<(RunView
 fn task_in(store: &dyn Store, run: &RunView, name: &str) -> Result<Option<TaskView>, CliError> {
     let tasks: Vec<TaskView> = list(store, Some(run.run))?;
     Ok(tasks.into_iter().find(|task| task.spec.key.as_str() == name || task.task.to_string() == name))
+}
+
+/// Finds an agent by its name, in the named run or in the last one that has it.
+pub fn agent(store: &dyn Store, run: Option<&str>, name: &str) -> Result<(RunView, AgentView), CliError> {
+    let runs = searched(store, run)?;
+    for run in &runs {
+        if let Some(agent) = list::<AgentView>(store, Some(run.run))?.into_iter().find(|agent| agent.agent.as_str() == name) {
+            return Ok((run.clone(), agent));
+        }
+    }
+    let Some(first) = runs.first() else { return Err(state::nothing_yet()) };
+    let names: Vec<String> = list::<AgentView>(store, Some(first.run))?.iter().map(|agent| agent.agent.to_string()).collect();
+    Err(nowhere("agent", name, first, &names))
 }
 
 /// Finds a change: by its id or the eight characters that other commands print, by the landed or submitted commit, or as the present

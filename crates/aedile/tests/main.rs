@@ -17,6 +17,7 @@ mod scenario;
 mod snapshots;
 mod terminal;
 mod tidy;
+mod transcripts;
 
 use std::path::{Path, PathBuf};
 

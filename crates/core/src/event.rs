@@ -271,6 +271,47 @@ impl Event {
         }
     }
 
+    /// Returns the task that the event names itself, if it does.
+    pub fn task(&self) -> Option<TaskId> {
+        match self {
+            Self::TaskOpened { task, .. }
+            | Self::TaskReady { task }
+            | Self::TaskClaimed { task, .. }
+            | Self::WorkspaceReady { task, .. }
+            | Self::BoxReady { task, .. }
+            | Self::AgentStarted { task, .. }
+            | Self::TurnStarted { task, .. }
+            | Self::TurnEnded { task, .. }
+            | Self::SnapshotTaken { task, .. }
+            | Self::AgentEnded { task, .. }
+            | Self::FinishedWithoutSubmit { task }
+            | Self::TaskWaits { task, .. }
+            | Self::TaskRetried { task }
+            | Self::TaskCancelRequested { task }
+            | Self::TaskClosed { task, .. }
+            | Self::ChangeSubmitted { task, .. }
+            | Self::SpendReserved { task, .. } => Some(*task),
+            _ => None,
+        }
+    }
+
+    /// Returns the change that the event names itself, if it does.
+    pub fn change(&self) -> Option<ChangeId> {
+        match self {
+            Self::ChangeSubmitted { change, .. }
+            | Self::ChangeImported { change, .. }
+            | Self::TierTried { change, .. }
+            | Self::GatePassed { change, .. }
+            | Self::GateFailed { change, .. }
+            | Self::Gated { change, .. }
+            | Self::LandIntended { change, .. }
+            | Self::Landed { change, .. }
+            | Self::LandAbandoned { change, .. }
+            | Self::ChangeReturned { change, .. } => Some(*change),
+            _ => None,
+        }
+    }
+
     /// Returns the event's name as it stands in JSON (`type`).
     pub fn name(&self) -> &'static str {
         match self {

@@ -41,4 +41,5 @@ pub use parts::{HostFacts, Onlooker, Parts, Seen, Sees};
 pub use picture::{Pace, RunPicture};
 pub use plan::{PlanError, RunPlan, open_run};
 pub use tidy::{CloseError, close_task};
+pub use transcript::TurnTranscript;
 pub use workspaces::Workspaces;

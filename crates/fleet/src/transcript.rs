@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aedile_core::agent_api::DoorIdentity;
-use aedile_core::runtime::{SessionEvent, SessionSink, TurnEnd};
-use serde::Serialize;
+use aedile_core::runtime::{SessionEvent, SessionSink, TurnEnd, TurnStop};
+use serde::{Deserialize, Serialize};
 
 use crate::parts::{Seen, Sees};
 
@@ -25,15 +25,22 @@ struct Pages {
 #[derive(Clone, Default)]
 pub(crate) struct Transcript(Arc<Mutex<Pages>>);
 
-#[derive(Serialize)]
-struct Written<'a> {
-    prompt: &'a str,
-    events: &'a [SessionEvent],
-    left_out: u64,
-    stop: aedile_core::runtime::TurnStop,
-    detail: Option<&'a str>,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    stderr: &'a str,
+/// What was said and done in one turn, as it lies in its blob.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct TurnTranscript {
+    /// What the agent was told.
+    pub prompt: String,
+    /// What happened, in order.
+    pub events: Vec<SessionEvent>,
+    /// Events that are not here, since the turn said more than is kept.
+    pub left_out: u64,
+    /// How it ended.
+    pub stop: TurnStop,
+    /// What happened then.
+    pub detail: Option<String>,
+    /// The end of the agent's stderr, when the turn broke off.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub stderr: String,
 }
 
 impl Transcript {
@@ -64,7 +71,8 @@ impl Transcript {
         let (events, left_out) = (std::mem::take(&mut pages.events), std::mem::take(&mut pages.left_out));
         pages.bytes = 0;
         drop(pages);
-        let written = Written { prompt, events: &events, left_out, stop: end.stop, detail: end.detail.as_deref(), stderr };
+        let (prompt, stderr) = (prompt.to_owned(), stderr.to_owned());
+        let written = TurnTranscript { prompt, events, left_out, stop: end.stop, detail: end.detail.clone(), stderr };
         serde_json::to_vec(&written).unwrap_or_default()
     }
 }
