@@ -16,16 +16,15 @@ const ID_DIGITS_MIN: usize = 4;
 const ALIKE: f64 = 0.8;
 
 /// Returns the known name that is most like the given one, if one is.
-pub fn similar<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+fn similar<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let rated = known.into_iter().map(|other| (strsim::jaro_winkler(name, other), other));
     rated.filter(|(alike, _)| *alike >= ALIKE).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, other)| other)
 }
 
-/// The error for a name that is not known: what was asked for, the name that may be meant, and what there is.
-pub fn unknown<'a>(what: &str, name: &str, place: &str, known: impl IntoIterator<Item = &'a str>) -> CliError {
-    let known: Vec<&str> = known.into_iter().collect();
+/// The error for a name that is not known: what was asked for, the one of `all` that may be meant, and what there is in `place`.
+fn unknown(what: &str, name: &str, place: &str, known: &[String], all: &[String]) -> CliError {
     let error = CliError::usage(format!("there is no {what} {name} in {place}"));
-    let error = match similar(name, known.iter().copied()) {
+    let error = match similar(name, all.iter().map(String::as_str)) {
         Some(other) => error.hint(format!("did you mean `{other}`?")),
         None => error,
     };
@@ -47,9 +46,18 @@ fn searched(store: &dyn Store, run: Option<&str>) -> Result<Vec<RunView>, CliErr
     }
 }
 
-/// The error when no run knows the name; `known` are the names in the run where it was most likely to be.
-fn nowhere(what: &str, name: &str, run: &RunView, known: &[String]) -> CliError {
-    unknown(what, name, &format!("run {}", run.run.short()), known.iter().map(String::as_str))
+/// The error when none of the runs knows the name; `names` are those that one of them has.
+fn nowhere(what: &str, name: &str, runs: &[RunView], names: impl Fn(&RunView) -> Result<Vec<String>, CliError>) -> CliError {
+    let Some(first) = runs.first() else { return state::nothing_yet() };
+    let known = match runs.iter().map(&names).collect::<Result<Vec<_>, _>>() {
+        Ok(known) => known,
+        Err(error) => return error,
+    };
+    unknown(what, name, &format!("run {}", first.run.short()), &known[0], &known.concat())
+}
+
+fn keys(store: &dyn Store, run: &RunView) -> Result<Vec<String>, CliError> {
+    Ok(list::<TaskView>(store, Some(run.run))?.iter().map(|task| task.spec.key.to_string()).collect())
 }
 
 /// Finds a task by its id in the tasks file (or its full id), in the named run or in the last one that has it.
@@ -60,9 +68,7 @@ pub fn task(store: &dyn Store, run: Option<&str>, name: &str) -> Result<(RunView
             return Ok((run.clone(), task));
         }
     }
-    let Some(first) = runs.first() else { return Err(state::nothing_yet()) };
-    let keys: Vec<String> = list::<TaskView>(store, Some(first.run))?.iter().map(|task| task.spec.key.to_string()).collect();
-    Err(nowhere("task", name, first, &keys))
+    Err(nowhere("task", name, &runs, |run| keys(store, run)))
 }
 
 fn task_in(store: &dyn Store, run: &RunView, name: &str) -> Result<Option<TaskView>, CliError> {
@@ -78,9 +84,9 @@ pub fn agent(store: &dyn Store, run: Option<&str>, name: &str) -> Result<(RunVie
             return Ok((run.clone(), agent));
         }
     }
-    let Some(first) = runs.first() else { return Err(state::nothing_yet()) };
-    let names: Vec<String> = list::<AgentView>(store, Some(first.run))?.iter().map(|agent| agent.agent.to_string()).collect();
-    Err(nowhere("agent", name, first, &names))
+    let names =
+        |run: &RunView| Ok(list::<AgentView>(store, Some(run.run))?.iter().map(|agent| agent.agent.to_string()).collect::<Vec<_>>());
+    Err(nowhere("agent", name, &runs, names))
 }
 
 /// Finds a change: by its id or the eight characters that other commands print, by the landed or submitted commit, or as the present
@@ -107,9 +113,7 @@ pub fn change(store: &dyn Store, run: Option<&str>, name: &str) -> Result<(RunVi
             (None, _) => {}
         }
     }
-    let Some(first) = runs.first() else { return Err(state::nothing_yet()) };
-    let keys: Vec<String> = list::<TaskView>(store, Some(first.run))?.iter().map(|task| task.spec.key.to_string()).collect();
-    Err(nowhere("task", name, first, &keys).hint("`aedile landing list` shows changes and their commits"))
+    Err(nowhere("task", name, &runs, |run| keys(store, run)).hint("`aedile landing list` shows changes and their commits"))
 }
 
 fn is_called(change: &ChangeView, name: &str) -> bool {
@@ -130,7 +134,8 @@ mod tests {
         assert_eq!(similar("parsr", known), Some("parser"));
         assert_eq!(similar("mian", known), Some("main"));
         assert_eq!(similar("zz", known), None);
-        let said = unknown("task", "prnter", "run 1", known).to_string();
-        assert!(said.contains("did you mean `printer`?") && said.contains("its tasks are: parser, printer, main"), "{said}");
+        let (here, all) = (["parser".to_owned()], known.map(str::to_owned));
+        let said = unknown("task", "prnter", "run 1", &here, &all).to_string();
+        assert!(said.contains("did you mean `printer`?") && said.contains("its tasks are: parser"), "{said}");
     }
 }

@@ -81,6 +81,12 @@ impl Narrator {
             Event::RunStopRequested { now: true, .. } => "stopping at once".to_owned(),
             Event::RunStopRequested { .. } => "stopping: present turns end and are saved first".to_owned(),
             Event::RunStopped { run } if self.asks => format!("run {} waits for your answer to its plan", run.short()),
+            Event::RunPaused { run } => {
+                format!(
+                    "run {} pauses: present turns finish, what is submitted lands, nothing is started; `aedile run resume` goes on",
+                    run.short()
+                )
+            }
             Event::RunStopped { run } => format!("run {} stopped; `aedile run --resume` goes on", run.short()),
             Event::RunResumed { run, .. } => format!("run {} goes on", run.short()),
             Event::RunEnded { run, landed, failed } => format!("run {} ended: {landed} landed, {failed} not", run.short()),
@@ -137,6 +143,11 @@ impl Narrator {
             Event::TaskHeld { task } => (Step, format!("{}: its change is kept for you; nothing has landed", self.task(*task))),
             Event::TaskReleased { task } => (Step, format!("{}: its change goes to the landing queue", self.task(*task))),
             Event::TaskRetried { task } => (Step, format!("{}: to be tried again", self.task(*task))),
+            Event::TaskEdited { task, .. } => (Step, format!("{}: changed by you", self.task(*task))),
+            Event::UndoPlanned { task, undoes, .. } => {
+                let back: Vec<String> = undoes.iter().map(|change| format!("{} ({})", self.of(*change), change.short())).collect();
+                (Step, format!("{}: takes back {}", self.task(*task), list(&back)))
+            }
             Event::TaskCancelRequested { task } => (Step, format!("{}: to be cancelled", self.task(*task))),
             Event::TaskClosed { outcome: TaskOutcome::Landed { .. }, .. } => return None,
             Event::TaskClosed { task, outcome: TaskOutcome::Failed { why } } => {

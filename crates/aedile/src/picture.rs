@@ -33,8 +33,8 @@ pub struct Picture {
     fleet: Option<RunPicture>,
 }
 
-/// The holder of the run's claim, unless that is proved dead or the claim has run out.
-fn worker_of(store: &dyn Store, run: &RunView) -> Result<Option<String>, StoreError> {
+/// Who drives the run, in words: the holder of its claim, unless that is proved dead or the claim has run out.
+pub fn worker_of(store: &dyn Store, run: &RunView) -> Result<Option<String>, StoreError> {
     let name = run_claim(run.run);
     let claim = store.claims(&name)?.into_iter().find(|claim| claim.name == name && claim.expires > SystemClock.now());
     Ok(claim.filter(|claim| !host::is_dead(&claim.holder)).map(|claim| host::describe(&claim.holder)))

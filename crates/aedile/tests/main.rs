@@ -16,8 +16,10 @@ mod runtimes;
 mod scenario;
 mod snapshots;
 mod terminal;
+mod steering;
 mod tidy;
 mod transcripts;
+mod undo;
 
 use std::path::{Path, PathBuf};
 

@@ -1,7 +1,9 @@
 //! The effect of each event on the views: one pure function for every store.
 
+mod edit;
 mod mail;
 mod plan;
+mod undo;
 
 use serde::de::DeserializeOwned;
 
@@ -36,9 +38,12 @@ pub fn apply(envelope: &Envelope, tx: &mut dyn ViewTx) -> Result<(), StoreError>
         Event::ProjectAdded { project, root } => at.put(&project.to_string(), None, &ProjectView { project: *project, root: root.clone() }),
         Event::RunStarted { .. }
         | Event::RunStopRequested { .. }
+        | Event::RunPaused { .. }
         | Event::RunStopped { .. }
         | Event::RunResumed { .. }
         | Event::RunEnded { .. } => apply_run(&mut at),
+        Event::TaskEdited { task, spec } => edit::apply_edit(&mut at, *task, spec),
+        Event::UndoPlanned { run, task, undoes } => undo::apply_plan(&mut at, *run, *task, undoes),
         Event::TaskOpened { .. }
         | Event::TaskReady { .. }
         | Event::TaskClaimed { .. }
@@ -169,6 +174,7 @@ fn apply_run(at: &mut At<'_>) -> Result<(), StoreError> {
     }
     let (run, step) = match &at.envelope.event {
         Event::RunStopRequested { run, .. } => (*run, RunStep::RequestStop),
+        Event::RunPaused { run } => (*run, RunStep::Pause),
         Event::RunStopped { run } => (*run, RunStep::Stop),
         Event::RunResumed { run, .. } => (*run, RunStep::Resume),
         Event::RunEnded { run, .. } => (*run, RunStep::End),
@@ -214,6 +220,8 @@ fn open_task(at: &mut At<'_>) -> Result<(), StoreError> {
         cancel_requested: false,
         released: false,
         plan: None,
+        edited: false,
+        undoes: Vec::new(),
     };
     at.put_task(&view)
 }
@@ -324,6 +332,8 @@ fn apply_agent(at: &mut At<'_>) -> Result<(), StoreError> {
         }
         Event::AgentStarted { session, .. } => view.session = Some(session.clone()),
         Event::TurnStarted { turn, .. } => view.turn = *turn,
+        // The prompt that told it has been answered.
+        Event::TurnEnded { .. } => view.edited = false,
         Event::SnapshotTaken { commit, .. } => view.snapshot = Some(commit.clone()),
         Event::AgentEnded { failed: true, .. } => view.restarts += 1,
         _ => {}
@@ -367,7 +377,8 @@ fn submit_change(at: &mut At<'_>) -> Result<(), StoreError> {
     };
     at.is_new(ViewKind::Change, "change", &change.to_string())?;
     let mut owner = at.task(*task)?;
-    at.step_task(&mut owner, TaskStep::Submit)?;
+    let step = if owner.undoes.is_empty() { TaskStep::Submit } else { TaskStep::SubmitUndo };
+    at.step_task(&mut owner, step)?;
     (owner.change, owner.restarts) = (Some(*change), 0);
     at.put_task(&owner)?;
     let view = ChangeView {
@@ -384,6 +395,7 @@ fn submit_change(at: &mut At<'_>) -> Result<(), StoreError> {
         gated: None,
         intent: None,
         landed: None,
+        undone: None,
         returned: None,
         evidence: None,
     };
@@ -423,6 +435,7 @@ fn apply_change(at: &mut At<'_>) -> Result<(), StoreError> {
             let mut run = at.run(view.run)?;
             run.tip = new.clone();
             at.put(&view.run.to_string(), Some(view.run), &run)?;
+            undo::mark_undone(at, view.task, new)?;
         }
         Event::ChangeReturned { reason, evidence, .. } => {
             (view.returned, view.evidence) = (Some(reason.clone()), evidence.clone());

@@ -155,9 +155,11 @@ pub enum Event {
     },
     /// A person wants the run to stop: after the present turns, or (`now`) at once.
     RunStopRequested { run: RunId, now: bool },
+    /// A person lets the run rest: no task is started, present turns finish, what is submitted still lands.
+    RunPaused { run: RunId },
     /// The run has stopped with tasks left.
     RunStopped { run: RunId },
-    /// A worker goes on with a run that was stopped or whose worker died.
+    /// A run goes on that was paused, was stopped, or whose worker died; `worker` is who does it, or `person` for a word to a living one.
     RunResumed { run: RunId, worker: String },
     /// Every task of the run is closed, or waits for a person and nothing else can go on.
     RunEnded { run: RunId, landed: u32, failed: u32 },
@@ -194,6 +196,10 @@ pub enum Event {
     TaskReleased { task: TaskId },
     /// A person wants the task to be tried again.
     TaskRetried { task: TaskId },
+    /// A person changed a task that nobody works on: this is what is asked from now on.
+    TaskEdited { task: TaskId, spec: TaskSpec },
+    /// The task takes these landed changes back, newest first; its change is made by git, not by an agent.
+    UndoPlanned { run: RunId, task: TaskId, undoes: Vec<ChangeId> },
     /// A person no longer wants the task.
     TaskCancelRequested { task: TaskId },
     /// A plan was handed in and did not pass the checks. `round` counts from 1; `plan` is the plan as it came.
@@ -260,10 +266,12 @@ impl Event {
         match self {
             Self::RunStarted { run, .. }
             | Self::RunStopRequested { run, .. }
+            | Self::RunPaused { run }
             | Self::RunStopped { run }
             | Self::RunResumed { run, .. }
             | Self::RunEnded { run, .. }
             | Self::TaskOpened { run, .. }
+            | Self::UndoPlanned { run, .. }
             | Self::ChangeSubmitted { run, .. }
             | Self::MailSent { run, .. }
             | Self::SpendReserved { run, .. } => Some(*run),
@@ -287,6 +295,10 @@ impl Event {
             | Self::FinishedWithoutSubmit { task }
             | Self::TaskWaits { task, .. }
             | Self::TaskRetried { task }
+            | Self::TaskHeld { task }
+            | Self::TaskReleased { task }
+            | Self::TaskEdited { task, .. }
+            | Self::UndoPlanned { task, .. }
             | Self::TaskCancelRequested { task }
             | Self::TaskClosed { task, .. }
             | Self::ChangeSubmitted { task, .. }
@@ -318,6 +330,7 @@ impl Event {
             Self::ProjectAdded { .. } => "project_added",
             Self::RunStarted { .. } => "run_started",
             Self::RunStopRequested { .. } => "run_stop_requested",
+            Self::RunPaused { .. } => "run_paused",
             Self::RunStopped { .. } => "run_stopped",
             Self::RunResumed { .. } => "run_resumed",
             Self::RunEnded { .. } => "run_ended",
@@ -337,6 +350,8 @@ impl Event {
             Self::TaskHeld { .. } => "task_held",
             Self::TaskReleased { .. } => "task_released",
             Self::TaskRetried { .. } => "task_retried",
+            Self::TaskEdited { .. } => "task_edited",
+            Self::UndoPlanned { .. } => "undo_planned",
             Self::TaskCancelRequested { .. } => "task_cancel_requested",
             Self::PlanRejected { .. } => "plan_rejected",
             Self::PlanProposed { .. } => "plan_proposed",

@@ -51,6 +51,8 @@ states!(
     RunState {
         /// Its tasks are worked on.
         Running = "running",
+        /// A person lets it rest: nothing is started until it goes on.
+        Paused = "paused",
         /// A person asked it to stop; turns finish first.
         Stopping = "stopping",
         /// It has stopped with tasks left.
@@ -125,6 +127,8 @@ pub enum TaskStep {
     },
     /// `ChangeSubmitted`.
     Submit,
+    /// `ChangeSubmitted` of a task that takes landed changes back: nobody works on it first.
+    SubmitUndo,
     /// `ChangeReturned`.
     Return,
     /// `FinishedWithoutSubmit`.
@@ -165,7 +169,7 @@ pub fn task_step(state: TaskState, step: TaskStep) -> Result<TaskState, &'static
         // A worker that takes over claims a task that another, now dead, worked on.
         (S::Ready | S::Working, TaskStep::Claim { fence, last }) if fence > last => Ok(S::Working),
         (S::Ready | S::Working, TaskStep::Claim { .. }) => Err("its fence is not newer than the last one"),
-        (S::Working, TaskStep::Submit) => Ok(S::Submitted),
+        (S::Working, TaskStep::Submit) | (S::Open, TaskStep::SubmitUndo) => Ok(S::Submitted),
         (S::Working, TaskStep::Plan) => Ok(S::Planned),
         (S::Submitted, TaskStep::Return) => Ok(S::Returned),
         (S::Working, TaskStep::NoSubmit) => Ok(S::FinishedWithoutSubmit),
@@ -266,6 +270,8 @@ pub fn change_step(state: ChangeState, step: ChangeStep) -> Result<ChangeState, 
 pub enum RunStep {
     /// `RunStopRequested`.
     RequestStop,
+    /// `RunPaused`.
+    Pause,
     /// `RunStopped`.
     Stop,
     /// `RunResumed`.
@@ -281,11 +287,14 @@ pub enum RunStep {
 pub fn run_step(state: RunState, step: RunStep) -> Result<RunState, &'static str> {
     use RunState as S;
     match (state, step) {
-        (S::Running | S::Stopping, RunStep::RequestStop) => Ok(S::Stopping),
-        (S::Running | S::Stopping, RunStep::Stop) => Ok(S::Stopped),
+        (S::Running, RunStep::Pause) => Ok(S::Paused),
+        (S::Paused, RunStep::Pause) => Err("it is paused already"),
+        (S::Stopping, RunStep::Pause) => Err("it is stopping"),
+        (S::Running | S::Paused | S::Stopping, RunStep::RequestStop) => Ok(S::Stopping),
+        (S::Running | S::Paused | S::Stopping, RunStep::Stop) => Ok(S::Stopped),
         // An ended run may be resumed when a person retries one of its tasks.
         (_, RunStep::Resume) => Ok(S::Running),
-        (S::Running | S::Stopping, RunStep::End) => Ok(S::Ended),
+        (S::Running | S::Paused | S::Stopping, RunStep::End) => Ok(S::Ended),
         (S::Stopped | S::Ended, _) => Err("it is not running; `aedile run --resume` goes on with it"),
     }
 }

@@ -178,6 +178,12 @@ pub struct TaskView {
     /// Its plan, when the task is to make one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<PlanStand>,
+    /// Whether a person changed it since its agent was last told.
+    #[serde(default)]
+    pub edited: bool,
+    /// The landed changes that it takes back, newest first; empty for all tasks but those of an undo.
+    #[serde(default)]
+    pub undoes: Vec<ChangeId>,
 }
 view!(TaskView, Task);
 
@@ -279,6 +285,9 @@ pub struct ChangeView {
     pub intent: Option<Intent>,
     /// The landed commit.
     pub landed: Option<CommitId>,
+    /// The landed commit that took it back, while that itself stands.
+    #[serde(default)]
+    pub undone: Option<CommitId>,
     /// Why it went back.
     pub returned: Option<ReturnReason>,
     /// The evidence for that.

@@ -9,6 +9,7 @@ fn task_steps() -> impl Strategy<Value = TaskStep> {
         Just(TaskStep::Ready),
         (0_u64..6, 0_u64..6).prop_map(|(fence, last)| TaskStep::Claim { fence, last }),
         Just(TaskStep::Submit),
+        Just(TaskStep::SubmitUndo),
         Just(TaskStep::Return),
         Just(TaskStep::NoSubmit),
         Just(TaskStep::Wait),
@@ -101,7 +102,7 @@ proptest! {
 #[test]
 fn a_run_that_is_over_can_only_be_resumed() {
     for state in [RunState::Stopped, RunState::Ended] {
-        for step in [RunStep::RequestStop, RunStep::Stop, RunStep::End] {
+        for step in [RunStep::RequestStop, RunStep::Pause, RunStep::Stop, RunStep::End] {
             assert!(run_step(state, step).is_err());
         }
         assert_eq!(run_step(state, RunStep::Resume), Ok(RunState::Running));

@@ -128,12 +128,18 @@ pub fn waits_for(picture: &RunPicture, task: TaskId, now: Timestamp) -> Option<W
     let view = &of.view;
     let held = || match blocked(picture, of, &[], now) {
         Some(blocked) => WaitsFor { reason: Some(blocked.reason), since: blocked.since },
+        None if picture.run.state == RunState::Paused => {
+            WaitsFor { reason: Some("the run to go on: `aedile run resume`".to_owned()), since: picture.run.since }
+        }
         None if matches!(picture.run.state, RunState::Stopped | RunState::Ended) => {
             WaitsFor { reason: Some("the run to go on: `aedile run --resume`".to_owned()), since: picture.run.since }
         }
         None => slot_from_outside(picture, view.since),
     };
     let waits = |reason: String| WaitsFor { reason: Some(reason), since: view.since };
+    if view.cancel_requested && !view.state.is_closed() {
+        return Some(waits("its cancellation: a worker saves its work and closes it".to_owned()));
+    }
     Some(match view.state {
         TaskState::Open | TaskState::Ready | TaskState::Returned => held(),
         TaskState::Working => working(picture, of).unwrap_or_else(held),

@@ -2,9 +2,14 @@
 
 use aedile_core::event::Event;
 use aedile_core::machine::{RunState, TaskState};
+use aedile_core::model::ModelRef;
 use aedile_core::store::{Append, Store, StoreError, list, load};
+use aedile_core::task::TaskSpec;
 use aedile_core::view::{RunView, TaskView};
-use aedile_core::{RunId, TaskId};
+use aedile_core::{MicroUsd, RunId, TaskId, TaskKey};
+
+use crate::mail::PERSON;
+use crate::plan::{PlanError, check_tasks};
 
 /// Why a command was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +70,14 @@ pub fn cancel_task(store: &dyn Store, run: RunId, key: &str) -> Result<TaskId, C
 /// `Refused` when the task does not wait for a person.
 pub fn retry_task(store: &dyn Store, run: RunId, key: &str) -> Result<TaskId, CommandError> {
     let task = find_task(store, run, key)?;
+    if !task.undoes.is_empty() {
+        return Err(CommandError::Refused(format!(
+            "task `{key}` is an undo, which no agent can try again: give the same `aedile undo` once more"
+        )));
+    }
+    if task.cancel_requested && !task.state.is_closed() {
+        return Err(CommandError::Refused(format!("task `{key}` is to be cancelled, as was asked; it cannot be retried any more")));
+    }
     if !task.state.needs_person() {
         return Err(CommandError::Refused(format!(
             "task `{key}` is {} and does not wait for a person; only a waiting task can be retried",
@@ -96,10 +109,101 @@ pub fn request_stop(store: &dyn Store, run: RunId, now: bool) -> Result<(), Comm
     let view: RunView = load(store, &run.to_string())?.ok_or(CommandError::NoRun(run))?;
     match view.state {
         RunState::Stopping if view.stop_now || !now => Ok(()),
-        RunState::Running | RunState::Stopping => {
+        RunState::Running | RunState::Paused | RunState::Stopping => {
             store.append(Append::of(run, Event::RunStopRequested { run, now }))?;
             Ok(())
         }
         RunState::Stopped | RunState::Ended => Err(CommandError::Refused(format!("the run is {} already", view.state))),
+    }
+}
+
+/// Lets a run rest that a worker drives: no task is started, present turns finish, what is submitted lands.
+///
+/// # Errors
+/// `Refused` when the run is not running.
+pub fn pause_run(store: &dyn Store, run: RunId) -> Result<(), CommandError> {
+    store.append(Append::of(run, Event::RunPaused { run })).map(drop).map_err(refused)
+}
+
+/// Tells the living worker of a paused run to go on.
+///
+/// # Errors
+/// As the store.
+pub fn unpause_run(store: &dyn Store, run: RunId) -> Result<(), CommandError> {
+    store.append(Append::of(run, Event::RunResumed { run, worker: PERSON.to_owned() })).map(drop).map_err(refused)
+}
+
+/// Writes down that a run has stopped whose worker is gone.
+///
+/// # Errors
+/// `Refused` when the run is stopped or over already.
+pub fn stop_left_run(store: &dyn Store, run: RunId) -> Result<(), CommandError> {
+    store.append(Append::of(run, Event::RunStopped { run })).map(drop).map_err(refused)
+}
+
+/// A step that does not fit is for the person to know of, and no failure of the store.
+fn refused(error: StoreError) -> CommandError {
+    match error {
+        StoreError::Illegal(illegal) => CommandError::Refused(illegal.to_string()),
+        other => CommandError::Store(other),
+    }
+}
+
+/// What a person changes of a task; `None` leaves it as it is.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct TaskEdit {
+    /// One line.
+    pub title: Option<String>,
+    /// What the agent is told.
+    pub prompt: Option<String>,
+    /// Globs of what may be changed, all of them.
+    pub scope: Option<Vec<String>>,
+    /// The model.
+    pub model: Option<ModelRef>,
+    /// The most money that may be spent on it.
+    pub budget_usd: Option<MicroUsd>,
+    /// Tasks that must have landed before, all of them.
+    pub after: Option<Vec<TaskKey>>,
+}
+
+/// Changes a task that nobody works on. It holds from the next life of its agent on, which is told of it.
+///
+/// # Errors
+/// `Refused` while an agent works on the task or its change is in the queue, when it is closed, and when the changed task cannot be used.
+pub fn edit_task(store: &dyn Store, run: RunId, key: &str, edit: TaskEdit) -> Result<TaskView, CommandError> {
+    let task = find_task(store, run, key)?;
+    let TaskEdit { title, prompt, scope, model, budget_usd, after } = edit;
+    let old = task.spec.clone();
+    let spec = TaskSpec {
+        title: title.unwrap_or(old.title),
+        prompt: prompt.unwrap_or(old.prompt),
+        scope: scope.unwrap_or(old.scope),
+        model: model.unwrap_or(old.model),
+        budget_usd: budget_usd.or(old.budget_usd),
+        after: after.unwrap_or(old.after),
+        ..task.spec.clone()
+    };
+    let all: Vec<TaskSpec> = list::<TaskView>(store, Some(run))?.into_iter().map(|other| other.spec).collect();
+    let all: Vec<TaskSpec> = all.into_iter().map(|other| if other.key == spec.key { spec.clone() } else { other }).collect();
+    check_tasks(&all).map_err(|error| match error {
+        PlanError::Store(error) => CommandError::Store(error),
+        other => CommandError::Refused(other.to_string()),
+    })?;
+    match store.append(Append::of(run, Event::TaskEdited { task: task.task, spec })) {
+        Ok(_) => find_task(store, run, key),
+        Err(StoreError::Illegal(illegal)) => {
+            let agent = task.agent.as_ref().map_or_else(|| "AGENT".to_owned(), ToString::to_string);
+            Err(CommandError::Refused(match task.state {
+                TaskState::Working => format!(
+                    "task `{key}` was not changed: {}. `aedile mail send {agent}` reaches {agent} between turns; after `aedile run pause` or `aedile run stop` it can be changed",
+                    illegal.why
+                ),
+                TaskState::Submitted => {
+                    format!("task `{key}` was not changed: {}. It can be changed when the change comes back", illegal.why)
+                }
+                _ => format!("task `{key}` was not changed: {}", illegal.why),
+            }))
+        }
+        Err(error) => Err(CommandError::Store(error)),
     }
 }

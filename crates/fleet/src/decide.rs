@@ -3,6 +3,7 @@
 use aedile_core::event::ReturnReason;
 use aedile_core::limits::{RESTARTS_MAX, RETURNS_MAX};
 use aedile_core::machine::{ChangeState, RunState, TaskState};
+use aedile_core::view::TaskView;
 use aedile_core::{TaskId, Timestamp};
 
 use crate::blocked::{Blocked, blocked};
@@ -39,6 +40,13 @@ pub enum Action {
         /// The task.
         task: TaskId,
     },
+    /// Close the task as failed: nothing more can be done for it.
+    Fail {
+        /// The task.
+        task: TaskId,
+        /// Why, and what the person may do.
+        why: String,
+    },
     /// Let the task wait for a person.
     Wait {
         /// The task.
@@ -67,6 +75,7 @@ pub fn decide(picture: &RunPicture, now: Timestamp) -> Vec<Action> {
     match picture.run.state {
         RunState::Stopped | RunState::Ended => Vec::new(),
         RunState::Stopping => stop(picture),
+        RunState::Paused => pause(picture),
         RunState::Running => go_on(picture, now),
     }
 }
@@ -82,6 +91,17 @@ fn stop(picture: &RunPicture) -> Vec<Action> {
     // A turn that plans may be long, and nothing of it is lost: its session goes on from the last whole step.
     let how_for = |task: &TaskPicture| if task.view.spec.is_plan() { Ending::Now } else { how };
     picture.tasks.iter().filter_map(|task| end_unit(picture, task, how_for(task), why)).collect()
+}
+
+/// Nothing is started and agents end after their turns. What is closed is tidied, what is submitted lands, and a run in which nothing is
+/// left ends.
+fn pause(picture: &RunPicture) -> Vec<Action> {
+    let settle = |task| settle(picture, task).or_else(|| end_unit(picture, task, Ending::AfterTurn, "the run was paused"));
+    let mut actions: Vec<Action> = picture.tasks.iter().filter_map(settle).collect();
+    if actions.is_empty() && picture.units.is_empty() && picture.tasks.iter().all(|task| task.view.state.is_closed()) {
+        actions.push(end_run(picture));
+    }
+    actions
 }
 
 /// Tells a unit to end unless it was told so already.
@@ -108,7 +128,11 @@ fn go_on(picture: &RunPicture, now: Timestamp) -> Vec<Action> {
 
 fn settled_task(action: &Action) -> Option<TaskId> {
     match action {
-        Action::Cancel { task } | Action::Wait { task, .. } | Action::Tidy { task } | Action::EndUnit { task, .. } => Some(*task),
+        Action::Cancel { task }
+        | Action::Fail { task, .. }
+        | Action::Wait { task, .. }
+        | Action::Tidy { task }
+        | Action::EndUnit { task, .. } => Some(*task),
         _ => None,
     }
 }
@@ -137,7 +161,19 @@ fn settle(picture: &RunPicture, task: &TaskPicture) -> Option<Action> {
     if unit.is_some() {
         return None;
     }
+    if !view.undoes.is_empty() && view.state == TaskState::Returned {
+        return Some(Action::Fail { task: view.task, why: undo_failed(view) });
+    }
     must_wait(picture, task).map(|why| Action::Wait { task: view.task, why })
+}
+
+/// An undo has no agent that could mend it.
+fn undo_failed(task: &TaskView) -> String {
+    let reason = task.returned.as_ref().map_or_else(|| "its change came back".to_owned(), ToString::to_string);
+    format!(
+        "{reason}, so nothing was taken back; `aedile landing evidence {}` tells more, and the same `aedile undo` tries again on the target as it is then",
+        task.spec.key
+    )
 }
 
 /// Returns why a task that is not worked on can only be helped by a person.

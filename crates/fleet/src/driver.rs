@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use aedile_core::event::Event;
+use aedile_core::event::{Event, TaskOutcome};
 use aedile_core::limits::{LEASE, LEASE_RENEW_EVERY};
 use aedile_core::machine::{RunState, TaskState};
 use aedile_core::store::{Append, ClaimRequest, Fence, StoreError, load};
@@ -268,6 +268,9 @@ impl Dispatcher {
                 Ok(false)
             }
             Action::Cancel { task } => self.cancel(task).await,
+            Action::Fail { task, why } => {
+                self.append(Append::of(run, Event::TaskClosed { task, outcome: TaskOutcome::Failed { why } })).await
+            }
             Action::Wait { task, why } => self.append(Append::of(run, Event::TaskWaits { task, why })).await,
             Action::StopRun => self.append(Append::of(run, Event::RunStopped { run })).await,
             Action::EndRun { landed, failed } => self.append(Append::of(run, Event::RunEnded { run, landed, failed })).await,

@@ -32,7 +32,10 @@ mod unit;
 mod wakeups;
 
 pub use blocked::{WaitsFor, waits_for};
-pub use command::{CommandError, cancel_task, find_task, release_task, request_stop, retry_task};
+pub use command::{
+    CommandError, TaskEdit, cancel_task, edit_task, find_task, pause_run, release_task, request_stop, retry_task, stop_left_run,
+    unpause_run,
+};
 pub use decide::{Action, decide};
 pub use driver::{FleetError, RunDriver, RunReport, StopWish, TaskReport};
 pub use hub_workspaces::HubWorkspaces;

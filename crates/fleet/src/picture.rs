@@ -166,6 +166,7 @@ impl News {
         match event {
             Event::RunStarted { .. }
             | Event::RunStopRequested { .. }
+            | Event::RunPaused { .. }
             | Event::RunStopped { .. }
             | Event::RunResumed { .. }
             | Event::RunEnded { .. } => self.run = true,
@@ -185,6 +186,8 @@ impl News {
             | Event::TaskHeld { task }
             | Event::TaskReleased { task }
             | Event::TaskRetried { task }
+            | Event::TaskEdited { task, .. }
+            | Event::UndoPlanned { task, .. }
             | Event::TaskCancelRequested { task }
             | Event::PlanRejected { task, .. }
             | Event::PlanProposed { task, .. }
@@ -280,7 +283,12 @@ impl RunPicture {
         }
         let change = view.change.and_then(|change| self.changes.get(&change).copied());
         match self.tasks.iter_mut().find(|of| of.view.task == task) {
-            Some(of) => (of.view, of.change) = (view, change),
+            Some(of) => {
+                if of.view.spec.scope != view.spec.scope {
+                    of.scope = OnceLock::new();
+                }
+                (of.view, of.change) = (view, change);
+            }
             None => self.tasks.push(task_picture(view, &self.changes)),
         }
         Ok(())

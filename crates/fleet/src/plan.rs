@@ -72,16 +72,24 @@ pub fn check(plan: &RunPlan) -> Result<(), PlanError> {
     if plan.slots == 0 || usize::try_from(plan.slots).is_ok_and(|slots| slots > AGENTS_MAX) {
         return Err(PlanError::Plan(format!("{} agents at once are not possible: give 1 to {AGENTS_MAX}", plan.slots)));
     }
+    check_tasks(&plan.tasks)
+}
+
+/// Checks the tasks of a run by themselves and together.
+///
+/// # Errors
+/// [`PlanError`] names the first thing that is wrong.
+pub fn check_tasks(tasks: &[TaskSpec]) -> Result<(), PlanError> {
     let mut keys = BTreeSet::new();
-    for task in &plan.tasks {
+    for task in tasks {
         if !keys.insert(&task.key) {
             return Err(wrong(task, "id", "is used by two tasks; each needs its own".to_owned()));
         }
     }
-    for task in &plan.tasks {
+    for task in tasks {
         check_task(task, &keys)?;
     }
-    let after = plan.tasks.iter().map(|task| (task.key.as_str(), task.after.iter().map(TaskKey::as_str).collect())).collect();
+    let after = tasks.iter().map(|task| (task.key.as_str(), task.after.iter().map(TaskKey::as_str).collect())).collect();
     match circle(&after) {
         Some(path) => Err(PlanError::Task {
             task: path.first().cloned().unwrap_or_default(),

@@ -105,6 +105,18 @@ pub(crate) fn retried(task: &TaskView) -> String {
     )
 }
 
+/// The prompt for a session that goes on with a task that a person has changed meanwhile.
+pub(crate) fn edited(run: &RunView, task: &TaskView) -> String {
+    let spec = &task.spec;
+    format!(
+        "A person has changed the task `{}`. What was asked of you before no longer counts where it differs from this.\n\n{}\n\n{}\n\n{}",
+        spec.key,
+        spec.title,
+        spec.prompt.trim_end(),
+        rules(run, task)
+    )
+}
+
 /// The one reminder after a turn without a submission.
 pub(crate) fn reminder(task: &TaskView, detail: Option<&str>) -> String {
     let detail = detail.map(|detail| format!(" ({detail})")).unwrap_or_default();

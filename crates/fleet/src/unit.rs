@@ -232,7 +232,10 @@ impl Unit {
 
     async fn first_prompt(&self, resumed: bool) -> Result<String, StoreError> {
         let begun = self.task.turn > 0 && self.returned.is_none();
-        let opening = (!resumed).then(|| prompts::task(&self.run, &self.task, &self.who.agent, begun));
+        let opening = match resumed {
+            false => Some(prompts::task(&self.run, &self.task, &self.who.agent, begun)),
+            true => self.task.edited.then(|| prompts::edited(&self.run, &self.task)),
+        };
         let Some(reason) = self.returned.as_ref().and_then(|change| change.returned.as_ref()) else {
             let again = match self.claimed.retried {
                 true => prompts::retried(&self.task),

@@ -17,8 +17,10 @@ mod message;
 mod queue;
 mod repo;
 mod room;
+mod undo;
 
 pub use error::LandingError;
 pub use gate::GateBox;
 pub use queue::{LandingDeps, LandingQueue, Step};
 pub use repo::commit_for_person;
+pub use undo::{Undo, plan_undo};

@@ -17,6 +17,9 @@ use crate::queue::LandingDeps;
 /// Paths of a conflict that a report names.
 const CONFLICT_PATHS_MAX: usize = 100;
 
+/// Who submits what no agent made.
+const PERSON: &str = "person";
+
 /// What a merge gave.
 pub(crate) enum Merged {
     /// This tree.
@@ -142,11 +145,13 @@ impl<'a> Repo<'a> {
     /// Makes the commit that is to land, signed when the person signs theirs.
     pub(crate) fn commit(&self, change: &ChangeView, spec: &TaskSpec, tree: &TreeId, parent: &CommitId) -> Result<CommitId, LandingError> {
         let message = commit_message(&spec.title, &change.summary, &spec.key, &change.agent, change.run);
+        // An undo is the person's own doing.
+        let author = if change.agent.as_str() == PERSON { self.deps.project.committer() } else { Identity::agent(&change.agent) };
         Ok(self.deps.hub.commit_tree(&CommitRequest {
             tree,
             parents: std::slice::from_ref(parent),
             message: &message,
-            author: &Identity::agent(&change.agent),
+            author: &author,
             committer: &self.deps.project.committer(),
             at: self.deps.clock.now(),
             sign: self.deps.project.signing(),

@@ -71,7 +71,7 @@ fn list(picture: &Picture, out: Output) {
             .map(|change| {
                 serde_json::json!({
                     "change": change.change, "task": picture.key(change.task), "agent": change.agent, "state": change.state, "since": moment(change.since),
-                    "commit": change.commit, "landed": change.landed, "returned": change.returned, "gates": change.gated.as_ref().map(|gated| &gated.gates),
+                    "commit": change.commit, "landed": change.landed, "undone": change.undone, "returned": change.returned, "gates": change.gated.as_ref().map(|gated| &gated.gates),
                 })
             })
             .collect();
@@ -85,7 +85,10 @@ fn list(picture: &Picture, out: Output) {
     let mut rows = vec![["task", "change", "agent", "state", "since", ""].map(str::to_owned).to_vec()];
     for change in &picture.changes {
         let note = match (change.state, &change.returned, &change.landed) {
-            (ChangeState::Landed, _, Some(commit)) => format!("as {}", short(commit)),
+            (ChangeState::Landed, _, Some(commit)) => match &change.undone {
+                Some(by) => format!("as {}, taken back by {}", short(commit), short(by)),
+                None => format!("as {}", short(commit)),
+            },
             (_, Some(reason), _) => returned(reason),
             _ => one_line(&change.summary, 60),
         };

@@ -13,6 +13,7 @@ use aedile_git::Project;
 use clap::Args;
 
 use crate::clock::{OsEntropy, SystemClock};
+use crate::commands::run_control::RunControl;
 use crate::config::file::{self, ConfigFile};
 use crate::config::tasks::{Defaults, MANUAL, TasksFile};
 use crate::error::{CliError, CliResult};
@@ -27,7 +28,10 @@ const AGENTS_DEFAULT: u32 = 4;
 
 /// Reach a goal with several agents, work through a file of tasks, or go on with a run
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true, disable_help_subcommand = true)]
 pub struct RunArgs {
+    #[command(subcommand)]
+    control: Option<RunControl>,
     /// What is to be reached: an agent reads the code and splits it into tasks, and you are asked (docs/goals.md)
     #[arg(value_name = "GOAL", required_unless_present_any = ["tasks", "resume"], conflicts_with_all = ["tasks", "resume"])]
     goal: Option<String>,
@@ -62,10 +66,15 @@ pub struct RunArgs {
 
 /// Runs `aedile run`.
 pub fn cmd_run(args: &RunArgs, out: Output) -> CliResult {
-    let outcome = match &args.resume {
-        Some(which) => resume(which, args, out)?,
-        None => start(args, out)?,
-    };
+    match (&args.control, &args.resume) {
+        (Some(control), _) => control.run(out),
+        (None, Some(which)) => finish(&resume(which, args, out)?, out),
+        (None, None) => finish(&start(args, out)?, out),
+    }
+}
+
+/// Prints what a worker's life came to.
+pub fn finish(outcome: &worker::Outcome, out: Output) -> CliResult {
     if out.json {
         out.object(&outcome.to_json());
     } else {
@@ -85,7 +94,6 @@ pub fn target_has_it(run: &RunView) -> bool {
 }
 
 fn resume(which: &str, args: &RunArgs, out: Output) -> Result<worker::Outcome, CliError> {
-    let state = state::dir()?;
     let way = Way::find(args.yes, args.plan_only.as_deref(), out)?;
     let run = {
         let store = state::open_existing()?.ok_or_else(state::nothing_yet)?;
@@ -95,6 +103,12 @@ fn resume(which: &str, args: &RunArgs, out: Output) -> Result<worker::Outcome, C
         }
         run
     };
+    drive(&run, way, out)
+}
+
+/// Brings a worker that goes on with a run.
+pub fn drive(run: &RunView, way: Way, out: Output) -> Result<worker::Outcome, CliError> {
+    let state = state::dir()?;
     let project = wiring::discover(&run.root)?;
     let config = checkout_config(project.root())?;
     let desk = Desk { way, config: &config, out };

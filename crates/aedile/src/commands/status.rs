@@ -66,7 +66,10 @@ fn print(picture: &Picture, out: Output) {
     let run = &picture.run;
     out.line(format!("run {}  {}  ({} for {})", run.run.short(), one_line(&run.goal, 80), run.state, ago(now.since(run.since))));
     out.line(format!("  {} of {} landed on {} at {}", picture.landed(), picture.to_land(), branch(&run.landing_ref), short(&run.tip)));
-    if matches!(run.state, RunState::Running | RunState::Stopping) && picture.worker.is_none() {
+    if run.state == RunState::Paused {
+        out.line(format!("  paused since {}: nothing is started, what is submitted lands; `aedile run resume` goes on", moment(run.since)));
+    }
+    if matches!(run.state, RunState::Running | RunState::Paused | RunState::Stopping) && picture.worker.is_none() {
         out.line("  no worker drives it; `aedile run --resume` goes on");
     }
     if run.rules.gates.is_empty() {

@@ -1,16 +1,20 @@
 //! `aedile task`.
 
-use clap::{Args, Subcommand};
+use aedile_core::model::ModelRef;
+use aedile_core::{RunId, TaskKey};
+use aedile_fleet::TaskEdit;
+use clap::{ArgGroup, Args, Subcommand};
 use serde_json::json;
 
 use crate::clock::moment;
-use crate::error::CliResult;
+use crate::config::file;
+use crate::error::{CliError, CliResult};
 use crate::narrate::returned;
 use crate::output::{Output, one_line, table};
-use crate::picture::Picture;
+use crate::picture::{Picture, worker_of};
 use crate::{exit, names, state};
 
-/// Show, retry and cancel tasks
+/// Show, change, retry and cancel tasks
 #[derive(Debug, Args)]
 pub struct TaskArgs {
     #[command(subcommand)]
@@ -28,6 +32,30 @@ enum TaskCommand {
     Show {
         /// Its id in the tasks file
         task: String,
+    },
+    /// Change a task that nobody works on; it holds from the next start of its agent on
+    #[command(group(ArgGroup::new("what").required(true).multiple(true).args(["title", "prompt", "scope", "model", "budget_usd", "after"])))]
+    Edit {
+        /// Its id in the tasks file
+        task: String,
+        /// One line
+        #[arg(long)]
+        title: Option<String>,
+        /// What the agent is told
+        #[arg(long)]
+        prompt: Option<String>,
+        /// What may be changed; given several times, these globs replace all earlier ones
+        #[arg(long, value_name = "GLOB")]
+        scope: Vec<String>,
+        /// The model, as PROVIDER/MODEL
+        #[arg(long, value_name = "MODEL")]
+        model: Option<ModelRef>,
+        /// Dollars that may be spent on the task
+        #[arg(long, value_name = "USD", allow_negative_numbers = true)]
+        budget_usd: Option<f64>,
+        /// A task that must have landed before; given several times, these replace all earlier ones; empty for none
+        #[arg(long, value_name = "TASK")]
+        after: Vec<String>,
     },
     /// Try a task again that waits for a person
     Retry {
@@ -58,21 +86,59 @@ pub fn cmd_task(args: &TaskArgs, out: Output) -> CliResult {
             out.object_or(&json!({ "task": found, "waits_for": picture.waits_for(&found) }), || show(&picture, &found));
         }
         TaskCommand::Retry { task } => {
-            let (_, found) = named(task)?;
+            let (run, found) = named(task)?;
+            let worker = worker_of(&store, &run)?;
             aedile_fleet::retry_task(&store, found.run, found.spec.key.as_str())?;
             out.object_or(&json!({ "task": task, "retried": true }), || {
-                vec![format!("{task} is tried again as soon as a worker runs; `aedile run --resume` brings one")]
+                vec![format!("{task} is tried again {}", when(worker.as_deref(), found.run))]
             });
         }
         TaskCommand::Cancel { task } => {
-            let (_, found) = named(task)?;
+            let (run, found) = named(task)?;
+            let worker = worker_of(&store, &run)?;
             aedile_fleet::cancel_task(&store, found.run, found.spec.key.as_str())?;
             out.object_or(&json!({ "task": task, "cancel_requested": true }), || {
-                vec![format!("{task} is cancelled as soon as its worker sees it; without one, at `aedile run --resume`")]
+                vec![format!("{task} is closed after its work is saved, and nothing of it lands: {}", when(worker.as_deref(), found.run))]
+            });
+        }
+        TaskCommand::Edit { task, .. } => {
+            let (run, found) = named(task)?;
+            let changed = aedile_fleet::edit_task(&store, found.run, found.spec.key.as_str(), edit(command)?)?;
+            let worker = worker_of(&store, &run)?;
+            out.object_or(&json!({ "task": changed.spec, "told_to_agent": changed.edited }), || {
+                let told = if changed.edited { ", and its agent is told" } else { "" };
+                let next = match changed.state.needs_person() {
+                    true => format!("after `aedile task retry {task}`"),
+                    false => when(worker.as_deref(), found.run),
+                };
+                vec![format!("{task} is changed; that holds from its next start on{told}: {next}")]
             });
         }
     }
     Ok(exit::OK)
+}
+
+/// When a worker acts upon something.
+fn when(worker: Option<&str>, run: RunId) -> String {
+    match worker {
+        Some(worker) => format!("{worker} drives the run and sees to it at once"),
+        None => format!("no worker drives run {0}; `aedile run --resume {0}` goes on with it", run.short()),
+    }
+}
+
+fn edit(command: &TaskCommand) -> Result<TaskEdit, CliError> {
+    let TaskCommand::Edit { title, prompt, scope, model, budget_usd, after, .. } = command else { return Ok(TaskEdit::default()) };
+    let budget_usd = file::dollars(*budget_usd, "--budget-usd", "command line").map_err(|error| CliError::usage(error.message))?;
+    let keys = after.iter().filter(|key| !key.is_empty()).map(|key| TaskKey::new(key.as_str())).collect::<Result<Vec<_>, _>>();
+    let keys = keys.map_err(|error| CliError::usage(format!("--after: {error}")))?;
+    Ok(TaskEdit {
+        title: title.clone(),
+        prompt: prompt.clone(),
+        scope: (!scope.is_empty()).then(|| scope.clone()),
+        model: model.clone(),
+        budget_usd,
+        after: (!after.is_empty()).then_some(keys),
+    })
 }
 
 fn list(picture: &Picture, out: Output) {

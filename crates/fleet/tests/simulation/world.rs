@@ -192,6 +192,10 @@ impl World {
                 let change = view.change.map(|change| load::<ChangeView>(&self.store, &change.to_string())).transpose()?.flatten();
                 self.try_append(steps::cancel(&view, change.as_ref(), &worker.fence))?;
             }
+            Action::Fail { task, why } => {
+                let closed = Event::TaskClosed { task, outcome: TaskOutcome::Failed { why } };
+                self.try_append(Append::of(run, closed).fenced(&worker.fence))?;
+            }
             Action::Wait { task, why } => drop(self.try_append(Append::of(run, Event::TaskWaits { task, why }).fenced(&worker.fence))?),
             Action::StopRun => drop(self.try_append(Append::of(run, Event::RunStopped { run }).fenced(&worker.fence))?),
             Action::EndRun { landed, failed } => {

@@ -51,9 +51,9 @@ const ADDING: &[&str] = &[
     "task retry",
 ];
 /// Commands that drive a run to its end: their lines are reported as they come, and the last one is the result.
-pub const LONG: &[&str] = &["code", "demo", "run"];
+pub const LONG: &[&str] = &["code", "demo", "run", "run resume", "undo"];
 /// Commands whose every line is an item of the result.
-pub const LINES: &[&str] = &["events", "feed"];
+pub const LINES: &[&str] = &["events", "feed", "logs"];
 /// The argument of long commands that is ours.
 pub const WAIT: &str = "wait";
 
