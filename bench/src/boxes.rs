@@ -58,10 +58,10 @@ impl Host {
         let path = std::env::split_paths(&variable("PATH")).collect();
         let variables = TOOL_VARIABLES.iter().filter_map(|name| Some(((*name).to_owned(), variable(name).into_string().ok()?)));
         let search = ToolSearch {
+            programs: Vec::new(),
             home: Some(PathBuf::from(variable("HOME"))).filter(|home| home.is_absolute()),
             path,
             candidates: Vec::new(),
-            programs: Vec::new(),
             variables: variables.filter(|(_, value)| !value.is_empty()).collect(),
             state_dir: Some(dir.to_owned()),
         };

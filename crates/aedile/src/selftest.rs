@@ -107,11 +107,13 @@ impl AgentApi for Task {
                 scope: vec!["**".to_owned()],
                 agent: who.agent.clone(),
                 agents: Vec::new(),
+                plans: false,
             },
             AgentRequest::Submit { commit, .. } => {
                 *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(commit.to_string());
                 AgentReply::Done { message: "Submitted. End your turn now.".to_owned() }
             }
+            AgentRequest::PlanSubmit { .. } => AgentReply::Refused { message: "a self-test wants no plan".to_owned() },
             AgentRequest::MailSend { .. } => AgentReply::Refused { message: "there is nobody to write to in a self-test".to_owned() },
             AgentRequest::MailRead { .. } => AgentReply::Mail { mail: Vec::new() },
             AgentRequest::WebFetch { .. } => AgentReply::Refused { message: "there is no web in a self-test".to_owned() },

@@ -13,10 +13,9 @@ const EVIDENCE_BYTES_MAX: usize = 16 * 1024;
 /// The first prompt of a new session.
 pub(crate) fn task(run: &RunView, task: &TaskView, agent: &AgentName, begun: bool) -> String {
     let spec = &task.spec;
-    let rules = if spec.is_plan() { String::new() } else { rules(run, task) };
     let mut text =
         format!("You are {agent}, {} of the task `{}`: {}\n\n{}\n\n", article(&spec.role), spec.key, spec.title, spec.prompt.trim_end());
-    text.push_str(&rules);
+    text.push_str(&rules(run, task));
     if begun && !spec.is_plan() {
         text.push_str("\nAn earlier session has worked here: look at `git status` and `git log` before you begin, and go on from there.\n");
     }
@@ -30,8 +29,11 @@ fn article(role: &str) -> String {
     }
 }
 
-/// What holds for the task whatever is said later: where the work is, what may be changed, how it ends.
+/// What holds for the task whatever is said later: where the work is, what may be changed, how it ends. The prompt of a plan says its own.
 pub(crate) fn rules(run: &RunView, task: &TaskView) -> String {
+    if task.spec.is_plan() {
+        return String::new();
+    }
     let scope = task.spec.scope.iter().map(|glob| format!("`{glob}`")).collect::<Vec<_>>().join(", ");
     let gates: Vec<String> =
         run.rules.gates.iter().chain(&task.spec.gates).map(|gate| format!("- {}: `{}`", gate.name, gate.command)).collect();

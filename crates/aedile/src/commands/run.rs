@@ -168,10 +168,10 @@ fn start(args: &RunArgs, out: Output) -> Result<worker::Outcome, CliError> {
         }
         Source::File(tasks, place) => {
             let specs = tasks.specs(&place, &rules, &defaults)?;
-            defaults.runtimes.installed(&specs)?;
             (tasks.goal, place, specs)
         }
     };
+    defaults.runtimes.installed(&specs)?;
     let usd = file::dollars(args.budget_usd, "--budget-usd", "command line");
     if let Some(usd) = usd.map_err(|error| CliError::usage(error.message))? {
         rules.run_budget.usd = Some(usd);

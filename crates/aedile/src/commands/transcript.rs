@@ -197,6 +197,10 @@ fn print_event<'a>(event: &'a SessionEvent, mark: &str, open: &mut Vec<(String, 
             out.line(format!("{mark}[{}]{}", one_line(title, 300), if *is_error { " failed" } else { "" }));
             lines(&cut_middle(output.trim_end(), OUTPUT_BYTES_MAX), &format!("{mark}    "), out);
         }
+        SessionEvent::Message { text } => lines(text, &format!("{mark}> "), out),
+        SessionEvent::Retrying { attempt, why, .. } => out.line(format!("{mark}! {}; try {attempt}", one_line(why, 300))),
+        // What was charged stands at the turn.
+        SessionEvent::Used { .. } => {}
         SessionEvent::Output { value } => lines(&format!("answer by the schema: {value:#}"), mark, out),
         SessionEvent::SubAgent { agent, event } => print_event(event, &format!("{mark}{} | ", one_line(agent, 40)), open, out),
     }

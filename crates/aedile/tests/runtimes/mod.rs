@@ -29,7 +29,7 @@ fn programs() -> Vec<String> {
 }
 
 /// Whether the tests with Claude Code can run here.
-fn has_claude(test: &str) -> bool {
+pub(crate) fn has_claude(test: &str) -> bool {
     let found = aedile_sandbox::find_program(&path(), "claude");
     let why = format!("`claude` is not on the PATH: npm install @anthropic-ai/claude-code@{CLAUDE_VERSION_MIN}");
     aedile_testkit::require(test, found.is_none().then_some(why.as_str()))

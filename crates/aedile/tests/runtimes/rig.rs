@@ -36,6 +36,7 @@ impl AgentApi for Quiet {
                 scope: vec!["**".to_owned()],
                 agent: who.agent.clone(),
                 agents: Vec::new(),
+                plans: false,
             },
             _ => AgentReply::Done { message: "done".to_owned() },
         }
