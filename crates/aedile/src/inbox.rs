@@ -123,7 +123,7 @@ async fn answer(command: Command, door: &str, out: Output) -> Result<(), String>
         }
         Command::Task { command: TaskCommand::Info } => say(ask(&door, &AgentRequest::TaskInfo {}).await?, out),
         Command::Plan { command: PlanCommand::Submit { file } } => {
-            say(ask(&door, &AgentRequest::PlanSubmit { plan: plan_in(&file)? }).await?, out)
+            say(ask(&door, &AgentRequest::PlanSubmit { plan: plan_in(&file)? }).await?, out);
         }
         Command::Plan { command: PlanCommand::Schema } => out.line(format!("{:#}", aedile_core::plan::plan_schema())),
         Command::Mail { command: MailCommand::Send { to, subject, body } } => {

@@ -267,7 +267,7 @@ fn what_cannot_be_done_is_refused_before_anything_is_spent() {
         (&["  ", "--model", "anthropic/m"], 2, "the prompt is empty"),
         (&["x", "--model", "anthropic/m", "--branch", "taken"], 7, "the branch taken exists already"),
         (&["x", "--model", "anthropic/m", "--branch", "a..b"], 7, "a..b"),
-        (&["x", "--model", "anthropic/m", "--runtime", "nobody"], 2, "there is no runtime \"nobody\""),
+        (&["x", "--model", "anthropic/m", "--runtime", "nobody"], 2, "runtime \"nobody\" is not known"),
         (&["x", "--model", "anthropic/m", "--scope", "../out"], 2, "must not leave the repository"),
         (&["x", "--model", "anthropic/m", "--budget-usd", "-1"], 2, "--budget-usd"),
         (&["x", "--apply", "--land", "--model", "anthropic/m"], 2, "cannot be used with"),

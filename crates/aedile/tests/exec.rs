@@ -450,7 +450,7 @@ fn the_door_serves_the_projects_model_and_nothing_else() {
         let said = finished.success();
         assert!(said.starts_with("HTTP/1.1 200") && said.contains("the answer"), "{said}");
         assert!(!said.contains("sk-real"), "{said}");
-        let paths = ["/", "/v1/embeddings", "/v1/responses", "/v1/files", "/v1/chat/completions/../files", "/v1/images/generations"];
+        let paths = ["/", "/v1/embeddings", "/v1/assistants", "/v1/files", "/v1/chat/completions/../files", "/v1/images/generations"];
         let tries: Vec<String> = paths.iter().map(|path| ask("POST", path, "{}")).collect();
         let finished = env.run_command(command(&env, &dir, &door, &["bash", "-c", &tries.join("; echo; ")]), LIMIT);
         let answers: Vec<&str> = finished.stdout.lines().filter(|line| line.starts_with("HTTP/")).collect();

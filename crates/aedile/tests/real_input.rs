@@ -9,18 +9,24 @@ use serde_json::json;
 
 const CRATE: &str = "semver-1.0.27";
 
-/// The crate's source as published, from the registry cache that `cargo fetch` fills.
-fn published_source(scratch: &Path) -> PathBuf {
+/// The source of a crate as published, from the registry cache that `cargo fetch` fills; `dependency` is what a manifest says of it.
+pub(crate) fn published_source(scratch: &Path, name: &str, dependency: &str) -> PathBuf {
     std::fs::create_dir_all(scratch.join("src")).unwrap();
     std::fs::write(scratch.join("src/lib.rs"), "").unwrap();
-    std::fs::write(scratch.join("Cargo.toml"), "[package]\nname = \"fetch\"\nversion = \"0.1.0\"\nedition = \"2021\"\n[dependencies]\nsemver = { version = \"=1.0.27\", features = [\"serde\"] }\n[workspace]\n").unwrap();
+    let manifest = format!(
+        "[package]\nname = \"fetch\"\nversion = \"0.1.0\"\nedition = \"2021\"\n[dependencies]\n{name} = {dependency}\n[workspace]\n"
+    );
+    std::fs::write(scratch.join("Cargo.toml"), manifest).unwrap();
     let metadata = super::output_of("cargo", &["metadata", "--format-version", "1"], scratch);
     let metadata: serde_json::Value = serde_json::from_str(&metadata).unwrap();
-    let package = metadata["packages"].as_array().unwrap().iter().find(|package| package["name"] == "semver").unwrap();
+    let package = metadata["packages"].as_array().unwrap().iter().find(|package| package["name"] == name).unwrap();
     Path::new(package["manifest_path"].as_str().unwrap()).parent().unwrap().to_owned()
 }
 
-fn copy_tree(from: &Path, to: &Path) {
+/// What a manifest says of the version of semver that the tests work on.
+pub(crate) const SEMVER: &str = "{ version = \"=1.0.27\", features = [\"serde\"] }";
+
+pub(crate) fn copy_tree(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
         let target = to.join(entry.file_name());
@@ -106,7 +112,7 @@ fn conversations() -> Vec<Conversation> {
 #[test]
 fn four_agents_work_on_a_real_crate() {
     let scratch = tempfile::tempdir().unwrap();
-    let source = published_source(scratch.path());
+    let source = published_source(scratch.path(), "semver", SEMVER);
     assert!(source.ends_with(CRATE), "{}", source.display());
     let mut env = TestEnvironment::new(super::program());
     let root = env.work().join("semver");

@@ -88,7 +88,7 @@ fn a_run_is_stopped_from_outside_with_and_without_a_worker() {
         ("run stop zzzz", 2, "zzzz"),
         ("run resume zzzz", 2, "zzzz"),
         ("run", 2, "--tasks"),
-        ("run --tasks x pause", 2, "pause"),
+        ("run --tasks x pause", 2, "cannot be used with"),
     ] {
         assert!(words(&scenario, args).expect_code(code).contains(part), "{args}");
     }

@@ -1,6 +1,6 @@
 //! What a commit holds, listed.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use aedile_git::{EntryMode, TreeFile};
 
@@ -19,7 +19,7 @@ fn every_path_is_listed_with_its_kind_and_size() {
     world.repo.git(&["commit", "-q", "-m", "everything"]);
     let commit = commit_id(&world.repo.rev("HEAD"));
     let files = world.project.files(&commit).unwrap();
-    let found = |path: &str| files.iter().find(|file| file.path == PathBuf::from(path)).cloned();
+    let found = |path: &str| files.iter().find(|file| file.path == Path::new(path)).cloned();
     let file = |path: &str, mode, size| Some(TreeFile { path: path.into(), mode, size });
     assert_eq!(found("a tab\tand ü.txt"), file("a tab\tand ü.txt", EntryMode::File, 5));
     assert_eq!(found("deep/er/run.sh"), file("deep/er/run.sh", EntryMode::Executable, 10));

@@ -33,7 +33,7 @@ async fn a_long_page_is_shown_in_parts() {
     let (bench, _door) = bench(page(200, "text/plain", &"ä".repeat(20_000)));
     let text = bench.ok("web_fetch", json!({"url": "https://x"})).await;
     let next: usize = text.rsplit("`offset` ").next().unwrap().trim_end_matches(']').parse().unwrap();
-    assert!(text.len() < 30_000 && next % 2 == 0);
+    assert!(text.len() < 30_000 && next.is_multiple_of(2));
     let rest = bench.ok("web_fetch", json!({"url": "https://x", "offset": next})).await;
     assert_eq!(text.matches('ä').count() + rest.matches('ä').count(), 20_000);
     assert!(bench.err("web_fetch", json!({"url": "https://x", "offset": 40_000})).await.contains("only 40000 bytes"));

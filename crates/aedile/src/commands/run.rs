@@ -10,7 +10,7 @@ use aedile_core::view::{RunView, TaskView};
 use aedile_core::{CommitId, RefName};
 use aedile_fleet::{PlanError, RunPlan, open_run};
 use aedile_git::Project;
-use clap::Args;
+use clap::{ArgGroup, Args};
 
 use crate::clock::{OsEntropy, SystemClock};
 use crate::commands::run_control::RunControl;
@@ -29,14 +29,15 @@ const AGENTS_DEFAULT: u32 = 4;
 /// Reach a goal with several agents, work through a file of tasks, or go on with a run
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true, disable_help_subcommand = true)]
+#[command(group(ArgGroup::new("work").args(["goal", "tasks", "resume"]).required(true)))]
 pub struct RunArgs {
     #[command(subcommand)]
     control: Option<RunControl>,
     /// What is to be reached: an agent reads the code and splits it into tasks, and you are asked (docs/goals.md)
-    #[arg(value_name = "GOAL", required_unless_present_any = ["tasks", "resume"], conflicts_with_all = ["tasks", "resume"])]
+    #[arg(value_name = "GOAL")]
     goal: Option<String>,
     /// The tasks file (docs/tasks-file.md)
-    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
+    #[arg(long, value_name = "FILE")]
     tasks: Option<PathBuf>,
     /// Start the plan for a goal without asking
     #[arg(long, conflicts_with = "tasks")]

@@ -83,12 +83,21 @@ async fn nonsense_floods_and_crashes_end_the_turn_with_what_happened() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_that_hangs_is_given_up_and_its_box_ends() {
-    for (runtime, stub) in both("time.sleep(1000)", "time.sleep(1000)") {
+    let hang = "open('heard', 'w').close(); time.sleep(1000)";
+    for (runtime, stub) in both(hang, hang) {
         let rig = rig(runtime, &stub);
         let mut life = rig.start(None).await.unwrap();
-        let given_up = tokio::time::timeout(std::time::Duration::from_millis(300), async {
-            tokio::join!(life.session.prompt("go"), life.session.interrupt())
-        });
+        let interrupt = async {
+            rig.made("heard").await;
+            life.session.interrupt().await;
+            tokio::time::timeout(std::time::Duration::from_millis(300), std::future::pending::<()>()).await
+        };
+        let given_up = async {
+            tokio::select! {
+                end = life.session.prompt("go") => Ok(end),
+                over = interrupt => Err(over),
+            }
+        };
         let given_up = given_up.await;
         assert!(given_up.is_err(), "it answers nothing, but: {given_up:?}");
         life.kill().await;

@@ -185,7 +185,7 @@ impl Rig {
         let events: Arc<Mutex<Vec<SessionEvent>>> = Arc::default();
         let into = Arc::clone(&events);
         let sink = Arc::new(move |event| into.lock().unwrap().push(event));
-        let session = tokio::time::timeout(LIMIT, self.runtime.attach(io, &request, sink)).await.expect("it does not answer");
+        let session = tokio::time::timeout(LIMIT, self.runtime.attach(io, &request, sink)).await.unwrap();
         Ok(Life { session: session.map_err(NoLife::Runtime)?, child, events, _door: door })
     }
 }
@@ -214,5 +214,5 @@ impl Life {
 
 /// Waits with a limit.
 pub(super) async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(LIMIT, future).await.expect("nothing happened in time")
+    tokio::time::timeout(LIMIT, future).await.unwrap()
 }
