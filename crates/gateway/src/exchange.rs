@@ -110,12 +110,16 @@ async fn pass(room: &Arc<Room>, body: &ModelBody, headers: HeaderMap, query: &st
     };
     if answer.status != StatusCode::OK {
         room.settle(held, Ending::Nothing).await;
-        if let (StatusCode::UNAUTHORIZED, Upstream::Provider(endpoint)) = (answer.status, &room.upstream) {
+        let unauthorized = answer.status == StatusCode::UNAUTHORIZED;
+        let (response, words) = failed_with_words(&mut answer, room).await;
+        if let (true, Upstream::Provider(endpoint)) = (unauthorized, &room.upstream) {
             // Asking again does not make a key valid.
             let name = &endpoint.name;
-            *room.refusal() = Some(format!("{name} refuses its key (401): give a valid one (docs/environment.md, `[provider.{name}]`)"));
+            *room.refusal() = Some(format!(
+                "{name} refuses its key (401): give a valid one (docs/environment.md, `[provider.{name}]`); it says: {words}"
+            ));
         }
-        return answer_with(reply, failed(&mut answer, room).await);
+        return answer_with(reply, response);
     }
     let (pieces, stream) = mpsc::channel(PIECES_WAITING_MAX);
     let mut response = Response::new(streamed(stream));
@@ -163,17 +167,27 @@ async fn relay(room: &Room, answer: &mut Answer, body: &ModelBody, to: &mpsc::Se
 
 /// An error of the provider, passed on as it is, without secrets. A redirect is not followed.
 pub(crate) async fn failed(answer: &mut Answer, room: &Room) -> Response<DoorBody> {
+    failed_with_words(answer, room).await.0
+}
+
+/// The same, and the beginning of what the provider said, without secrets and on one line.
+async fn failed_with_words(answer: &mut Answer, room: &Room) -> (Response<DoorBody>, String) {
     if answer.status.is_redirection() {
         let message = "the provider answered with a redirect, which a door does not follow: correct the base URL in aedile.toml";
-        return Refused::upstream(message).into_response();
+        return (Refused::upstream(message).into_response(), message.to_owned());
     }
     match answer.rest(ERROR_BYTES_MAX).await {
-        Err(why) => Refused::upstream(format!("the provider's answer was cut: {why}")).into_response(),
+        Err(why) => {
+            let message = format!("the provider's answer was cut: {why}");
+            (Refused::upstream(message.clone()).into_response(), message)
+        }
         Ok(bytes) => {
-            let mut response = Response::new(full(room.vault.redact_bytes(&bytes).unwrap_or(bytes)));
+            let clean = room.vault.redact_bytes(&bytes).unwrap_or(bytes);
+            let words = String::from_utf8_lossy(&clean).split_whitespace().collect::<Vec<_>>().join(" ").chars().take(300).collect();
+            let mut response = Response::new(full(clean));
             *response.status_mut() = answer.status;
             *response.headers_mut() = answer::back(&answer.headers, room.vault.as_ref());
-            response
+            (response, words)
         }
     }
 }
