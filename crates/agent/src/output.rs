@@ -1,16 +1,19 @@
 //! Answers by a schema: the last words of a turn are one JSON value that follows it.
 
-use jsonschema::Validator;
+use boon::{Compiler, Draft, SchemaIndex, Schemas, SchemeUrlLoader, ValidationError};
 use serde_json::Value;
 
 /// Problems that the model is told at once.
 const PROBLEMS_MAX: usize = 10;
 /// The largest schema.
 const SCHEMA_BYTES_MAX: usize = 64 * 1024;
+/// The name that the schema has while it is read. No loader knows it, so a `$ref` to elsewhere is an error and nothing is fetched.
+const SCHEMA_NAME: &str = "mem:///answer";
 
 /// A schema that can be asked.
 pub(crate) struct Schema {
-    validator: Validator,
+    schemas: Schemas,
+    index: SchemaIndex,
     text: String,
 }
 
@@ -22,9 +25,13 @@ impl Schema {
         if text.len() > SCHEMA_BYTES_MAX {
             return Err(format!("the schema for the answer has more than {SCHEMA_BYTES_MAX} bytes"));
         }
-        match jsonschema::validator_for(schema) {
-            Ok(validator) => Ok(Self { validator, text }),
-            Err(error) => Err(format!("the schema for the answer is not a JSON schema: {error}")),
+        let (mut schemas, mut compiler) = (Schemas::new(), Compiler::new());
+        compiler.set_default_draft(Draft::V2020_12);
+        compiler.use_loader(Box::new(SchemeUrlLoader::new()));
+        let compiled = compiler.add_resource(SCHEMA_NAME, schema.clone()).and_then(|()| compiler.compile(SCHEMA_NAME, &mut schemas));
+        match compiled {
+            Ok(index) => Ok(Self { schemas, index, text }),
+            Err(error) => Err(format!("the schema for the answer is not a JSON schema: {}", format!("{error:#}").replace(SCHEMA_NAME, ""))),
         }
     }
 
@@ -39,16 +46,24 @@ impl Schema {
     /// What is wrong with it.
     pub(crate) fn read(&self, answer: &str) -> Result<Value, String> {
         let value: Value = serde_json::from_str(without_fence(answer)).map_err(|error| format!("it is not one JSON value: {error}"))?;
-        let problems: Vec<String> = self
-            .validator
-            .iter_errors(&value)
-            .take(PROBLEMS_MAX)
-            .map(|error| match error.instance_path().to_string() {
-                path if path.is_empty() => error.to_string(),
-                path => format!("{path}: {error}"),
-            })
-            .collect();
-        if problems.is_empty() { Ok(value) } else { Err(problems.join("; ")) }
+        let Err(error) = self.schemas.validate(&value, self.index) else { return Ok(value) };
+        let mut problems = Vec::new();
+        name_problems(&error, &mut problems);
+        problems.truncate(PROBLEMS_MAX);
+        Err(problems.join("; "))
+    }
+}
+
+/// The problems without others below them: what contains them says only that something inside is wrong.
+fn name_problems(error: &ValidationError, problems: &mut Vec<String>) {
+    if error.causes.is_empty() {
+        problems.push(match error.instance_location.to_string() {
+            path if path.is_empty() => error.kind.to_string(),
+            path => format!("{path}: {}", error.kind),
+        });
+    }
+    for cause in &error.causes {
+        name_problems(cause, problems);
     }
 }
 
