@@ -100,6 +100,13 @@ impl LocalAgent for Agent {
         session.set_model(model).await.map_err(broken)
     }
 
+    async fn message(&self, session: &SessionId, text: &str) -> bool {
+        match self.session(session) {
+            Some(session) => session.message(text).await,
+            None => false,
+        }
+    }
+
     async fn cancel(&self, session: &SessionId) {
         if let Some(session) = self.session(session) {
             session.interrupt();

@@ -14,6 +14,7 @@ mod front_matter;
 mod hook_answer;
 mod hook_event;
 mod hooks;
+mod inbox;
 mod instructions;
 mod journal;
 mod library;

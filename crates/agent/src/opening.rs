@@ -1,13 +1,14 @@
-//! How a turn begins: what the hooks have to say, and whether the prompt can be worked on at all.
+//! How a turn begins: what the hooks have to say, and whether the prompt can be worked on at all. What is said within it comes in the same way.
 
 use aedile_core::model::Block;
-use aedile_core::runtime::{TurnEnd, TurnStop};
+use aedile_core::runtime::{SessionEvent, TurnEnd, TurnStop};
 use serde_json::json;
 
 use crate::calls::note;
 use crate::context::bytes_for;
 use crate::conversation::Record;
 use crate::hook_event::HookEvent;
+use crate::inbox::{Inbox, Letter};
 use crate::output::Schema;
 use crate::session::failed;
 use crate::slash::{Expanded, expand};
@@ -56,6 +57,32 @@ impl Turn<'_> {
             Some(request) => self.record(Record::User { blocks: vec![Block::text(request)] }),
             None => Ok(()),
         }
+    }
+
+    /// Takes in what the person said within the turn; returns whether there was something. What a hook refuses or what is too large is left:
+    /// whoever sent it hears that it was not taken.
+    pub(crate) async fn take_messages(&mut self) -> Result<bool, TurnEnd> {
+        let mut some = false;
+        while let Some(Letter { text, taken }) = self.inbox.and_then(Inbox::next) {
+            if self.check_size(&text).is_err() {
+                continue;
+            }
+            let outcome = self.fire(HookEvent::UserPromptSubmit, &[], &json!({"prompt": text})).await?;
+            if let Some(reason) = outcome.stop {
+                return Err(stopped_by_hook(&reason));
+            }
+            if let Some(reason) = outcome.block {
+                self.state.room.live.warn(format!("a hook of the repository (UserPromptSubmit) refused a message: {reason}"));
+                continue;
+            }
+            self.record(Record::Prompt { text: text.clone() })?;
+            self.add_context("UserPromptSubmit", &outcome.context)?;
+            self.state.room.live.tell(SessionEvent::Message { text });
+            // Whoever sent it may have gone.
+            let _ = taken.send(true);
+            some = true;
+        }
+        Ok(some)
     }
 
     /// Tells the hooks that the session begins, again or after it was condensed; what they answer is for the model.

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use crate::config::AgentConfig;
 use crate::conversation::Record;
 use crate::hook_event::HookEvent;
+use crate::inbox::Inbox;
 use crate::journal::{Journal, SessionError};
 use crate::output::Schema;
 use crate::permission::{Gate, Mode};
@@ -25,6 +26,7 @@ pub struct Session {
     id: SessionId,
     state: Mutex<State>,
     gate: Arc<Gate>,
+    inbox: Inbox,
     cancel: watch::Sender<u64>,
 }
 
@@ -104,7 +106,7 @@ impl Session {
 
     fn with(id: SessionId, state: State) -> Self {
         let gate = Arc::clone(&state.room.hooks.gate);
-        Self { id, gate, state: Mutex::new(state), cancel: watch::Sender::new(0) }
+        Self { id, gate, inbox: Inbox::default(), state: Mutex::new(state), cancel: watch::Sender::new(0) }
     }
 
     /// Returns the id with which the session can be opened again.
@@ -133,10 +135,12 @@ impl Session {
             return failed("the session is in a turn already; wait for its end or interrupt it");
         };
         state.room.live.listen(sink);
+        let _open = self.inbox.open();
         let end = match state.close_calls() {
             Ok(()) => {
                 let mut turn = Turn::new(&mut state, sink, cancel);
                 turn.schema = schema;
+                turn.inbox = Some(&self.inbox);
                 turn.run(text).await
             }
             Err(error) => failed(error.to_string()),
@@ -145,6 +149,12 @@ impl Session {
             Ok(()) => end,
             Err(error) => failed(error.to_string()),
         }
+    }
+
+    /// Gives the agent a message within its present turn and waits until it has taken it in: after the calls of the present step, or instead
+    /// of the turn's end. Returns `false` when it has not: there is no turn, it ended before, or a hook refused the message.
+    pub async fn message(&self, text: &str) -> bool {
+        self.inbox.send(text).await
     }
 
     /// How much it asks.

@@ -13,6 +13,7 @@ use crate::context::{Measured, request_tokens, tokens};
 use crate::conversation::{Record, calls_of};
 use crate::hook_event::HookEvent;
 use crate::hooks::Outcome;
+use crate::inbox::Inbox;
 use crate::journal::SessionError;
 use crate::output::Schema;
 use crate::repeats::{LOOP_WARNING, Repeats, Verdict};
@@ -32,6 +33,8 @@ pub(crate) struct Turn<'a> {
     stop_blocks: u32,
     /// What the answer must be like.
     pub(crate) schema: Option<Schema>,
+    /// What the person says meanwhile; a sub-agent hears nothing.
+    pub(crate) inbox: Option<&'a Inbox>,
     /// Answers that did not fit it.
     misfits: u32,
 }
@@ -46,7 +49,7 @@ fn not_stored(error: &SessionError) -> TurnEnd {
 
 impl<'a> Turn<'a> {
     pub(crate) fn new(state: &'a mut State, sink: &'a SessionSink, cancel: watch::Receiver<u64>) -> Self {
-        Self { state, sink, cancel, stop_blocks: 0, schema: None, misfits: 0 }
+        Self { state, sink, cancel, stop_blocks: 0, schema: None, inbox: None, misfits: 0 }
     }
 
     /// Runs the turn.
@@ -72,6 +75,7 @@ impl<'a> Turn<'a> {
 
     async fn step(&mut self, repeats: &mut Repeats, continued: &mut u32) -> Result<(), TurnEnd> {
         self.tell_news()?;
+        self.take_messages().await?;
         let response = self.ask().await?;
         let message = without_empty_texts(response.message);
         let calls = calls_of(&message);
@@ -90,6 +94,8 @@ impl<'a> Turn<'a> {
                 }
                 ModelStop::MaxTokens => Err(end(TurnStop::MaxTokens)),
                 ModelStop::Refusal => Err(end(TurnStop::Refusal)),
+                // What was said meanwhile is answered before the turn ends.
+                _ if self.take_messages().await? => Ok(()),
                 ModelStop::EndTurn | ModelStop::ToolUse | ModelStop::Other(_) => self.may_stop(true).await,
             };
         }

@@ -6,6 +6,7 @@ mod hooks;
 mod interrupts;
 mod library;
 mod limits;
+mod messages;
 mod output;
 mod permissions;
 mod sessions;

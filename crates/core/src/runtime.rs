@@ -285,6 +285,9 @@ pub trait LocalAgent: Send + Sync {
     /// # Errors
     /// [`RuntimeError`] when there is no such session, it is in a turn, or there is no such model.
     async fn set_model(&self, session: &SessionId, model: &str) -> Result<(), RuntimeError>;
+    /// Gives the session a message within its present turn and waits until it has taken it in. Returns `false` when it has not: it is not
+    /// open, there is no turn, or the turn ended before.
+    async fn message(&self, session: &SessionId, text: &str) -> bool;
     /// Ends the session's present turn; its `prompt` then returns `Cancelled`. Does nothing between turns.
     async fn cancel(&self, session: &SessionId);
     /// Somebody can be asked from now on; called before the first session. Without this call nobody can, and the box alone decides.

@@ -195,7 +195,7 @@ pub fn edit_task(store: &dyn Store, run: RunId, key: &str, edit: TaskEdit) -> Re
             let agent = task.agent.as_ref().map_or_else(|| "AGENT".to_owned(), ToString::to_string);
             Err(CommandError::Refused(match task.state {
                 TaskState::Working => format!(
-                    "task `{key}` was not changed: {}. `aedile mail send {agent}` reaches {agent} between turns; after `aedile run pause` or `aedile run stop` it can be changed",
+                    "task `{key}` was not changed: {}. `aedile mail send {agent}` reaches {agent}; after `aedile run pause` or `aedile run stop` it can be changed",
                     illegal.why
                 ),
                 TaskState::Submitted => {

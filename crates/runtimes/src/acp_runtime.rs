@@ -69,7 +69,13 @@ impl AcpRuntime {
         }
     }
 
-    async fn handshake(&self, connection: &Connection, stderr: &StderrTail, request: &LaunchRequest) -> Result<SessionId, RuntimeError> {
+    /// Opens the session; says too whether the agent takes messages within a turn.
+    async fn handshake(
+        &self,
+        connection: &Connection,
+        stderr: &StderrTail,
+        request: &LaunchRequest,
+    ) -> Result<(SessionId, bool), RuntimeError> {
         let line = self.ask(connection, stderr, rpc::INITIALIZE, initialize_params()).await?;
         let bad = |method: &str, problem: String| self.error(format!("its answer to {method} is not understood: {problem}"));
         let agent: Initialized = rpc::result(&line).map_err(|problem| bad(rpc::INITIALIZE, problem))?;
@@ -78,20 +84,22 @@ impl AcpRuntime {
             return Err(self
                 .error(format!("it speaks version {version} of the Agent Client Protocol; version {} is needed", rpc::PROTOCOL_VERSION)));
         }
+        let takes_messages = agent.agent_capabilities.meta.and_then(|meta| meta.aedile).is_some_and(|ours| ours.messages);
         if let Some(method) = &self.auth_method {
             self.ask(connection, stderr, rpc::AUTHENTICATE, json!({"methodId": method})).await?;
         }
         let Some(id) = &request.resume else {
             let line = self.ask(connection, stderr, rpc::SESSION_NEW, json!({"cwd": request.cwd, "mcpServers": []})).await?;
             let named: SessionNamed = rpc::result(&line).map_err(|problem| bad(rpc::SESSION_NEW, problem))?;
-            return SessionId::new(named.session_id).map_err(|error| self.error(error.to_string()));
+            let id = SessionId::new(named.session_id).map_err(|error| self.error(error.to_string()))?;
+            return Ok((id, takes_messages));
         };
         if !agent.agent_capabilities.load_session {
             return Err(self.error("it cannot go on with an earlier session; start a new one"));
         }
         let params = json!({"sessionId": id.as_str(), "cwd": request.cwd, "mcpServers": []});
         self.ask(connection, stderr, rpc::SESSION_LOAD, params).await?;
-        Ok(id.clone())
+        Ok((id.clone(), takes_messages))
     }
 }
 
@@ -135,9 +143,9 @@ impl Runtime for AcpRuntime {
         let (stdout, stderr) = (receiver(io.stdout)?, StderrTail::start(receiver(io.stderr)?));
         let connection = Connection::start(stdin, stdout, sink);
         let shaken = tokio::time::timeout(AGENT_HANDSHAKE, self.handshake(&connection, &stderr, request)).await;
-        let id = shaken.map_err(|_| {
+        let (id, takes_messages) = shaken.map_err(|_| {
             self.error(format!("it did not answer the handshake within {} s; its stderr: {}", AGENT_HANDSHAKE.as_secs(), stderr.text()))
         })??;
-        Ok(Box::new(AcpSession { id, connection, stderr, in_turn: AtomicBool::new(false) }))
+        Ok(Box::new(AcpSession { id, connection, stderr, takes_messages, in_turn: AtomicBool::new(false) }))
     }
 }

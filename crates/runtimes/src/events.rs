@@ -7,7 +7,8 @@ use aedile_core::runtime::SessionEvent;
 use aedile_core::tool::cut_middle;
 use serde_json::{Value, json};
 
-use crate::rpc::{self, Chunk, ContentBlock, OurMeta, ToolCall, ToolContent, UpdateKind, UpdateParams};
+use crate::ours::OurMeta;
+use crate::rpc::{self, Chunk, ContentBlock, ToolCall, ToolContent, UpdateKind, UpdateParams};
 
 /// Titles and ids are cut to this many characters.
 const TITLE_CHARS_MAX: usize = 200;
@@ -59,6 +60,12 @@ impl Updates {
                 } else {
                     SessionEvent::Text { text }
                 });
+            }
+            "user_message_chunk" if ours.message => {
+                let chunk: UpdateParams<Chunk> = rpc::params(line)?;
+                if let Some(text) = text_of(chunk.update.content) {
+                    out(SessionEvent::Message { text });
+                }
             }
             "tool_call" | "tool_call_update" => {
                 let call: UpdateParams<ToolCall> = rpc::params(line)?;
@@ -148,8 +155,12 @@ pub(crate) fn to_update(event: &SessionEvent) -> Value {
             "status": if *is_error { "failed" } else { "completed" },
             "content": [{"type": "content", "content": {"type": "text", "text": output}}],
         }),
+        SessionEvent::Message { text } => json!({
+            "sessionUpdate": "user_message_chunk",
+            "content": {"type": "text", "text": text},
+            "_meta": {"aedile": {"message": true}},
+        }),
         // The protocol has no update of its own for what follows: clients show thoughts to people, and ours leaves them out.
-        SessionEvent::Message { text } => thought(&format!("message: {text}")),
         SessionEvent::Retrying { attempt, why, wait_ms } => thought(&format!("try {attempt} in {wait_ms} ms: {why}")),
         SessionEvent::Used { usage, .. } => thought(&format!("{} tokens", usage.total())),
     }
@@ -181,6 +192,7 @@ mod tests {
             SessionEvent::Warning { text: "the hook broke".into() },
             SessionEvent::Output { value: json!({"n": [1, null]}) },
             SessionEvent::ToolStarted { id: "1".into(), title: "bash ls".into() },
+            SessionEvent::Message { text: "stop\nthat".into() },
             SessionEvent::ToolEnded { id: "1".into(), is_error: true, output: "no".into() },
             inner(SessionEvent::Text { text: "I look.".into() }),
             inner(SessionEvent::Warning { text: "the hook broke".into() }),

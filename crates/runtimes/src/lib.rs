@@ -5,7 +5,7 @@
 //! * [`ClaudeRuntime`] starts Claude Code and speaks its stream-json, which takes messages in the middle of a turn.
 //! * [`serve_acp`] is the other end: it puts a `core::runtime::LocalAgent` on stdio.
 //!
-//! The JSON-RPC lines are read and written here ([`rpc`] names every message that we know). The published library for the
+//! The JSON-RPC lines are read and written here ([`rpc`] names every message that we know, [`ours`] what we add). The published library for the
 //! protocol was tried and left out: it reads lines of any length into untyped values, and its types come with two versions
 //! of the protocol and their derive macros. What an agent sends is untrusted, so lines have a limit, nothing is parsed into
 //! an untyped tree and unknown fields cost no memory. The tests hold our messages against the published schema's types.
@@ -19,6 +19,7 @@ mod client;
 mod events;
 mod flood;
 mod line;
+pub mod ours;
 pub mod rpc;
 mod server;
 mod session;

@@ -7,6 +7,8 @@ use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::ours::{AgentMeta, ClientMeta, PromptMeta, PromptedMeta, UpdateMeta};
+
 /// The version that we speak.
 pub const PROTOCOL_VERSION: u16 = 1;
 
@@ -196,6 +198,9 @@ pub struct AgentCapabilities {
     /// Whether it goes on with earlier sessions.
     #[serde(default)]
     pub load_session: bool,
+    /// Our addition.
+    #[serde(rename = "_meta", default)]
+    pub meta: Option<AgentMeta>,
 }
 
 /// Parameters or result that name a session.
@@ -223,22 +228,6 @@ pub struct ClientCapabilities {
     /// What our own client says.
     #[serde(rename = "_meta", default)]
     pub meta: Option<ClientMeta>,
-}
-
-/// What is added to a client's capabilities; others than ours are not read.
-#[derive(Debug, Deserialize)]
-pub struct ClientMeta {
-    /// What our own client says.
-    #[serde(default)]
-    pub aedile: Option<OurClient>,
-}
-
-/// What our own client says of itself.
-#[derive(Debug, Default, Deserialize)]
-pub struct OurClient {
-    /// Nobody sits behind it who could answer.
-    #[serde(default)]
-    pub unattended: bool,
 }
 
 /// Parameters of `session/set_mode`.
@@ -276,23 +265,6 @@ pub struct PromptParams {
     pub meta: Option<PromptMeta>,
 }
 
-/// What is added to a prompt; others than ours are not read.
-#[derive(Debug, Deserialize)]
-pub struct PromptMeta {
-    /// What our own agent takes.
-    #[serde(default)]
-    pub aedile: Option<OurPrompt>,
-}
-
-/// What our own agent takes with a prompt.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct OurPrompt {
-    /// JSON schema of the turn's answer.
-    #[serde(default)]
-    pub output_schema: Option<Value>,
-}
-
 /// Parameters of `session/set_model`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -312,14 +284,6 @@ pub struct Prompted {
     /// Our addition.
     #[serde(rename = "_meta", default)]
     pub meta: Option<PromptedMeta>,
-}
-
-/// What our agent adds to the end of a turn.
-#[derive(Debug, Deserialize)]
-pub struct PromptedMeta {
-    /// What happened, in one sentence.
-    #[serde(default)]
-    pub detail: Option<String>,
 }
 
 /// A piece of content.
@@ -359,28 +323,6 @@ pub struct UpdateKind {
 pub struct Chunk {
     /// What.
     pub content: ContentBlock,
-}
-
-/// What is added to an update; others than ours are not read.
-#[derive(Debug, Deserialize)]
-pub struct UpdateMeta {
-    /// What our own agent says of the update.
-    #[serde(default)]
-    pub aedile: Option<OurMeta>,
-}
-
-/// What our own agent says of an update.
-#[derive(Debug, Default, Deserialize)]
-pub struct OurMeta {
-    /// A thought that is a warning of the program.
-    #[serde(default)]
-    pub warning: bool,
-    /// A thought that is the turn's answer by a schema.
-    #[serde(default)]
-    pub output: bool,
-    /// The sub-agent whose update it is.
-    #[serde(default)]
-    pub subagent: Option<String>,
 }
 
 /// A tool call, or what changes about it.

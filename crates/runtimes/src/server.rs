@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use crate::asks::Asks;
 use crate::events::to_update;
 use crate::line::{Line, LineReader};
+use crate::ours::{self, MessageParams};
 use crate::rpc::{self, InitializeParams, Kind, OpenParams, PromptParams, SessionNamed, SetModeParams, SetModelParams};
 
 /// Requests that are worked on at once; further ones are refused.
@@ -157,6 +158,7 @@ async fn handle(agent: &dyn LocalAgent, method: &str, line: &[u8], out: &mpsc::S
                     "loadSession": true,
                     "sessionCapabilities": {"fork": {}},
                     "promptCapabilities": {"image": false, "audio": false, "embeddedContext": false},
+                    "_meta": {"aedile": {"messages": true}},
                 },
                 "agentInfo": {"name": "aedile", "version": env!("CARGO_PKG_VERSION")},
                 "authMethods": [],
@@ -198,6 +200,10 @@ async fn handle(agent: &dyn LocalAgent, method: &str, line: &[u8], out: &mpsc::S
                 Some(schema) => prompted(agent.prompt_for_output(&session, &text, &schema, sink).await),
                 None => prompted(agent.prompt(&session, &text, sink).await),
             }
+        }
+        ours::SESSION_MESSAGE => {
+            let message: MessageParams = rpc::params(line).map_err(Refused::params)?;
+            Ok(json!({"taken": agent.message(&session_id(message.session_id)?, &message.text).await}))
         }
         other => Err(Refused { code: rpc::METHOD_NOT_FOUND, message: format!("this agent has no method {other}") }),
     }

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use serde_json::json;
 
 use crate::client::{Connection, Failure};
+use crate::ours::{self, Messaged};
 use crate::rpc::{self, Prompted};
 use crate::stderr::StderrTail;
 
@@ -15,6 +16,8 @@ pub(crate) struct AcpSession {
     pub(crate) id: SessionId,
     pub(crate) connection: Connection,
     pub(crate) stderr: StderrTail,
+    /// Whether the agent takes messages within a turn, for which the protocol has no way of its own.
+    pub(crate) takes_messages: bool,
     pub(crate) in_turn: AtomicBool,
 }
 
@@ -60,6 +63,19 @@ impl AgentSession for AcpSession {
 
     async fn interrupt(&self) {
         self.connection.cancel(self.id.as_str());
+    }
+
+    fn takes_messages(&self) -> bool {
+        self.takes_messages
+    }
+
+    async fn message(&self, text: &str) -> bool {
+        if !self.takes_messages || !self.in_turn.load(Ordering::SeqCst) {
+            return false;
+        }
+        let params = json!({"sessionId": self.id.as_str(), "text": text});
+        let reply = self.connection.request(ours::SESSION_MESSAGE, params).await;
+        reply.is_ok_and(|line| rpc::result::<Messaged>(&line).is_ok_and(|messaged| messaged.taken))
     }
 
     fn stderr_tail(&self) -> String {

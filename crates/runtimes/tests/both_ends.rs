@@ -66,6 +66,22 @@ async fn an_interrupt_ends_the_turn_and_the_next_one_works() {
 }
 
 #[tokio::test]
+async fn a_message_reaches_a_turn_and_only_a_turn() {
+    let pair = attach(Arc::default(), None).await.unwrap();
+    assert!(pair.session.takes_messages());
+    assert!(!soon(pair.session.message("nobody listens")).await, "there is no turn");
+    let messages = async {
+        pair.agent.waiting.notified().await;
+        let taken = (pair.session.message("use blue").await, pair.session.message("too late").await);
+        pair.session.interrupt().await;
+        taken
+    };
+    let (end, taken) = soon(async { tokio::join!(pair.session.prompt("wait"), messages) }).await;
+    assert_eq!((end.stop, taken), (TurnStop::Cancelled, (true, false)));
+    assert_eq!(pair.agent.sessions.lock().unwrap()["session-1"], ["/workspace", "wait", "within: use blue", "within: too late"]);
+}
+
+#[tokio::test]
 async fn a_dropped_prompt_cancels_the_turn() {
     let pair = attach(Arc::default(), None).await.unwrap();
     tokio::select! {

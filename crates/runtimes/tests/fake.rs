@@ -105,6 +105,11 @@ impl LocalAgent for FakeAgent {
         Some(SessionModes { current: "default".to_owned(), available: vec![mode("default"), mode("plan")] })
     }
 
+    async fn message(&self, session: &SessionId, text: &str) -> bool {
+        self.sessions.lock().unwrap().get_mut(session.as_str()).unwrap().push(format!("within: {text}"));
+        text != "too late"
+    }
+
     async fn cancel(&self, _session: &SessionId) {
         self.cancelled.notify_one();
     }

@@ -75,12 +75,11 @@ async fn a_turn_runs_tools_and_reports_them() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_reaches_the_model_in_the_middle_of_a_turn() {
     for agent in Agent::all("a_message_reaches_the_model_in_the_middle_of_a_turn") {
-        let takes = agent == Agent::Claude;
-        let second = if takes { Step::text("Blue it is.").expect_latest("use the word blue") } else { Step::text("Done.") };
+        let second = Step::text("Blue it is.").expect_latest("use the word blue");
         let server = ScriptedServer::start(vec![Conversation::any().step(agent.shell(HOLD)).step(second)]);
         let rig = agent.rig(&server);
         let life = rig.start(None).await.unwrap();
-        assert_eq!(life.session.takes_messages(), takes, "{agent:?}");
+        assert!(life.session.takes_messages(), "{agent:?}");
         let message = async {
             rig.made("held").await;
             let sending = life.session.message("use the word blue");
@@ -88,9 +87,8 @@ async fn a_message_reaches_the_model_in_the_middle_of_a_turn() {
             tokio::join!(sending, release).0
         };
         let (end, taken) = soon(async { tokio::join!(life.session.prompt("Go."), message) }).await;
-        assert_eq!((end.stop, taken), (TurnStop::EndTurn, takes), "{agent:?}");
-        let told = life.events().contains(&SessionEvent::Message { text: "use the word blue".to_owned() });
-        assert_eq!(told, takes, "{agent:?}");
+        assert_eq!((end.stop, taken), (TurnStop::EndTurn, true), "{agent:?}");
+        assert!(life.events().contains(&SessionEvent::Message { text: "use the word blue".to_owned() }), "{agent:?}");
         server.finish();
     }
 }

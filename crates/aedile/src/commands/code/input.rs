@@ -1,4 +1,4 @@
-//! What the person says while the agent works: read from stdin, sent as mail, delivered between turns.
+//! What the person says while the agent works: read from stdin, sent as mail, delivered as soon as the agent's runtime takes it.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, IsTerminal, Read};
