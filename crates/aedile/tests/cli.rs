@@ -208,7 +208,7 @@ fn commands_before_anything_was_run() {
         assert_eq!(env.run(words.iter().chain(&["--json"])).last_json(), expected, "{args}");
     }
     let cleaned = env.run(["clean", "--json"]).last_json();
-    assert_eq!(cleaned, serde_json::json!({ "removed": [], "kept": [], "bytes": 0, "dry_run": false, "days": 14 }));
+    assert_eq!(cleaned, serde_json::json!({ "removed": [], "kept": [], "never_began": [], "bytes": 0, "dry_run": false, "days": 14 }));
     for args in ["events", "feed", "events --after 7 --json"] {
         assert_eq!(env.run(args.split(' ')).success(), "", "{args}");
     }

@@ -8,6 +8,9 @@ use serde_json::Value;
 use crate::control::release;
 use crate::scenario::{LIMIT, Scenario, bash, hold, submit, task, turn, write};
 
+/// The crash point of undoing alone; the others are in the tests of crashes.
+pub(crate) const CRASH_POINTS: [&str; 1] = ["undo-adopt"];
+
 const TARGET: &str = "refs/heads/aedile/main";
 
 fn words(scenario: &Scenario, args: &str) -> Finished {
@@ -151,4 +154,59 @@ fn an_undo_that_was_killed_goes_on() {
         words(&scenario, "store check").success();
         scenario.env.assert_nothing_left();
     }
+}
+
+#[test]
+fn what_a_killed_undo_kept_is_swept_once_nobody_works() {
+    let scenario = Scenario::new();
+    landed(&scenario, &["a"]);
+    scenario.tasks(&format!("goal = \"More\"\n{}", task("c", "", &[turn(None, &[hold("c"), write("c", "ok c"), submit("Write c")])])));
+    let mut command = scenario.command(&["undo", "a"]);
+    command.env("AEDILE_CRASH_AT", CRASH_POINTS[0]);
+    let died = scenario.env.run_command(command, LIMIT);
+    assert_eq!(died.status.signal(), Some(9), "{}{}", died.stdout, died.stderr);
+    let project = scenario.events_of("project_added")[0]["project"].as_str().unwrap().to_owned();
+    let hub = scenario.env.state().join("hubs").join(format!("{project}.git"));
+    let kept = || {
+        let of_hub = crate::output_of("git", &["for-each-ref", "--format=%(refname)", "refs/aedile/keep/", "refs/aedile/changes/"], &hub);
+        let of_project = scenario.repo.git(&["for-each-ref", "--format=%(refname)", "refs/aedile/keep/"]);
+        let known: Vec<String> = ["run_started", "change_submitted"]
+            .iter()
+            .flat_map(|kind| scenario.events_of(kind))
+            .filter_map(|event| event["change"].as_str().or(event["run"].as_str()).map(str::to_owned))
+            .collect();
+        let stray = |name: &&str| !known.iter().any(|id| name.contains(id.as_str()));
+        of_hub.lines().chain(of_project.lines()).filter(stray).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let strays = kept();
+    assert_eq!(strays.len(), 3, "the base in the hub and the project, and the change: {strays:?}");
+    let worker = scenario.start(&[]);
+    let go = scenario.held("c");
+    assert_eq!(words(&scenario, "clean --days 0 --json").last_json()["never_began"], Value::Array(Vec::new()));
+    assert_eq!(kept(), strays, "while somebody works it is not told from an undo that is about to begin");
+    release(&go);
+    worker.wait(LIMIT).success();
+    let dry = words(&scenario, "clean --days 99 --dry-run");
+    assert!(dry.success().contains("never began"), "{}", dry.stdout);
+    assert_eq!(kept(), strays);
+    let run = words(&scenario, "clean --days 99 --json").last_json()["never_began"].clone();
+    assert!(strays[1].contains(run[0].as_str().unwrap()), "{run} {strays:?}");
+    assert_eq!(kept(), Vec::<String>::new());
+    words(&scenario, "undo a").success();
+    assert_eq!(names(&scenario), ["c"]);
+    words(&scenario, "clean --days 0").success();
+    assert_eq!(scenario.repo.git(&["for-each-ref", "refs/aedile/"]), "");
+    scenario.env.assert_nothing_left();
+}
+
+#[test]
+fn a_run_that_is_over_does_not_grow_younger_by_a_resume() {
+    let scenario = Scenario::new();
+    landed(&scenario, &["a"]);
+    let before = words(&scenario, "status --json").last_json()["runs"][0].clone();
+    let events = scenario.events().len();
+    let again = words(&scenario, "run --resume");
+    assert!(again.success().contains("1 of 1 landed"), "{}", again.stdout);
+    assert_eq!(words(&scenario, "status --json").last_json()["runs"][0], before);
+    assert_eq!(scenario.events().len(), events);
 }

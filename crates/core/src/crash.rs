@@ -17,6 +17,7 @@ pub const CRASH_POINTS: &[&str] = &[
     "before-ref-move",
     "after-ref-move",
     "task-close",
+    "undo-adopt",
 ];
 
 static HOOK: OnceLock<fn(&'static str)> = OnceLock::new();

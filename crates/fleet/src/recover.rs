@@ -6,9 +6,12 @@ use aedile_core::machine::{AgentState, RunState};
 use aedile_core::store::{Append, Fence, Store, StoreError, list};
 use aedile_core::view::{AgentView, RunView, SpendView, TaskView};
 
+use crate::decide::would_move;
 use crate::mail::append_all;
+use crate::picture::RunPicture;
 
-/// Takes the run over: orphans are killed, their agents ended, amounts that dead doors held back charged. Blocking.
+/// Takes the run over: orphans are killed, their agents ended, amounts that dead doors held back charged. A run that has ended and in which
+/// nothing would happen stays ended, and as old as it is. Blocking.
 ///
 /// # Errors
 /// As the store.
@@ -29,6 +32,9 @@ pub fn take_over(store: &dyn Store, holder: &str, kill_orphan: &dyn Fn(u32, u64)
         events.push(Event::SpendSettled { spend: held.spend, usage: Usage::default(), usd: held.usd, estimated: true });
     }
     append_all(store, run.run, events, fence)?;
+    if run.state == RunState::Ended && !RunPicture::load(store, run.run)?.is_some_and(|picture| would_move(&picture)) {
+        return Ok(());
+    }
     let begun = list::<TaskView>(store, Some(run.run))?.iter().any(|task| task.fence > 0);
     if begun || run.state != RunState::Running {
         let resumed = Event::RunResumed { run: run.run, worker: holder.to_owned() };

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use aedile_core::sandbox::OBJECTS_INSIDE;
-use aedile_core::{CommitId, RefName, RunId};
+use aedile_core::{ChangeId, CommitId, RefName, RunId};
 
 use crate::clean::remove_tree;
 use crate::commit::commit_id;
@@ -141,16 +141,36 @@ impl Hub {
     }
 
     /// Takes a commit that the project has as one to work from in this run, to be called for every commit that a workspace starts from: `refs/aedile/keep/<run>/<commit>` in the project, so that
-    /// the person's `gc` cannot take it away, and in the hub. Repeating it is harmless.
+    /// the person's `gc` cannot take it away, and in the hub, first there: what the project keeps for a run, the hub names. Repeating it is harmless.
     ///
     /// # Errors
     /// [`GitError`] when the project has no such commit or a ref cannot be written.
     pub fn adopt(&self, project: &Project, run: RunId, commit: &CommitId) -> Result<(), GitError> {
         let line = format!("update refs/aedile/keep/{run}/{commit} {commit}\n");
-        project.call("update-ref").args(["--no-deref", "--stdin"]).input(line.as_str()).output()?;
         copy_shallow(project.common_dir(), &self.dir)?;
-        self.call("update-ref").args(["--no-deref", "--stdin"]).input(line).output()?;
+        self.call("update-ref").args(["--no-deref", "--stdin"]).input(line.as_str()).output()?;
+        project.call("update-ref").args(["--no-deref", "--stdin"]).input(line).output()?;
         Ok(())
+    }
+
+    /// Returns the runs for which the hub keeps commits.
+    ///
+    /// # Errors
+    /// [`GitError`] when git fails.
+    pub fn kept_runs(&self) -> Result<Vec<RunId>, GitError> {
+        let refs = self.refs("refs/aedile/keep/")?;
+        let mut runs: Vec<RunId> = refs.iter().filter_map(|(name, _)| name.as_str().split('/').nth(3)?.parse().ok()).collect();
+        runs.dedup();
+        Ok(runs)
+    }
+
+    /// Returns the changes whose commits the hub keeps.
+    ///
+    /// # Errors
+    /// [`GitError`] when git fails.
+    pub fn kept_changes(&self) -> Result<Vec<ChangeId>, GitError> {
+        let refs = self.refs("refs/aedile/changes/")?;
+        Ok(refs.iter().filter_map(|(name, _)| name.as_str().rsplit('/').next()?.parse().ok()).collect())
     }
 
     /// What a box needs to see so that a workspace finds its objects; all read-only.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use aedile_core::machine::RunState;
 use aedile_core::store::{Store, list};
 use aedile_core::view::{ChangeView, RunView, TaskView};
-use aedile_core::{Clock, ProjectId, RunId};
-use aedile_git::{Hub, remove_tree};
+use aedile_core::{ChangeId, Clock, ProjectId, RunId};
+use aedile_git::{Hub, Project, remove_tree};
 use aedile_store::SqliteStore;
 use clap::Args;
 use serde_json::json;
@@ -54,8 +54,11 @@ pub fn cmd_clean(args: &CleanArgs, out: Output) -> CliResult {
         None => Plan::default(),
     };
     plan.paths.extend(unreturned(&state, age));
+    let strays = store.as_ref().map_or_else(|| Ok(Vec::new()), |store| strays(&state, store))?;
+    let never_began: Vec<RunId> = strays.iter().flat_map(|stray| stray.runs.iter().copied()).collect();
     let bytes: u64 = plan.paths.iter().map(|path| disk::measure(path).bytes).sum();
     if !args.dry_run {
+        strays.iter().try_for_each(Stray::release)?;
         if let Some(store) = &store {
             plan.kept.extend(forget(&state, store, &plan.runs)?);
         }
@@ -64,9 +67,13 @@ pub fn cmd_clean(args: &CleanArgs, out: Output) -> CliResult {
         }
     }
     let kept: Vec<_> = plan.kept.iter().map(|(run, why)| json!({ "run": run.run, "why": why })).collect();
-    let value = json!({ "removed": plan.paths, "kept": kept, "bytes": bytes, "dry_run": args.dry_run, "days": days });
+    let value = json!({
+        "removed": plan.paths, "kept": kept, "never_began": never_began, "bytes": bytes, "dry_run": args.dry_run, "days": days,
+    });
     out.object_or(&value, || {
         let mut lines: Vec<String> = plan.kept.iter().map(|(run, why)| format!("run {} is kept: {why}", run.run.short())).collect();
+        lines
+            .extend(never_began.iter().map(|run| format!("run {} never began; the commits that were kept for it are let go", run.short())));
         lines.extend(plan.paths.iter().map(|path| path.display().to_string()));
         lines.push(format!(
             "{} {} in {} places (runs that ended {days} days ago or earlier)",
@@ -121,6 +128,46 @@ fn leftovers(state: &Path, store: &dyn Store) -> Result<Vec<PathBuf>, CliError> 
     let entries = ["rooms", "boxes"].into_iter().flat_map(|kind| std::fs::read_dir(state.join(kind)).into_iter().flatten().flatten());
     let copy = |entry: &std::fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(b"box-copy-");
     Ok(entries.filter(|entry| !copy(entry)).map(|entry| entry.path()).collect())
+}
+
+/// What a hub keeps for runs that never began: their command was killed before it had written them down.
+struct Stray {
+    project: Project,
+    hub: Hub,
+    runs: Vec<RunId>,
+    changes: Vec<ChangeId>,
+}
+
+impl Stray {
+    /// Lets it go. The hub, which names the runs, comes last.
+    fn release(&self) -> Result<(), CliError> {
+        self.runs.iter().try_for_each(|run| self.project.release(*run))?;
+        self.changes.iter().try_for_each(|change| self.hub.forget_change(*change))?;
+        Ok(self.runs.iter().try_for_each(|run| self.hub.release(*run))?)
+    }
+}
+
+/// What is kept is read first, then it is asked whether somebody works, and last what is written down: a command that is about to write
+/// its run down works, and one that has done so is known.
+fn strays(state: &Path, store: &dyn Store) -> Result<Vec<Stray>, CliError> {
+    let roots: HashMap<ProjectId, PathBuf> = state::runs(store)?.into_iter().map(|run| (run.project, run.root)).collect();
+    let mut strays = Vec::new();
+    for (id, root) in roots {
+        let dir = state.join("hubs").join(format!("{id}.git"));
+        let Some(project) = wiring::discover(&root).ok().filter(|_| dir.exists()) else { continue };
+        let hub = Hub::open_or_create(&dir, &project)?;
+        strays.push(Stray { runs: hub.kept_runs()?, changes: hub.kept_changes()?, project, hub });
+    }
+    if somebody_works(store)? {
+        return Ok(Vec::new());
+    }
+    let runs: HashSet<RunId> = state::runs(store)?.iter().map(|run| run.run).collect();
+    let changes: HashSet<ChangeId> = list::<ChangeView>(store, None)?.iter().map(|change| change.change).collect();
+    for stray in &mut strays {
+        stray.runs.retain(|run| !runs.contains(run));
+        stray.changes.retain(|change| !changes.contains(change));
+    }
+    Ok(strays)
 }
 
 /// What `sandbox exec` could not give back to its directory, when its process is gone and it is old.

@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 
 use aedile_core::event::{Event, Position};
-use aedile_core::store::{Append, Store, list, load};
+use aedile_core::limits::LEASE;
+use aedile_core::store::{Append, ClaimRequest, Store, list, load};
 use aedile_core::task::TaskSpec;
 use aedile_core::view::{ChangeView, RunView, TaskView};
-use aedile_core::{AgentName, ChangeId, Clock, CommitId, RefName, RunId, TaskId, TaskKey, TreeId};
+use aedile_core::{AgentName, ChangeId, Clock, CommitId, RefName, RunId, TaskId, TaskKey, TreeId, crash};
 use aedile_fleet::mail::PERSON;
+use aedile_fleet::steps::run_claim;
 use aedile_git::{CommitRequest, LandingPoint};
 use aedile_landing::{Undo, plan_undo};
 use clap::Args;
@@ -165,6 +167,10 @@ fn open(workshop: &Workshop, of: &RunView, plan: &Plan, out: Output) -> Result<(
     let (run, task, change) = (RunId::new(&clock, &entropy), TaskId::new(&clock, &entropy), ChangeId::new(&clock, &entropy));
     let (hub, project, store) = (&workshop.landing.hub, &workshop.project, &*workshop.store);
     let base = &plan.point.base;
+    // Until the run is written down, its claim says that what is kept for it is wanted.
+    let host = &workshop.parts.host;
+    let request = ClaimRequest { name: run_claim(run), holder: host.holder.clone(), ttl: LEASE, dead: Vec::new() };
+    let fence = store.claim(&request)?;
     hub.adopt(project, run, base)?;
     let spec = spec(store, plan)?;
     let committer = project.committer();
@@ -179,6 +185,7 @@ fn open(workshop: &Workshop, of: &RunView, plan: &Plan, out: Output) -> Result<(
     };
     let commit = hub.commit_tree(&request)?;
     hub.keep_change(change, &commit)?;
+    crash::point("undo-adopt");
     let paths = u32::try_from(hub.diff_paths(base, &commit)?.len()).unwrap_or(u32::MAX);
     // What landed once may be taken back whatever the rules say now; gates and everything else are those of the target today.
     let (_, mut rules) = rules_at(project, base, out)?;
@@ -216,6 +223,7 @@ fn open(workshop: &Workshop, of: &RunView, plan: &Plan, out: Output) -> Result<(
         })
         .and(Event::ChangeImported { change, paths });
     store.append(append)?;
+    store.release(&fence)?;
     if !out.json && plan.changes.len() > 1 {
         out.line(format!("{} changes are taken back from {}, newest first", plan.changes.len(), branch(&plan.point.reference)));
     }
