@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use aedile_core::agent_api::{AgentReply, AgentRequest};
-use aedile_tools::{DoorClient, submit_work};
+use aedile_tools::{DoorClient, fetch_page, submit_work};
 use clap::{Parser, Subcommand};
 
 use crate::exit;
@@ -19,9 +19,10 @@ aedile plan submit FILE                               hand in the plan that the 
 aedile plan schema                                    print the JSON schema of a plan
 aedile mail send TO -s SUBJECT -b BODY                send mail to an agent of the run or to `person`
 aedile mail read                                      print unread mail and mark it read
+aedile fetch URL [--offset BYTES]                     print a page of a host that the project lists, as Markdown
 ";
 
-/// The agent's side of aedile: submit work, see the task, send and read mail.
+/// The agent's side of aedile: submit work, see the task, send and read mail, read pages.
 #[derive(Debug, Parser)]
 #[command(name = "aedile", version)]
 struct InBox {
@@ -51,6 +52,14 @@ enum Command {
     Mail {
         #[command(subcommand)]
         command: MailCommand,
+    },
+    /// Print a page of a host that the project lists (`[fetch] hosts` in aedile.toml), as Markdown
+    Fetch {
+        /// The address, with https
+        url: String,
+        /// Where to go on in a long page
+        #[arg(long, value_name = "BYTES", default_value_t = 0)]
+        offset: usize,
     },
 }
 
@@ -128,6 +137,13 @@ async fn answer(command: Command, door: &str, out: Output) -> Result<(), String>
         Command::Plan { command: PlanCommand::Schema } => out.line(format!("{:#}", aedile_core::plan::plan_schema())),
         Command::Mail { command: MailCommand::Send { to, subject, body } } => {
             say(ask(&door, &AgentRequest::MailSend { to, subject, body }).await?, out);
+        }
+        Command::Fetch { url, offset } => {
+            let page = fetch_page(&door, &url, offset).await?;
+            if !page.well {
+                return Err(page.text);
+            }
+            out.line(page.text);
         }
         Command::Mail { command: MailCommand::Read } => {
             let reply = ask(&door, &AgentRequest::MailRead { ack: Vec::new() }).await?;

@@ -50,7 +50,7 @@ mark, CRLF line ends and a missing last newline stay as they were. Files outside
 `web_fetch` asks the gateway, which reads by GET and sends nothing but the address. The host must be listed as [`fetch.hosts`](configuration.md). The gateway resolves the name once; when one
 of its addresses is not public (loopback, private, link-local, a carrier's, metadata, multicast, or IPv4 carried in IPv6), nothing is sent. It dials only the addresses that it looked
 at, checks the certificate, follows no redirection, takes only text of at most 4 MiB (also when unpacked) and gives up after 30 seconds. An address that holds a secret is not sent, and
-secrets are taken out of what comes. The page is marked as data from outside.
+secrets are taken out of what comes. The page is marked as data from outside. Agents of other runtimes read the same pages with `aedile fetch URL` in their box.
 
 ";
 

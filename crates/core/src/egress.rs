@@ -57,6 +57,11 @@ pub trait Egress: Send + Sync {
     /// # Errors
     /// [`EgressError`]; the listener is closed then.
     fn open_door(&self, listener: OwnedFd, grant: DoorGrant) -> Result<Box<dyn Door>, EgressError>;
+
+    /// Returns the hosts from which agents may read pages, as the project lists them; empty where none is listed.
+    fn web_hosts(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// An open door.

@@ -56,14 +56,14 @@ pub(crate) struct Agent {
     pub(crate) pid: u32,
 }
 
-fn request(run: &RunView, task: &TaskView, who: &DoorIdentity, resume: Option<&SessionId>) -> LaunchRequest {
+fn request(parts: &Parts, run: &RunView, task: &TaskView, who: &DoorIdentity, resume: Option<&SessionId>) -> LaunchRequest {
     LaunchRequest {
         model: task.spec.model.clone(),
         door_url: format!("http://127.0.0.1:{DOOR_PORT}"),
         cwd: WORKSPACE_INSIDE.to_owned(),
         session: who.incarnation.to_string(),
         resume: resume.cloned(),
-        instructions: prompts::rules(run, task),
+        instructions: prompts::instructions(run, task, &parts.egress.web_hosts()),
     }
 }
 
@@ -131,7 +131,7 @@ pub(crate) async fn make(
     workspace: &Path,
     (api, resume): (Arc<dyn AgentApi>, Option<&SessionId>),
 ) -> Result<MadeBox, Trouble> {
-    let request = request(run, task, who, resume);
+    let request = request(parts, run, task, who, resume);
     let launch = runtime(parts, task)?.launch(&request);
     let spec = spec(parts, run, task, who, workspace, launch)?;
     let grants = grants(&spec, task);

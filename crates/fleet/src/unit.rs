@@ -233,7 +233,7 @@ impl Unit {
     async fn first_prompt(&self, resumed: bool) -> Result<String, StoreError> {
         let begun = self.task.turn > 0 && self.returned.is_none();
         let opening = match resumed {
-            false => Some(prompts::task(&self.run, &self.task, &self.who.agent, begun)),
+            false => Some(prompts::task(&self.run, &self.task, &self.who.agent, &self.parts.egress.web_hosts(), begun)),
             true => self.task.edited.then(|| prompts::edited(&self.run, &self.task)),
         };
         let Some(reason) = self.returned.as_ref().and_then(|change| change.returned.as_ref()) else {

@@ -17,8 +17,6 @@ use crate::vault::Vault;
 
 /// The largest body that is read, and that is unpacked.
 const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// The time of a whole fetch.
-const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a name server may take.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Media types that are text although they are not `text/`.
@@ -26,10 +24,10 @@ const TEXT_TYPES: &[&str] = &["json", "xml", "yaml", "toml", "javascript", "x-sh
 
 /// Fetches, or says in a sentence why not.
 pub(crate) async fn fetch(rules: &FetchRules, vault: &Vault, text: &str) -> AgentReply {
-    match timeout(FETCH_TIMEOUT, attempt(rules, vault, text)).await {
+    match timeout(rules.timeout(), attempt(rules, vault, text)).await {
         Ok(Ok(reply)) => reply,
         Ok(Err(message)) => AgentReply::Refused { message },
-        Err(_) => AgentReply::Refused { message: format!("the host did not answer within {} s", FETCH_TIMEOUT.as_secs()) },
+        Err(_) => AgentReply::Refused { message: format!("the host did not give its whole answer within {} s", rules.timeout().as_secs()) },
     }
 }
 

@@ -1,6 +1,7 @@
 //! Which addresses on the web agents may read, and the one reading of a URL that everything after it uses.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use reqwest::Url;
 
@@ -13,7 +14,14 @@ const URL_BYTES_MAX: usize = 4096;
 #[derive(Debug, Clone, Default)]
 pub struct FetchRules {
     hosts: Vec<HostRule>,
+    /// The list as it was given.
+    names: Vec<String>,
+    /// The time of a whole fetch, where it is not the usual one.
+    timeout: Option<Duration>,
 }
+
+/// The time of a whole fetch.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Clone)]
 struct HostRule {
@@ -41,7 +49,27 @@ impl FetchRules {
     /// # Errors
     /// A sentence that names the entry.
     pub fn new(hosts: &[String]) -> Result<Self, String> {
-        Ok(Self { hosts: hosts.iter().map(|host| HostRule::parse(host)).collect::<Result<_, _>>()? })
+        Ok(Self {
+            hosts: hosts.iter().map(|host| HostRule::parse(host)).collect::<Result<_, _>>()?,
+            names: hosts.to_owned(),
+            timeout: None,
+        })
+    }
+
+    /// Gives a whole fetch this long, instead of 30 seconds.
+    #[must_use]
+    pub fn within(self, timeout: Duration) -> Self {
+        Self { timeout: Some(timeout), ..self }
+    }
+
+    /// Returns how long a whole fetch may take.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout.unwrap_or(FETCH_TIMEOUT)
+    }
+
+    /// Returns the list as it was given.
+    pub(crate) fn names(&self) -> &[String] {
+        &self.names
     }
 
     /// Reads a URL and holds it against the list.

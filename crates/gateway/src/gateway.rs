@@ -151,6 +151,11 @@ impl Gateway {
         self.tasks.reopen();
     }
 
+    /// Knows every secret of the vault: for what is shown before it is stored.
+    pub fn redactor(&self) -> Arc<dyn aedile_core::Redactor> {
+        self.vault.clone()
+    }
+
     fn upstream(&self, grant: &DoorGrant) -> Result<Upstream, String> {
         let name = &grant.model.provider;
         if name == SCRIPT {
@@ -185,6 +190,10 @@ impl Gateway {
 }
 
 impl Egress for Gateway {
+    fn web_hosts(&self) -> Vec<String> {
+        self.fetch.names().to_owned()
+    }
+
     /// The first door of a run reads what the run has spent before; that blocks for the time of a few reads.
     fn open_door(&self, listener: OwnedFd, grant: DoorGrant) -> Result<Box<dyn Door>, EgressError> {
         let failed = |message: String| EgressError { agent: grant.who.agent.to_string(), message };

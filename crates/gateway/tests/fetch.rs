@@ -1,13 +1,14 @@
 //! Reading from the web through a door.
 
 use std::io::Write;
+use std::time::Duration;
 
 use aedile_core::agent_api::{AgentReply, AgentRequest};
 use aedile_gateway::FetchRules;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::json;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{ByHand, CLAUDE, KEY, Rig, post, soon};
 
@@ -130,4 +131,77 @@ async fn what_is_not_text_or_not_asked_for_is_refused() {
     let url = format!("https://{address}/");
     let (said, ()) = tokio::join!(refusal(&door, &url), server.hang_up());
     assert!(said.contains("127.0.0.1 was not read"), "{said}");
+}
+
+/// Reads from a server of this machine that sends `first` and then `more` again and again, as fast as `every` says; at most a second long.
+async fn dripping(first: &str, more: &str, every: Duration) -> String {
+    let server = ByHand::new().await;
+    let address = server.url.strip_prefix("http://").unwrap().to_owned();
+    let mut rig = Rig::new("http://127.0.0.1:9");
+    rig.gateway = rig.gateway.with_fetch(FetchRules::new(&[address]).unwrap().within(Duration::from_secs(1)));
+    let (_door, door) = rig.open(rig.grant(CLAUDE));
+    let drip = async {
+        let (_, _, mut stream) = server.take().await;
+        let mut written = stream.write_all(first.as_bytes()).await;
+        while written.is_ok() {
+            tokio::time::sleep(every).await;
+            written = stream.write_all(more.as_bytes()).await;
+        }
+    };
+    let said = tokio::select! {
+        said = refusal(&door, &server.url) => said,
+        () = drip => unreachable!("the reader has gone without a word"),
+    };
+    // The door answers others meanwhile and afterwards.
+    assert!(refusal(&door, "https://example.com/").await.contains("not listed"));
+    said
+}
+
+#[tokio::test]
+async fn a_host_that_never_ends_is_given_up() {
+    let (slow, whole) = (Duration::from_millis(20), "the host did not give its whole answer within 1 s");
+    assert_eq!(soon(dripping("", "", slow)).await, whole, "not a word");
+    assert_eq!(soon(dripping("HTTP/1.1 200 OK\r\n", "x: y\r\n", slow)).await, whole, "a head without an end");
+    assert_eq!(soon(dripping("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n\r\n", "z", slow)).await, whole, "a body in drops");
+    let flood = soon(dripping("HTTP/1.1 200 OK\r\n", &format!("x: {}\r\n", "y".repeat(60_000)), Duration::ZERO)).await;
+    assert!(flood.contains("127.0.0.1 was not read") || flood == whole, "a head that floods: {flood}");
+}
+
+/// What a server with a certificate of its own making sees of whoever connects, and the door's answer to the agent.
+async fn with_certificate(names: &[&str]) -> (String, String) {
+    let made = rcgen::generate_simple_self_signed(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = config.with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key).unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let rig = rig(&[&address]);
+    let (_door, door) = rig.open(rig.grant(CLAUDE));
+    let serve = async {
+        let (stream, _) = listener.accept().await.unwrap();
+        match acceptor.accept(stream).await {
+            // A client of TLS 1.3 tells what it thinks of the certificate after the handshake.
+            Ok(mut stream) => {
+                let mut bytes = [0; 1024];
+                match stream.read(&mut bytes).await {
+                    Ok(count) => String::from_utf8_lossy(&bytes[..count]).into_owned(),
+                    Err(error) => error.to_string(),
+                }
+            }
+            Err(error) => error.to_string(),
+        }
+    };
+    let url = format!("https://{address}/secret-path");
+    Box::pin(soon(async { tokio::join!(serve, refusal(&door, &url)) })).await
+}
+
+#[tokio::test]
+async fn a_server_whose_certificate_nobody_trusts_is_told_nothing() {
+    for names in [&["127.0.0.1"][..], &["docs.rs"]] {
+        let (seen, said) = Box::pin(with_certificate(names)).await;
+        assert!(!seen.contains("GET") && !seen.contains("secret-path"), "{names:?}: {seen}");
+        assert!(said.contains("127.0.0.1 was not read") && said.contains("certificate"), "{names:?}: {said}");
+    }
 }

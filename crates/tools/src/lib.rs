@@ -48,3 +48,4 @@ pub use mcp::{OfferedTool, OfferedTools, ToolAnswer, ToolCall, serve_mcp};
 pub use read::Sees;
 pub use submit::{SubmitError, Submitted, submit_work};
 pub use toolbox::ToolBox;
+pub use web_fetch::{FetchedPage, fetch_page};

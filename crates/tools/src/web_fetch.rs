@@ -55,20 +55,42 @@ impl WebFetch {
         let input = Input::new(input)?;
         let url = input.text("url")?.to_owned();
         let offset = input.count_opt("offset")?.unwrap_or(0);
-        match self.door.call(&AgentRequest::WebFetch { url: url.clone() }).await {
-            Ok(AgentReply::Fetched { redirected_to: Some(to), status, .. }) => Ok(ToolOutput::error(format!(
+        Ok(match fetch_page(&self.door, &url, offset).await? {
+            FetchedPage { text, well: true } => ToolOutput::ok(text),
+            FetchedPage { text, well: false } => ToolOutput::error(text),
+        })
+    }
+}
+
+/// What came of reading a page.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FetchedPage {
+    /// The page as Markdown between marks, or where it is now.
+    pub text: String,
+    /// Whether it is the page that was asked for, and no error or redirection of its host.
+    pub well: bool,
+}
+
+/// Reads a page through the door, from a host that the project lists; what does not fit is read from `offset` (in bytes) on.
+///
+/// # Errors
+/// A sentence for the agent: why nothing was read.
+pub async fn fetch_page(door: &DoorClient, url: &str, offset: usize) -> Result<FetchedPage, String> {
+    match door.call(&AgentRequest::WebFetch { url: url.to_owned() }).await {
+        Ok(AgentReply::Fetched { redirected_to: Some(to), status, .. }) => {
+            let text = format!(
                 "{url} answered {status}: it is at {to} now. Redirections are not followed; fetch that address if its host is listed"
-            ))),
-            Ok(AgentReply::Fetched { status, content_type, cut, text, .. }) => {
-                let html = content_type.starts_with("text/html") || content_type.starts_with("application/xhtml");
-                let text = if html { in_markdown(text).await? } else { text };
-                let page = fenced(&url, status, &text, offset, cut)?;
-                Ok(if status < 400 { ToolOutput::ok(page) } else { ToolOutput::error(page) })
-            }
-            Ok(AgentReply::Refused { message }) => Err(message),
-            Ok(other) => Err(format!("the door's answer does not fit the call: {other:?}")),
-            Err(error) => Err(error.to_string()),
+            );
+            Ok(FetchedPage { text, well: false })
         }
+        Ok(AgentReply::Fetched { status, content_type, cut, text, .. }) => {
+            let html = content_type.starts_with("text/html") || content_type.starts_with("application/xhtml");
+            let text = if html { in_markdown(text).await? } else { text };
+            Ok(FetchedPage { text: fenced(url, status, &text, offset, cut)?, well: status < 400 })
+        }
+        Ok(AgentReply::Refused { message }) => Err(message),
+        Ok(other) => Err(format!("the door's answer does not fit the call: {other:?}")),
+        Err(error) => Err(error.to_string()),
     }
 }
 

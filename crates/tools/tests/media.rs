@@ -3,7 +3,7 @@
 use aedile_tools::{Sees, ToolBox};
 use image::{DynamicImage, ImageFormat};
 use lopdf::content::{Content, Operation};
-use lopdf::{Document, Object, Stream, dictionary};
+use lopdf::{Document, EncryptionState, EncryptionVersion, Object, Permissions, Stream, dictionary};
 use serde_json::{Value, json};
 use std::io::Cursor;
 
@@ -124,6 +124,39 @@ async fn a_pdf_that_cannot_be_read_is_explained() {
             .await
             .contains("[page 1 holds compressed data of more than 16 MiB and is not read]")
     );
+}
+
+/// A PDF of one page that opens with this password.
+fn encrypted(password: &str) -> Vec<u8> {
+    let mut document = Document::load_mem(&pdf(&[b"Within the lock"], false)).unwrap();
+    document.trailer.set("ID", vec![Object::string_literal("0123456789abcdef"), Object::string_literal("0123456789abcdef")]);
+    let version = EncryptionVersion::V2 {
+        document: &document,
+        owner_password: "owner",
+        user_password: password,
+        key_length: 128,
+        permissions: Permissions::all(),
+    };
+    let state = EncryptionState::try_from(version).unwrap();
+    document.encrypt(&state).unwrap();
+    let mut bytes = Vec::new();
+    document.save_to(&mut bytes).unwrap();
+    bytes
+}
+
+#[tokio::test]
+async fn an_encrypted_pdf_is_named_as_such_unless_it_opens_without_a_password() {
+    let bench = Bench::new();
+    bench.put("locked.pdf", encrypted("secret"));
+    for input in [json!({"path": "locked.pdf"}), json!({"path": "locked.pdf", "pages": "1"})] {
+        let said = bench.err("read", input).await;
+        assert_eq!(said, "locked.pdf is encrypted and needs a password; decrypt it with `bash` first");
+    }
+    // Many programs encrypt with an empty password, only to forbid printing.
+    bench.put("open.pdf", encrypted(""));
+    assert!(!std::fs::read(bench.directory.path().join("open.pdf")).unwrap().windows(6).any(|piece| piece == b"Within"), "it is encrypted");
+    let text = bench.ok("read", json!({"path": "open.pdf", "pages": "1"})).await;
+    assert!(text.contains("Within the lock"), "{text}");
 }
 
 /// As Jupyter writes it, with things in it that a rewrite would change.
