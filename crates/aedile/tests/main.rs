@@ -17,6 +17,7 @@ mod runtimes;
 mod scenario;
 mod snapshots;
 mod steering;
+mod surface;
 mod terminal;
 mod tidy;
 mod transcripts;

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
-use aedile_testkit::{require, wait_for};
+use aedile_testkit::{Conversation, ScriptedServer, Step, require, wait_for};
 use serde_json::{Value, json};
 
 use crate::scenario::{LIMIT, Scenario, hold, submit, task, turn, write};
@@ -212,17 +212,27 @@ fn the_official_client_drives_it() {
     if !require("the_official_client_drives_it", missing) {
         return;
     }
-    let scenario = Scenario::new();
+    let mut scenario = Scenario::new();
     scenario.tasks(&format!("goal = \"Parts\"\n{}{}", task("one", "", &[done("one")]), task("two", "\"one\"", &[done("two")])));
+    let alone = |name: &str| {
+        let write = Step::tool("write", json!({ "path": format!("parts/{name}.txt"), "content": "ok\n" }));
+        Conversation::about(&format!("Write part {name}")).step(write).step(Step::tool("submit", json!({ "summary": "Write it" })))
+    };
+    let server = ScriptedServer::start(vec![alone("three").afterwards(Step::text("Done.")), alone("four").afterwards(Step::text("Done."))]);
+    scenario.env.var("AEDILE_ANTHROPIC_BASE_URL", server.url());
     let command = scenario.command(&["mcp"]);
     let text = |value: &std::ffi::OsStr| value.to_string_lossy().into_owned();
     let env: serde_json::Map<String, Value> =
         command.get_envs().filter_map(|(name, value)| Some((text(name), json!(text(value?))))).collect();
-    let start = json!({ "command": text(command.get_program()), "args": command.get_args().map(text).collect::<Vec<_>>(), "env": env, "cwd": "/", "root": scenario.repo.path() });
+    let start = json!({ "command": text(command.get_program()), "args": command.get_args().map(text).collect::<Vec<_>>(), "env": env, "cwd": "/", "root": scenario.repo.path(), "model": "anthropic/claude-sonnet-4-5" });
     let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mcp_client.py");
     let said =
         super::output_of(&python.unwrap().to_string_lossy(), &[&script.to_string_lossy(), &start.to_string()], std::path::Path::new("/"));
     assert!(said.contains("all good"), "{said}");
     assert_eq!(scenario.landed("aedile/main"), ["one", "two"]);
+    assert_eq!(scenario.parts("three"), [("parts/three.txt".to_owned(), "ok\n".to_owned())]);
+    assert_eq!(scenario.repo.read("parts/four.txt"), "ok\n");
+    assert_eq!(server.failures(), Vec::<String>::new());
+    drop(server);
     scenario.env.assert_nothing_left();
 }

@@ -40,6 +40,17 @@ async def main(start):
             assert mail == {"mail": []}, mail
             costs = (await session.call_tool("costs", {})).structured_content
             assert {row["task"] for row in costs["costs"]} == {"one", "two"}, costs
+            # One agent alone, its change made a branch of at once, and a second one kept and taken later.
+            alone = await session.call_tool("code", {"prompt": "Write part three", "model": start["model"], "branch": "three"}, progress_callback=note)
+            assert not alone.is_error and alone.structured_content["branch"] == "three", alone
+            assert alone.structured_content["state"] == "taken" and alone.structured_content["files"][0]["path"] == "parts/three.txt", alone
+            kept = (await session.call_tool("code", {"prompt": "Write part four", "model": start["model"], "scope": ["parts/**"]})).structured_content
+            assert kept["state"] == "held", kept
+            taken = (await session.call_tool("code", {"take": kept["change"], "apply": True})).structured_content
+            assert taken["applied"] == ["parts/four.txt"], taken
+            long = await session.call_tool("run", {"goal": "x" * (1 << 20), "yes": True})
+            assert long.is_error and "1048576 bytes" in long.content[0].text and "name the file" in long.content[0].text, long
+
             feed = (await session.call_tool("feed", {"last": 3})).structured_content
             assert len(feed["items"]) == 3, feed
 

@@ -6,6 +6,31 @@ pub trait Redactor: Send + Sync {
     fn redact_text(&self, text: &str) -> Option<String>;
     /// Returns the bytes with every known secret replaced, or `None` when there was none.
     fn redact_bytes(&self, bytes: &[u8]) -> Option<Vec<u8>>;
+    /// Returns how many bytes at the beginning of the text can be redacted and shown although more of it is to come: what is behind may be
+    /// the beginning of a secret. It is a character boundary.
+    fn settled(&self, text: &str) -> usize;
+}
+
+/// Redacts a text that comes in pieces: a secret that is cut in two by them is found all the same.
+#[derive(Debug, Default)]
+pub struct Pieces {
+    held: String,
+}
+
+impl Pieces {
+    /// Takes the next piece and returns what can be shown now, redacted. The end of it may be kept until more is there.
+    pub fn add(&mut self, redactor: &dyn Redactor, piece: &str) -> String {
+        self.held.push_str(piece);
+        let rest = self.held.split_off(redactor.settled(&self.held));
+        let ready = std::mem::replace(&mut self.held, rest);
+        redactor.redact_text(&ready).unwrap_or(ready)
+    }
+
+    /// The text has ended: returns what was kept, redacted.
+    pub fn end(&mut self, redactor: &dyn Redactor) -> String {
+        let rest = std::mem::take(&mut self.held);
+        redactor.redact_text(&rest).unwrap_or(rest)
+    }
 }
 
 /// Knows no secret: for stores that only read, and for tests of other things.
@@ -18,5 +43,8 @@ impl Redactor for NoSecrets {
     }
     fn redact_bytes(&self, _bytes: &[u8]) -> Option<Vec<u8>> {
         None
+    }
+    fn settled(&self, text: &str) -> usize {
+        text.len()
     }
 }

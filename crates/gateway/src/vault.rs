@@ -26,6 +26,8 @@ pub struct BadSecret {
 pub struct Vault {
     secrets: Vec<(String, SecretString)>,
     finder: Option<AhoCorasick>,
+    /// What the finder looks for.
+    patterns: Vec<String>,
     /// For each pattern of the finder the secret that it belongs to.
     owners: Vec<usize>,
 }
@@ -71,7 +73,7 @@ impl Vault {
         let finder = (!patterns.is_empty()).then(build).transpose();
         let failed =
             |error: aho_corasick::BuildError| BadSecret { name: "list".into(), problem: format!("cannot be searched for: {error}") };
-        Ok(Self { finder: finder.map_err(failed)?, secrets: kept, owners })
+        Ok(Self { finder: finder.map_err(failed)?, secrets: kept, patterns, owners })
     }
 
     /// Returns the names, for reports.
@@ -111,6 +113,22 @@ impl Redactor for Vault {
         out.extend_from_slice(&bytes[done..]);
         Some(out)
     }
+
+    /// A pattern may begin in the text and go on behind it; a whole one that reaches into such a beginning is not cut either.
+    fn settled(&self, text: &str) -> usize {
+        let bytes = text.as_bytes();
+        let longest = self.patterns.iter().map(String::len).max().unwrap_or(0);
+        let begins = |at: usize| {
+            let rest = &bytes[at..];
+            self.patterns.iter().any(|pattern| pattern.len() > rest.len() && pattern.as_bytes().starts_with(rest))
+        };
+        let Some(open) = (bytes.len().saturating_sub(longest.saturating_sub(1))..bytes.len()).find(|at| begins(*at)) else {
+            return bytes.len();
+        };
+        let found = self.finder.iter().flat_map(|finder| finder.find_iter(bytes));
+        let cut = found.map(|found| found.range()).find(|found| found.contains(&open)).map_or(open, |found| found.start);
+        text.floor_char_boundary(cut)
+    }
 }
 
 #[cfg(test)]
@@ -141,6 +159,30 @@ mod tests {
         );
         assert_eq!(vault.redact_text("hunter2 is not enough"), None);
         assert_eq!(vault.redact_bytes(b"\xff\0hunter2-hunter2\xfe").unwrap(), b"\xff\0[secret OTHER]\xfe");
+    }
+
+    #[test]
+    fn a_secret_in_pieces_is_found_whatever_the_cut() {
+        let vault = vault();
+        let text = format!("sk-an, s {KEY}sk-{KEY}: hunter2-hunter2-hunter2-hunter2 sk-ant-\u{e9}");
+        let clean = "sk-an, s [secret ANTHROPIC_API_KEY]sk-[secret ANTHROPIC_API_KEY]: [secret OTHER]-[secret OTHER] sk-ant-\u{e9}";
+        for size in 1..=text.chars().count() {
+            let mut pieces = aedile_core::redact::Pieces::default();
+            let chars: Vec<char> = text.chars().collect();
+            let mut shown: String = chars.chunks(size).map(|piece| pieces.add(&vault, &piece.iter().collect::<String>())).collect();
+            shown += &pieces.end(&vault);
+            assert_eq!(shown, clean, "pieces of {size}");
+        }
+        assert_eq!(vault.settled("nothing of it here."), 19, "ordinary text is not held back");
+        let two = Vault::new([
+            ("A".to_owned(), "12345678".into()),
+            ("B".to_owned(), "12345678-long".into()),
+            ("C".to_owned(), "78-other".into()),
+        ]);
+        let two = two.unwrap();
+        for (text, settled) in [("x 12345678", 2), ("x 12345678-", 2), ("x 12345678-l", 2), ("x 12345678-o", 2), ("x 12345678-o ", 13)] {
+            assert_eq!(two.settled(text), settled, "{text}");
+        }
     }
 
     #[test]

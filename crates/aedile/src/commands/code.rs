@@ -9,6 +9,7 @@ mod take;
 
 use std::sync::Arc;
 
+use aedile_core::limits::EVENT_BYTES_MAX;
 use aedile_core::model::ModelRef;
 use aedile_core::project::ProjectRules;
 use aedile_core::store::Store;
@@ -28,7 +29,7 @@ use crate::narrate::{branch, short};
 use crate::output::{Output, one_line};
 use crate::runtimes::Catalogue;
 use crate::worker::Worker;
-use crate::{exit, state, wiring};
+use crate::{exit, long_text, state, wiring};
 
 use face::CodeFace;
 use heard::Heard;
@@ -43,7 +44,7 @@ const NAMED_MAX: usize = 5;
 /// Let one agent work on this repository in a box; its change is kept until you take it
 #[derive(Debug, Args)]
 pub struct CodeArgs {
-    /// What is to be done, or a question
+    /// What is to be done, or a question; `-` reads it from stdin
     #[arg(required_unless_present_any = ["take", "resume"], conflicts_with_all = ["take", "resume"])]
     prompt: Option<String>,
     /// What executes the agent: `aedile`, our own, or another runtime by name
@@ -179,7 +180,7 @@ fn is_ours(store: &dyn Store, run: &RunView) -> bool {
 
 /// Drives the run with a person looking on, then takes the change the way that was asked for.
 fn work(worker: &mut Worker, run: RunId, shown: aedile_core::event::Position, way: &Way, out: Output) -> CliResult {
-    let heard = Arc::new(Heard::default());
+    let heard = Arc::new(Heard::new(worker.workshop.gateway.redactor()));
     let input = Input::start(&heard, out);
     worker.workshop.parts.onlooker = Onlooker { sees: Some(heard.sees()), stays: input.as_ref().map(Input::stays) };
     let face = CodeFace::new(&*worker.workshop.store, run, shown, (Arc::clone(&heard), input), out)?;
@@ -214,7 +215,7 @@ fn place(project: &Project, way: &Way) -> Result<Place, CliError> {
 }
 
 fn spec(args: &CodeArgs, config: &ConfigFile) -> Result<TaskSpec, CliError> {
-    let prompt = args.prompt.clone().unwrap_or_default();
+    let prompt = long_text::read(args.prompt.as_deref().unwrap_or_default(), "prompt", EVENT_BYTES_MAX)?;
     if prompt.trim().is_empty() {
         return Err(CliError::usage("the prompt is empty").hint("say what is to be done: aedile code \"Give every error a hint\""));
     }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use aedile_core::limits::AGENTS_MAX;
+use aedile_core::limits::{AGENTS_MAX, GOAL_BYTES_MAX};
 use aedile_core::model::ModelRef;
 use aedile_core::project::ProjectRules;
 use aedile_core::store::{Store, list};
@@ -21,7 +21,7 @@ use crate::narrate::short;
 use crate::output::Output;
 use crate::planning::{self, Desk, Way};
 use crate::runtimes::{self, Catalogue};
-use crate::{exit, state, wiring, worker};
+use crate::{exit, long_text, state, wiring, worker};
 
 /// Agents at work at once when nobody says otherwise.
 const AGENTS_DEFAULT: u32 = 4;
@@ -33,7 +33,7 @@ const AGENTS_DEFAULT: u32 = 4;
 pub struct RunArgs {
     #[command(subcommand)]
     control: Option<RunControl>,
-    /// What is to be reached: an agent reads the code and splits it into tasks, and you are asked (docs/goals.md)
+    /// What is to be reached, or `-` for stdin: an agent reads the code and splits it into tasks, and you are asked (docs/goals.md)
     #[arg(value_name = "GOAL")]
     goal: Option<String>,
     /// The tasks file (docs/tasks-file.md)
@@ -132,7 +132,8 @@ impl Source {
     /// Reads it, and refuses what can be refused before anything else is looked at.
     fn read(args: &RunArgs) -> Result<Self, CliError> {
         if let Some(goal) = &args.goal {
-            planning::check_goal(goal)?;
+            let goal = long_text::read(goal, "goal", GOAL_BYTES_MAX)?;
+            planning::check_goal(&goal)?;
             return Ok(Self::Goal(goal.trim().to_owned()));
         }
         let file = args.tasks.clone().unwrap_or_default();

@@ -200,7 +200,7 @@ impl CodeFace {
         let text = one_line(text, 200);
         match why {
             None if self.waits => self.line(&format!("you: {text}")),
-            None => self.line(&format!("you: {text}  (it gets this when its turn ends)")),
+            None => self.line(&format!("you: {text}  (it gets this after its present step, or when its turn ends)")),
             Some(why) => self.line(&format!("not sent: {why}: {text}")),
         }
         self.waits = false;
@@ -254,6 +254,9 @@ impl Face for CodeFace {
     }
 
     fn finish(mut self: Box<Self>) {
+        for (agent, piece) in self.heard.end() {
+            self.piece(&agent, &piece);
+        }
         match &mut self.screen {
             Screen::Json => {}
             Screen::Plain(partial) => {

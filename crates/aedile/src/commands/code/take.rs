@@ -187,7 +187,7 @@ fn land(worker: &Worker, report: &Report, change: &ChangeView, out: Output) -> C
     out.say(format!("change {} goes through the gates to {}", change.change.short(), branch(&report.run.landing_ref)));
     let shown = workshop.store.last()?;
     aedile_fleet::release_task(&*workshop.store, run, report.task.spec.key.as_str())?;
-    let heard = Arc::new(Heard::default());
+    let heard = Arc::new(Heard::new(workshop.gateway.redactor()));
     let face = CodeFace::new(&*workshop.store, run, shown, (Arc::clone(&heard), None), out)?;
     let outcome = worker.drive(run, Box::new(face), &heard.wake, out)?;
     let view = load(&*workshop.store, &run.to_string())?.unwrap_or_else(|| outcome.run.clone());

@@ -7,6 +7,9 @@ use serde_json::{Map, Value};
 
 use super::catalog::{Kind, Leaf, WAIT, is_list, is_optional_value, kind, property};
 
+/// The longest text of an argument: Linux takes 128 KiB (`MAX_ARG_STRLEN`, execve(2)), and the option's name stands before it.
+const ARGUMENT_BYTES_MAX: usize = 127 * 1024;
+
 /// Returns the command line of a call, without the program.
 ///
 /// # Errors
@@ -72,6 +75,11 @@ fn text(arg: &Arg, value: &Value) -> Result<String, String> {
         (Kind::Integer, _) => wrong("a whole number"),
         (Kind::Number, Value::Number(number)) => Ok(number.to_string()),
         (Kind::Number, _) => wrong("a number"),
+        (_, Value::String(text)) if text.len() > ARGUMENT_BYTES_MAX => Err(format!(
+            "the argument {:?} has {} bytes and at most {ARGUMENT_BYTES_MAX} are taken: put the long text into a file of the repository and name the file",
+            property(arg),
+            text.len()
+        )),
         (_, Value::String(text)) if text.contains('\0') => Err(format!("the argument {:?} holds a NUL byte", property(arg))),
         (_, Value::String(text)) => Ok(text.clone()),
         _ => wrong("a text"),
