@@ -9,6 +9,7 @@ mod complete;
 mod form;
 mod join;
 mod layout;
+mod packages;
 mod paths;
 mod prompt;
 mod tasks;

@@ -166,6 +166,65 @@ fn what_new_files_need_is_added_to_the_scope() {
     assert_eq!(added(&["c/src/b.c"]), ["c/CMakeLists.txt"]);
 }
 
+/// The same in a layout of these files, of which some have a text.
+fn added_in(files: &[(&str, &str)], scope: &[&str]) -> Vec<String> {
+    let names: Vec<&str> = files.iter().map(|(path, _)| *path).collect();
+    let layout =
+        files.iter().filter(|(_, text)| !text.is_empty()).fold(layout(&names), |layout, (path, text)| layout.with_manifest(path, text));
+    let plan = json!({"summary": "So.", "tasks": [task("a", scope, &[])]});
+    let proposed = check(&plan, &on(&layout, &[])).unwrap();
+    proposed.plan.tasks[0].scope[scope.len()..].to_vec()
+}
+
+#[test]
+fn new_packages_are_listed_in_the_workspace_that_they_belong_to() {
+    let cargo = [
+        ("Cargo.toml", "[workspace]\nmembers = [\"crates/*\", \"one\"]\nexclude = [\"tools\", \"crates/odd\"]\n"),
+        ("Cargo.lock", ""),
+        ("one/Cargo.toml", ""),
+        ("crates/a/Cargo.toml", ""),
+        ("tools/Cargo.toml", "[workspace]\nmembers = [\"gen\"]\n"),
+        ("tools/Cargo.lock", ""),
+        ("tools/gen/Cargo.toml", ""),
+    ];
+    assert_eq!(added_in(&cargo, &["tools/see/Cargo.toml"]), ["tools/Cargo.lock", "tools/Cargo.toml"]);
+    assert_eq!(added_in(&cargo, &["crates/b/Cargo.toml"]), ["Cargo.lock"], "the glob has it");
+    assert_eq!(
+        added_in(&cargo, &["crates/odd/sub/Cargo.toml"]),
+        ["Cargo.lock"],
+        "it is excluded; its manifest still rewrites what lies above"
+    );
+    assert_eq!(added_in(&cargo, &["one/nested/Cargo.toml"]), ["Cargo.lock", "Cargo.toml"], "a member is not what lies within it");
+
+    let pnpm = [
+        ("package.json", "{\"private\": true}"),
+        ("pnpm-lock.yaml", ""),
+        ("pnpm-workspace.yaml", "packages:\n  - 'packages/*'\n  - \"apps/web\"\n  - '!packages/old-*'\ncatalog:\n  react: ^19.0.0\n"),
+        ("packages/a/package.json", ""),
+        ("apps/web/package.json", ""),
+    ];
+    assert_eq!(added_in(&pnpm, &["packages/b/**"]), ["pnpm-lock.yaml"]);
+    assert_eq!(added_in(&pnpm, &["apps/docs/**"]), ["pnpm-workspace.yaml", "pnpm-lock.yaml"]);
+    assert_eq!(added_in(&pnpm, &["packages/old-b/**"]), [""; 0], "it is taken out on purpose");
+    assert_eq!(added_in(&pnpm, &["notes/**"]), [""; 0]);
+    let flow = pnpm.map(|(path, text)| (path, if path.starts_with("pnpm-w") { "packages: [ packages/* ]\n" } else { text }));
+    assert_eq!(added_in(&flow, &["apps/docs/package.json"]), ["pnpm-lock.yaml", "pnpm-workspace.yaml"]);
+    let broken = pnpm.map(|(path, text)| (path, if path.starts_with("pnpm-w") { "packages: [ packages/*\n" } else { text }));
+    assert_eq!(added_in(&broken, &["apps/docs/package.json"]), ["pnpm-lock.yaml"]);
+
+    let go = [
+        ("go.work", "go 1.24\n\nuse ./tool // the tool\nuse (\n\t./svc/api\n\t\"./svc/web\"\n)\nreplace example.com/x => ./x\n"),
+        ("go.work.sum", ""),
+        ("tool/go.mod", ""),
+        ("svc/api/go.mod", ""),
+        ("svc/web/go.mod", ""),
+    ];
+    assert_eq!(added_in(&go, &["svc/mail/**"]), ["go.work", "go.work.sum"]);
+    assert_eq!(added_in(&go, &["svc/mail/go.mod", "svc/mail/main.go"]), ["go.work", "go.work.sum"]);
+    assert_eq!(added_in(&go, &["svc/api/new.go"]), [""; 0]);
+    assert_eq!(added_in(&go, &["x/go.mod"]), ["go.work", "go.work.sum"], "what is replaced is not used");
+}
+
 #[test]
 fn an_addition_is_said_and_so_is_what_it_costs() {
     let tasks = [task("a", &["crates/one/src/x.rs"], &[]), task("b", &["crates/one/src/y.rs"], &[]), task("c", &["web/**"], &[])];

@@ -1,5 +1,5 @@
 //! What a task needs beyond what its plan names, read from the layout of the code: the file that declares a new module, the
-//! manifest that lists packages, the lock file that a manifest rewrites.
+//! file that lists packages, the lock file that a manifest rewrites.
 
 use aedile_core::plan::Plan;
 use aedile_core::scope::Scope;
@@ -7,6 +7,7 @@ use aedile_core::scope::Scope;
 use super::check::Ground;
 use super::form::list;
 use super::layout::{Layout, above, join, name, parent};
+use super::packages::new_package;
 use super::paths::literal;
 use crate::order::{After, before};
 
@@ -17,6 +18,7 @@ const LOCKS: &[(&str, &[&str])] = &[
     ("pyproject.toml", &["uv.lock", "poetry.lock", "pdm.lock"]),
     ("Pipfile", &["Pipfile.lock"]),
     ("go.mod", &["go.sum"]),
+    ("go.work", &["go.work.sum"]),
     ("Gemfile", &["Gemfile.lock"]),
     ("composer.json", &["composer.lock"]),
 ];
@@ -25,9 +27,9 @@ const LOCKS: &[(&str, &[&str])] = &[
 const SOURCE_LISTS: &[&str] = &["CMakeLists.txt", "meson.build"];
 
 /// A file that a task needs, and what for.
-struct Need {
-    path: String,
-    why: String,
+pub(crate) struct Need {
+    pub(crate) path: String,
+    pub(crate) why: String,
 }
 
 /// Adds what tasks need to their scopes. Returns what was added, and reasons where it cannot be.
@@ -110,7 +112,7 @@ fn needs(scope: &[String], layout: &Layout, made: &Option<Scope>) -> Vec<Need> {
 }
 
 /// The lock file beside or above a manifest that is named.
-fn lock_of(path: &str, layout: &Layout) -> Vec<Need> {
+pub(crate) fn lock_of(path: &str, layout: &Layout) -> Vec<Need> {
     let Some((_, locks)) = LOCKS.iter().find(|(manifest, _)| *manifest == name(path)) else { return Vec::new() };
     let dirs = std::iter::once(parent(path)).chain(above(parent(path))).chain([""]);
     let mut found = dirs.flat_map(|dir| locks.iter().map(move |lock| join(dir, lock))).filter(|lock| layout.has_file(lock));
@@ -164,43 +166,4 @@ fn source_list(path: &str, plain: bool, layout: &Layout) -> Option<Need> {
     let mut lists = dirs.flat_map(|dir| SOURCE_LISTS.iter().map(move |name| join(dir, name)));
     let path_of_list = lists.find(|list| layout.has_file(list))?;
     Some(Need { path: path_of_list, why: format!("the new source `{path}` is listed there") })
-}
-
-/// The manifest of the root, where it lists packages and the new one is not among them; and its lock file.
-fn new_package(path: &str, plain: bool, layout: &Layout) -> Vec<Need> {
-    let mut found = Vec::new();
-    for manifest in super::layout::MANIFESTS {
-        let is_manifest = plain && name(path) == *manifest;
-        let dir = if is_manifest { parent(path) } else { path };
-        if plain && !is_manifest || dir.is_empty() || layout.has_dir(dir) {
-            continue;
-        }
-        // Without its manifest named, a directory is a package where its neighbours are.
-        let neighbours = || layout.dirs_in(parent(dir)).any(|beside| layout.has_file(&join(beside, manifest)));
-        let Some(members) = layout.manifest(manifest).and_then(|text| members(manifest, text)) else { continue };
-        if !is_manifest && (parent(dir).is_empty() || !neighbours()) {
-            continue;
-        }
-        if !Scope::new(&members).is_ok_and(|members| members.allows(dir)) {
-            let why = format!("the new package `{dir}` is listed there");
-            found.push(Need { path: (*manifest).to_owned(), why });
-        }
-        let locks = lock_of(manifest, layout).into_iter();
-        found.extend(locks.map(|lock| Need { why: format!("tools rewrite it for the new package `{dir}`"), ..lock }));
-    }
-    found
-}
-
-/// The packages that a manifest lists, as globs; `None` when it lists none.
-fn members(manifest: &str, text: &str) -> Option<Vec<String>> {
-    let texts = |values: Vec<&str>| values.into_iter().map(|text| text.trim_start_matches("./").to_owned()).collect();
-    if manifest == "Cargo.toml" {
-        let table: toml::Table = text.parse().ok()?;
-        let members = table.get("workspace")?.get("members")?.as_array()?;
-        return Some(texts(members.iter().filter_map(toml::Value::as_str).collect()));
-    }
-    let value: serde_json::Value = serde_json::from_str(text).ok()?;
-    let listed = value.get("workspaces")?;
-    let listed = listed.get("packages").unwrap_or(listed).as_array()?;
-    Some(texts(listed.iter().filter_map(serde_json::Value::as_str).collect()))
 }

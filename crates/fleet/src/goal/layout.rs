@@ -5,8 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use aedile_core::scope::Scope;
 use aedile_git::{EntryMode, TreeFile};
 
-/// Manifests in the root whose text says where packages may lie.
-pub(crate) const MANIFESTS: &[&str] = &["Cargo.toml", "package.json"];
+use super::packages::LISTS;
+
+/// Files that list packages and are read; more of them are not looked at.
+const LISTS_READ_MAX: usize = 64;
+/// A larger one is generated, or something else.
+const LIST_BYTES_MAX: u64 = 256 * 1024;
 
 /// What an entry is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,7 +23,7 @@ pub enum EntryKind {
     Submodule,
 }
 
-/// The files of one commit with their kinds and sizes, its directories, and the manifests of its root.
+/// The files of one commit with their kinds and sizes, its directories, and the text of files that may list packages.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Layout {
     files: BTreeMap<String, (EntryKind, u64)>,
@@ -46,26 +50,45 @@ impl Layout {
             _ => EntryKind::File,
         };
         let mut layout = Self::new(tree.into_iter().map(|file| (file.path.to_string_lossy().into_owned(), kind(file.mode), file.size)));
-        for name in MANIFESTS {
-            if layout.has_file(name)
-                && let Some(bytes) = read(name)
-            {
-                layout = layout.with_manifest(name, &String::from_utf8_lossy(&bytes));
+        for path in layout.lists() {
+            if let Some(bytes) = read(&path) {
+                layout = layout.with_manifest(&path, &String::from_utf8_lossy(&bytes));
             }
         }
         layout
     }
 
-    /// Adds the text of a manifest in the root.
+    /// The files that may list packages, those nearest to the root first. A manifest without others below it lists none.
+    fn lists(&self) -> Vec<String> {
+        let mut above_packages: BTreeSet<(&str, &str)> = BTreeSet::new();
+        for path in self.files.keys() {
+            if let Some((_, manifest)) = LISTS.iter().find(|(_, manifest)| *manifest == name(path)) {
+                above_packages.extend(above(parent(path)).chain([""]).map(|dir| (dir, *manifest)));
+            }
+        }
+        let lists = |path: &str| {
+            let kind = LISTS.iter().find(|(list, _)| *list == name(path));
+            kind.is_some_and(|(list, manifest)| {
+                list != manifest || parent(path).is_empty() || above_packages.contains(&(parent(path), *manifest))
+            })
+        };
+        let files = self.files.iter().filter(|(path, (kind, size))| *kind == EntryKind::File && *size <= LIST_BYTES_MAX && lists(path));
+        let mut paths: Vec<String> = files.map(|(path, _)| path.clone()).collect();
+        paths.sort_by_key(|path| path.matches('/').count());
+        paths.truncate(LISTS_READ_MAX);
+        paths
+    }
+
+    /// Adds the text of a file that may list packages.
     #[must_use]
-    pub fn with_manifest(mut self, name: &str, text: &str) -> Self {
-        self.manifests.insert(name.to_owned(), text.to_owned());
+    pub fn with_manifest(mut self, path: &str, text: &str) -> Self {
+        self.manifests.insert(path.to_owned(), text.to_owned());
         self
     }
 
-    /// The text of a manifest in the root.
-    pub(crate) fn manifest(&self, name: &str) -> Option<&str> {
-        self.manifests.get(name).map(String::as_str)
+    /// The text of a file that may list packages.
+    pub(crate) fn manifest(&self, path: &str) -> Option<&str> {
+        self.manifests.get(path).map(String::as_str)
     }
 
     /// Whether there is a file, link or submodule at the path.
