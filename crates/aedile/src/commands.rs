@@ -18,6 +18,7 @@ pub mod run;
 pub mod run_control;
 pub mod runtime;
 pub mod sandbox;
+pub mod scan;
 pub mod snapshot;
 pub mod status;
 pub mod store;

@@ -14,6 +14,7 @@ mod providers;
 mod real_input;
 mod real_work;
 mod runtimes;
+mod scan;
 mod scenario;
 mod snapshots;
 mod steering;

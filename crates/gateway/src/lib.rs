@@ -4,6 +4,7 @@
 //! * [`Gateway`] opens doors (`core::egress::Egress`): it knows the listener's owner, lets a closed list of requests pass,
 //!   puts the real key in the place of the placeholder and streams the answers through.
 //! * [`FetchRules`] names the hosts that agents may read from through their doors.
+//! * [`leak`] finds credentials in texts by their form.
 //! * [`Ledger`] is the arithmetic of budgets: what may be reserved, what was spent.
 
 mod address;
@@ -16,6 +17,7 @@ mod fetch;
 mod fetch_rules;
 mod forms;
 mod gateway;
+pub mod leak;
 pub mod ledger;
 mod outward;
 mod outward_gemini;

@@ -1,0 +1,182 @@
+//! What is given to a name: `NAME = value` in the ways in which configuration, code, shells, JSON, YAML, XML and headers write it.
+
+/// A value that is given to a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Assigned {
+    /// The first byte of the name.
+    pub(super) name_start: usize,
+    /// Behind the last byte of the name.
+    pub(super) name_end: usize,
+    /// The first byte of the value, behind its quote.
+    pub(super) start: usize,
+    /// The quote around it.
+    pub(super) quote: Option<u8>,
+    /// Whether only a comma or a bracket stands between, so that it may be another thing's.
+    pub(super) loose: bool,
+}
+
+/// How much of a name is looked at before and behind the word that was found in it.
+const NAME_BYTES_MAX: usize = 48;
+
+fn in_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.')
+}
+
+fn skip(text: &[u8], mut at: usize, most: usize, holds: impl Fn(u8) -> bool) -> usize {
+    let end = at.saturating_add(most).min(text.len());
+    while at < end && holds(text[at]) {
+        at += 1;
+    }
+    at
+}
+
+/// Reads what is given to the name that holds the word at `word`.
+pub(super) fn assigned(text: &[u8], word: (usize, usize)) -> Option<Assigned> {
+    let name_start = word.0 - text[..word.0].iter().rev().take(NAME_BYTES_MAX).take_while(|byte| in_name(**byte)).count();
+    let name_end = skip(text, word.1, NAME_BYTES_MAX, in_name);
+    let flag = text[name_start..].starts_with(b"--") || (text[name_start] == b'-' && name_end - name_start > 2);
+    let mut at = closers(text, name_end);
+    // `twitter api key: ...`, `password for db = ...`: a few words more.
+    for _ in 0..3 {
+        let behind = skip(text, at, 4, |byte| byte == b' ' || byte == b'\t');
+        if behind > at && text.get(behind).is_some_and(u8::is_ascii_alphabetic) && !flag {
+            at = closers(text, skip(text, behind, 20, in_name));
+        }
+    }
+    let spaced = skip(text, at, 60, |byte| byte == b' ' || byte == b'\t');
+    let operator = operator(text, spaced);
+    let behind = match operator {
+        Some(behind) => behind,
+        // `--token VALUE`, `PASSWORD 'x'`, `<add key="Password" value="x">`.
+        None => {
+            let first = skip(text, closers(text, name_end), 60, |byte| byte == b' ' || byte == b'\t');
+            if let Some(value) = text.get(first..).filter(|rest| rest.starts_with(b"value=\"") || rest.starts_with(b"value='")) {
+                return Some(Assigned { name_start, name_end, start: first + 7, quote: value.get(6).copied(), loose: false });
+            }
+            let quoted = matches!(text.get(first), Some(b'\'' | b'"'));
+            (first > name_end && (flag || quoted)).then_some(first)?
+        }
+    };
+    let (start, quote) = opened(text, behind);
+    let loose = matches!(text[behind - 1], b'(' | b',') && quote.is_none();
+    let here = Assigned { name_start, name_end, start, quote, loose };
+    // `password: String = "..."`: the type is no value.
+    Some(behind_type(text, here).unwrap_or(here))
+}
+
+fn closers(text: &[u8], at: usize) -> usize {
+    skip(text, at, 6, |byte| matches!(byte, b'"' | b'\'' | b'`' | b']' | b')' | b'\\' | b'*'))
+}
+
+/// Returns what stands behind the operator at `at`.
+fn operator(text: &[u8], at: usize) -> Option<usize> {
+    let rest = text.get(at..)?;
+    let known: [&[u8]; 16] =
+        [b"===", b":::=", b"::=", b":=", b"=>", b"->", b"==", b"||=", b"||", b"?=", b"%3D", b"=", b":", b">", b",", b"("];
+    let found = known.iter().find(|operator| rest.starts_with(operator))?;
+    let behind = at + found.len();
+    // `std::token::x`, `https://`.
+    (!(**found == *b":" && matches!(text.get(behind), Some(b':' | b'/')))).then_some(behind)
+}
+
+/// Skips white space and the opening quote, with what may stand before it.
+fn opened(text: &[u8], at: usize) -> (usize, Option<u8>) {
+    let mut at = skip(text, at, 60, |byte| matches!(byte, b' ' | b'\t' | b'='));
+    if text.get(at) == Some(&b'(') {
+        at = skip(text, at + 1, 4, |byte| byte == b' ');
+    }
+    for prefix in [b"&quot;".as_slice(), b"%22", b"b\"", b"r\"", b"f\"", b"u\"", b"b'", b"u'", b"r'", b"f'", b"@\"", b"$'", b"E'", b"N'"] {
+        if text[at..].starts_with(prefix) {
+            let quote = prefix.last().copied().filter(|last| matches!(last, b'"' | b'\''));
+            return (at + prefix.len(), quote);
+        }
+    }
+    let slashes = skip(text, at, 3, |byte| byte == b'\\');
+    match text.get(slashes) {
+        Some(quote @ (b'"' | b'\'' | b'`')) => {
+            // Written by several hands there may be more than one.
+            let more = skip(text, slashes, 5, |byte| matches!(byte, b'"' | b'\'' | b'`' | b' ' | b'='));
+            let last = text[slashes..more].iter().rfind(|byte| matches!(byte, b'"' | b'\'' | b'`')).copied();
+            (more, last.or(Some(*quote)))
+        }
+        _ => (at, None),
+    }
+}
+
+fn behind_type(text: &[u8], value: Assigned) -> Option<Assigned> {
+    if value.quote.is_some() {
+        return None;
+    }
+    let kind = |byte: u8| {
+        byte.is_ascii_alphabetic() || matches!(byte, b'&' | b'\'' | b'<' | b'>' | b'?' | b'_' | b'[' | b']' | b'|' | b' ' | b'*')
+    };
+    let end = skip(text, value.start, 32, kind);
+    if end == value.start || text.get(end) != Some(&b'=') || matches!(text.get(end + 1), Some(b'=' | b'>')) {
+        return None;
+    }
+    let (start, quote) = opened(text, end + 1);
+    quote.map(|quote| Assigned { start, quote: Some(quote), ..value })
+}
+
+/// Returns the end of the value: its closing quote, or where an unquoted one ends.
+pub(super) fn value_end(text: &[u8], value: &Assigned) -> usize {
+    let most = 512;
+    match value.quote {
+        Some(quote) => skip(text, value.start, most, |byte| byte != quote && !matches!(byte, b'\n' | b'\r' | b'\\')),
+        None => skip(text, value.start, most, |byte| {
+            !byte.is_ascii_whitespace()
+                && byte >= b' '
+                && !matches!(byte, b'"' | b'\'' | b'`' | b'<' | b'>' | b',' | b';' | b')' | b']' | b'}' | b'|' | b'\\' | b'&')
+        }),
+    }
+}
+
+/// Whether a value may end before this byte.
+pub(super) fn ends_value(byte: Option<&u8>) -> bool {
+    byte.is_none_or(|byte| {
+        byte.is_ascii_whitespace()
+            || matches!(byte, b'"' | b'\'' | b'`' | b'<' | b'>' | b',' | b';' | b')' | b']' | b'}' | b'|' | b'\\' | b'&' | b'#' | b'@')
+            || *byte < b' '
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(text: &str, word: &str) -> Option<String> {
+        let at = text.to_ascii_lowercase().find(word).unwrap();
+        let found = assigned(text.as_bytes(), (at, at + word.len()))?;
+        Some(text[found.start..value_end(text.as_bytes(), &found)].to_owned())
+    }
+
+    #[test]
+    fn values_are_found_in_every_way_of_writing() {
+        for text in [
+            "DB_PASSWORD=v4lue",
+            "export DB_PASSWORD='v4lue'",
+            "password: v4lue",
+            "\"password\": \"v4lue\"",
+            "\"password\":\"v4lue\"",
+            "\\\"password\\\":\\\"v4lue\\\"",
+            "password := \"v4lue\"",
+            "'password' => 'v4lue',",
+            "let password: &str = \"v4lue\";",
+            "set_password(\"v4lue\")",
+            "<password>v4lue</password>",
+            "<add key=\"ClearTextPassword\" value=\"v4lue\" />",
+            "mysql --password v4lue db",
+            "mysql --password=v4lue db",
+            "WITH PASSWORD 'v4lue'",
+            "config['password'] = 'v4lue'",
+            "twitter password for the app: v4lue",
+            "?password=v4lue&x=1",
+            "password = b\"v4lue\"",
+        ] {
+            assert_eq!(value(text, "password").as_deref(), Some("v4lue"), "{text}");
+        }
+        for text in ["the password is used", "password::verify", "password\n= x", "password"] {
+            assert_eq!(value(text, "password"), None, "{text}");
+        }
+    }
+}
