@@ -1,5 +1,6 @@
-//! Configuration: `aedile.toml` of the project and the tasks file.
+//! Configuration: `aedile.toml` of the project, the person's own file and the tasks file.
 
 pub mod detect;
 pub mod file;
+pub mod person;
 pub mod tasks;

@@ -71,26 +71,29 @@ pub const ALL: &[EnvVar] = &[
     EnvVar { name: GOOGLE_API_KEY, meaning: "Gemini's key where `GEMINI_API_KEY` is not set." },
     EnvVar {
         name: CLAUDE_TOKEN,
-        meaning: "The token of a Claude subscription (`claude setup-token` prints one), used when there is no key. It stays outside: the door puts it into the requests. Anthropic takes it from the runtime `claude` only. Default: `[provider.anthropic] token_file`.",
+        meaning: "The token of a Claude subscription (`claude setup-token` prints one), used when there is no key. It stays outside: the door puts it into the requests. Anthropic takes it from the runtime `claude` only. Default: `[provider.anthropic] token_file` in your `config.toml`.",
     },
     EnvVar {
         name: ANTHROPIC_BASE_URL,
-        meaning: "Base URL of the Anthropic Messages API. Default: `[provider.anthropic] base_url` in `aedile.toml`, else the vendor's.",
+        meaning: "Base URL of the Anthropic Messages API. Default: `[provider.anthropic] base_url` in your `config.toml`, else the vendor's.",
     },
     EnvVar {
         name: OPENAI_BASE_URL,
-        meaning: "Base URL of the OpenAI-compatible API, without `/v1`. Default: `[provider.openai] base_url` in `aedile.toml`, else the vendor's.",
+        meaning: "Base URL of the OpenAI-compatible API, without `/v1`. Default: `[provider.openai] base_url` in your `config.toml`, else the vendor's.",
     },
     EnvVar {
         name: GEMINI_BASE_URL,
-        meaning: "Base URL of the Gemini API, without `/v1beta`. Default: `[provider.gemini] base_url` in `aedile.toml`, else the vendor's.",
+        meaning: "Base URL of the Gemini API, without `/v1beta`. Default: `[provider.gemini] base_url` in your `config.toml`, else the vendor's.",
     },
     EnvVar {
         name: OLLAMA_BASE_URL,
-        meaning: "Base URL of an Ollama server, without `/api`. Default: `[provider.ollama] base_url` in `aedile.toml`, else `http://127.0.0.1:11434`.",
+        meaning: "Base URL of an Ollama server, without `/api`. Default: `[provider.ollama] base_url` in your `config.toml`, else `http://127.0.0.1:11434`.",
     },
     EnvVar { name: LOG, meaning: "What goes to the log file in the state directory, as a tracing filter. Default: `warn`." },
-    EnvVar { name: XDG_CONFIG_HOME, meaning: "Handed to git when it acts as the person: where their configuration is." },
+    EnvVar {
+        name: XDG_CONFIG_HOME,
+        meaning: "Where the person's configuration is: `aedile/config.toml` in it, else `~/.config/aedile/config.toml`, says where keys and servers are. Handed to git too when it acts as the person.",
+    },
     EnvVar { name: GNUPGHOME, meaning: "Handed to git when it signs as the person." },
     EnvVar { name: SSH_AUTH_SOCK, meaning: "Handed to git when it signs as the person. No box sees it." },
     EnvVar { name: GPG_TTY, meaning: "Handed to git when it signs as the person." },

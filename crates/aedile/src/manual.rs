@@ -112,8 +112,8 @@ fn the_page_of_events_is_current() {
 }
 
 /// The keys that a table of the file knows, as the parser itself lists them.
-fn keys(probe: &str) -> Vec<String> {
-    let error = toml::from_str::<config::file::ConfigFile>(probe).unwrap_err().to_string();
+fn keys<T: serde::de::DeserializeOwned>(probe: &str) -> Vec<String> {
+    let error = toml::from_str::<T>(probe).err().unwrap().to_string();
     let list = error.split_once("expected").unwrap_or_else(|| panic!("no list in {error}")).1;
     list.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
@@ -129,20 +129,23 @@ fn the_page_of_the_configuration_names_every_key() {
         ("agents", "[agents]\nzzz = 1"),
         ("budget", "[budget]\nzzz = 1"),
         ("protect", "[protect]\nzzz = 1"),
-        ("provider", "[provider.openai]\nzzz = 1"),
-        ("prices", "[prices.\"openai/x\"]\nzzz = 1"),
         ("fetch", "[fetch]\nzzz = 1"),
         ("keep", "[keep]\nzzz = 1"),
         ("runtime", "[runtime.x]\nzzz = 1"),
     ];
-    for (section, probe) in sections {
-        for key in keys(probe) {
+    let persons = [("", "zzz = 1"), ("provider", "[provider.openai]\nzzz = 1"), ("prices", "[prices.\"openai/x\"]\nzzz = 1")];
+    let sections = sections.map(|(section, probe)| (section, keys::<config::file::ConfigFile>(probe)));
+    let persons = persons.map(|(section, probe)| (section, keys::<config::person::PersonFile>(probe)));
+    for (section, keys) in sections.into_iter().chain(persons) {
+        for key in keys {
             let row = if section.is_empty() { format!("`{key}`") } else { format!("`{section}.{key}`") };
             assert!(text.contains(&row), "docs/configuration.md does not name {row}");
         }
     }
     let example = text.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
     config::file::ConfigFile::parse(example, "the example").unwrap();
+    let example = text.split("```toml\n").nth(2).unwrap().split("```").next().unwrap();
+    config::person::PersonFile::parse(example, "the second example").unwrap();
 }
 
 #[test]

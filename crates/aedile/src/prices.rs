@@ -1,14 +1,15 @@
-//! Prices: the built-in table with the project's own on top.
+//! Prices: the built-in table with the person's own on top.
 
 use aedile_core::model::ModelRef;
 use aedile_models::{PriceRow, PriceTable};
 
 use crate::config::file::ConfigFile;
+use crate::config::person;
 use crate::error::CliError;
 
 /// The table that budgets are held against.
 pub fn table(config: &ConfigFile) -> Result<PriceTable, CliError> {
-    let rows = config.prices.iter().map(|(model, price)| {
+    let rows = config.person.prices.iter().map(|(model, price)| {
         let model: ModelRef = model.parse().map_err(CliError::config)?;
         Ok(PriceRow {
             provider: model.provider,
@@ -22,9 +23,9 @@ pub fn table(config: &ConfigFile) -> Result<PriceTable, CliError> {
             tiers: price.tiers.clone(),
             can: None,
             date: String::new(),
-            source: "aedile.toml".to_owned(),
+            source: "the person's file".to_owned(),
         })
     });
     let rows = rows.collect::<Result<Vec<_>, CliError>>()?;
-    PriceTable::builtin().with(rows).map_err(|error| CliError::config(format!("aedile.toml: {error}")))
+    PriceTable::builtin().with(rows).map_err(|error| CliError::config(format!("{}: {error}", person::place())))
 }

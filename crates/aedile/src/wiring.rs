@@ -15,7 +15,8 @@ use aedile_sandbox::{NativeSandbox, SandboxConfig, TOOL_VARIABLES, ToolSearch, T
 use aedile_store::SqliteStore;
 
 use crate::clock::{OsEntropy, SystemClock};
-use crate::config::file::{ConfigFile, OpenAiApi};
+use crate::config::file::ConfigFile;
+use crate::config::person::{self, OpenAiApi};
 use crate::error::CliError;
 use crate::runtimes::Catalogue;
 use crate::{env, host, prices};
@@ -237,7 +238,7 @@ fn vault(config: &ConfigFile) -> Result<Vault, CliError> {
         (OLLAMA, &[]),
     ];
     for (name, variables) in sources {
-        let file = config.provider.get(name).and_then(|provider| provider.key_file.as_deref());
+        let file = config.person.provider.get(name).and_then(|provider| provider.key_file.as_deref());
         let key = match (variables.iter().find_map(|variable| env::text(variable)), file) {
             (Some(key), _) => Some(SecretString::from(key)),
             (None, Some(file)) => Some(key_from_file(file)?),
@@ -245,7 +246,7 @@ fn vault(config: &ConfigFile) -> Result<Vault, CliError> {
         };
         secrets.extend(key.map(|key| (name.to_owned(), key)));
     }
-    let file = config.provider.get(ANTHROPIC).and_then(|provider| provider.token_file.as_deref());
+    let file = config.person.provider.get(ANTHROPIC).and_then(|provider| provider.token_file.as_deref());
     let token = match (env::text(env::CLAUDE_TOKEN), file) {
         (Some(token), _) => Some(SecretString::from(token)),
         (None, Some(file)) => Some(key_from_file(file)?),
@@ -271,8 +272,9 @@ fn key_from_file(file: &str) -> Result<SecretString, CliError> {
 }
 
 fn providers(config: &ConfigFile, vault: &Vault) -> Vec<Provider> {
+    let place = person::place();
     let make = |name: &str, format, variable, key_variable: &str, vendor: &str| {
-        let section = config.provider.get(name);
+        let section = config.person.provider.get(name);
         let base_url =
             env::text(variable).or_else(|| section.and_then(|provider| provider.base_url.clone())).unwrap_or_else(|| vendor.to_owned());
         let known = |name: &str| vault.names().any(|known| known == name);
@@ -281,15 +283,15 @@ fn providers(config: &ConfigFile, vault: &Vault) -> Vec<Provider> {
             (false, _) if name == ANTHROPIC && known(ANTHROPIC_TOKEN) => ProviderKey::Token(ANTHROPIC_TOKEN.to_owned()),
             // A server of one's own usually wants no key.
             (false, false) => ProviderKey::None,
-            (false, true) => ProviderKey::Missing(format!(
-                "there is no key for {name}: set {key_variable}, or `[provider.{name}] key_file` in aedile.toml"
-            )),
+            (false, true) => {
+                ProviderKey::Missing(format!("there is no key for {name}: set {key_variable}, or `[provider.{name}] key_file` in {place}"))
+            }
         };
         let context_tokens = section.and_then(|provider| provider.context_tokens).or((name == OLLAMA).then_some(OLLAMA_CONTEXT_TOKENS));
         Provider { name: name.to_owned(), format, base_url, key, context_tokens }
     };
     let mut openai = make(OPENAI, ApiFormat::OpenAi, env::OPENAI_BASE_URL, env::OPENAI_API_KEY, OPENAI_VENDOR);
-    let chosen = config.provider.get(OPENAI).and_then(|provider| provider.api);
+    let chosen = config.person.provider.get(OPENAI).and_then(|provider| provider.api);
     // Few other servers speak Responses, and OpenAI itself keeps its models' thinking only there.
     if chosen.unwrap_or(if openai.base_url == OPENAI_VENDOR { OpenAiApi::Responses } else { OpenAiApi::Chat }) == OpenAiApi::Responses {
         openai.format = ApiFormat::Responses;

@@ -25,9 +25,8 @@ fn agents_of_one_run_speak_to_four_providers_in_four_formats() {
             .step(Step::tool("submit", json!({"summary": format!("Add {task}")})).expect_latest(&path))
     };
     let server = ScriptedServer::start(AGENTS.iter().map(conversation).collect());
-    let mut scenario = Scenario::with_config(
-        "target = \"main\"\n[[gate]]\nname = \"test\"\ncommand = \"sh test.sh\"\n[provider.openai]\napi = \"responses\"\n",
-    );
+    let mut scenario = Scenario::with_config("target = \"main\"\n[[gate]]\nname = \"test\"\ncommand = \"sh test.sh\"\n");
+    scenario.env.person_config("[provider.openai]\napi = \"responses\"\n");
     let task = |(task, model, ..): &(&str, &str, WireFormat, Option<(&str, &str)>)| {
         format!("[[task]]\nid = \"{task}\"\nprompt = \"Write the part {task}.\"\nscope = [\"parts/{task}.txt\"]\nmodel = \"{model}\"\n")
     };
@@ -58,4 +57,23 @@ fn agents_of_one_run_speak_to_four_providers_in_four_formats() {
     // Two requests each, of 100 tokens in and 10 out; the local model has no price.
     let (claude, gpt, gemini) = (2 * (300 + 150), 2 * (25 + 20), 2 * (30 + 25));
     assert_eq!((spent.len(), spent.iter().sum::<u64>()), (8, claude + gpt + gemini), "{spent:?}");
+}
+
+#[test]
+fn a_repository_cannot_choose_where_a_key_goes_or_what_a_model_costs() {
+    let server = ScriptedServer::start(vec![Conversation::any()]);
+    for section in [
+        format!("[provider.anthropic]\nbase_url = \"{}\"\n", server.url()),
+        "[provider.ollama]\nkey_file = \"~/.netrc\"\n".to_owned(),
+        "[prices.\"anthropic/claude-opus-4-5\"]\ninput = 0.0\noutput = 0.0\n".to_owned(),
+    ] {
+        let mut scenario = Scenario::with_config(&format!("target = \"main\"\n{section}"));
+        scenario.env.var("ANTHROPIC_API_KEY", "key-of-anthropic");
+        scenario.tasks("goal = \"g\"\n[[task]]\nid = \"one\"\nprompt = \"p\"\nmodel = \"anthropic/claude-opus-4-5\"\n");
+        let ended = scenario.finish(&[]);
+        ended.expect_code(4);
+        assert!(ended.stderr.contains("does not belong here"), "{}", ended.stderr);
+        assert!(ended.stderr.contains(".config/aedile/config.toml"), "{}", ended.stderr);
+    }
+    assert!(server.requests().is_empty(), "nothing was asked");
 }

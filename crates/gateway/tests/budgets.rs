@@ -81,7 +81,7 @@ async fn an_unknown_price_is_refused_only_when_money_is_limited() {
     grant.task_budget = usd(1_000_000);
     let (_door, url) = rig.open(grant);
     let (status, _, text) = post(&url, "/v1/chat/completions", &ask("new-model", false)).await;
-    assert!(status == 402 && message(&text).contains("`[prices.\"openai/new-model\"]` in aedile.toml"), "{text}");
+    assert!(status == 402 && message(&text).contains("`[prices.\"openai/new-model\"]` in your own `config.toml`"), "{text}");
     let (_door, url) = rig.open(rig.grant("openai/new-model"));
     assert_eq!(post(&url, "/v1/chat/completions", &ask("new-model", false)).await.0, 200);
     let costs = rig.costs();

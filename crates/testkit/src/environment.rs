@@ -69,6 +69,13 @@ impl TestEnvironment {
         self
     }
 
+    /// Writes the person's own `config.toml`.
+    pub fn person_config(&self, text: &str) {
+        let dir = self.home().join(".config/aedile");
+        std::fs::create_dir_all(&dir).expect("a directory for the person's configuration");
+        std::fs::write(dir.join("config.toml"), text).expect("the person's configuration");
+    }
+
     /// Returns the directory that holds everything.
     pub fn root(&self) -> &Path {
         self.root.path()

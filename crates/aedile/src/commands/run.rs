@@ -15,6 +15,7 @@ use clap::{ArgGroup, Args};
 use crate::clock::{OsEntropy, SystemClock};
 use crate::commands::run_control::RunControl;
 use crate::config::file::{self, ConfigFile};
+use crate::config::person::PersonFile;
 use crate::config::tasks::{Defaults, MANUAL, TasksFile};
 use crate::error::{CliError, CliResult};
 use crate::narrate::short;
@@ -211,14 +212,15 @@ fn in_file(error: PlanError, place: &str) -> CliError {
     }
 }
 
-/// The file in the checkout: it says where this machine's keys and servers are, and which branch is the target.
+/// The file in the checkout, which says among others which branch is the target, and the person's own, which says where keys and servers are.
 pub fn checkout_config(root: &Path) -> Result<ConfigFile, CliError> {
     let path = root.join(file::NAME);
-    match std::fs::read_to_string(&path) {
-        Ok(text) => ConfigFile::parse(&text, &path.display().to_string()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(ConfigFile::default()),
-        Err(error) => Err(CliError::config(format!("cannot read {}: {error}", path.display()))),
-    }
+    let config = match std::fs::read_to_string(&path) {
+        Ok(text) => ConfigFile::parse(&text, &path.display().to_string())?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => ConfigFile::default(),
+        Err(error) => return Err(CliError::config(format!("cannot read {}: {error}", path.display()))),
+    };
+    Ok(ConfigFile { person: PersonFile::load()?, ..config })
 }
 
 pub fn target(project: &Project, config: &ConfigFile) -> Result<RefName, CliError> {
@@ -248,7 +250,7 @@ pub fn rules_at(project: &Project, base: &CommitId, out: Output) -> Result<(Conf
     }
     let place = format!("{} at {}", file::NAME, short(base));
     let text = String::from_utf8(committed.unwrap_or_default()).map_err(|_| CliError::config(format!("{place} is not UTF-8")))?;
-    let config = ConfigFile::parse(&text, &place)?;
+    let config = ConfigFile { person: PersonFile::load()?, ..ConfigFile::parse(&text, &place)? };
     let rules = config.rules(&place)?;
     Ok((config, rules))
 }

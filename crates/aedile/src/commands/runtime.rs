@@ -5,6 +5,7 @@ use serde_json::json;
 
 use crate::commands::run::checkout_config;
 use crate::config::file::ConfigFile;
+use crate::config::person::PersonFile;
 use crate::error::{CliError, CliResult};
 use crate::output::{Output, table};
 use crate::runtimes::{Catalogue, Entry, Found};
@@ -33,7 +34,7 @@ pub fn cmd_runtime(args: &RuntimeArgs, out: Output) -> CliResult {
     let here = std::env::current_dir()?;
     // Outside a repository the built-in ones are there all the same.
     let root = here.ancestors().find(|dir| dir.join(crate::config::file::NAME).is_file());
-    let config = root.map_or_else(|| Ok(ConfigFile::default()), checkout_config)?;
+    let config = root.map_or_else(|| Ok(ConfigFile { person: PersonFile::load()?, ..ConfigFile::default() }), checkout_config)?;
     let catalogue = Catalogue::of(&config);
     match &args.command {
         RuntimeCommand::List => {

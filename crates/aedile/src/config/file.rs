@@ -11,13 +11,11 @@ use aedile_core::task::GateSpec;
 use aedile_gateway::FetchRules;
 use serde::Deserialize;
 
+use crate::config::person::{self, PRICES, PROVIDER, PersonFile};
 use crate::error::CliError;
 
 /// The file's name, in the root of the repository.
 pub const NAME: &str = "aedile.toml";
-
-/// The smallest window in which our agent can work: its prompt, its tools and an answer.
-const CONTEXT_TOKENS_MIN: u64 = 16_000;
 
 /// Paths that are protected in every project: what judges a change must not come with the change.
 pub const ALWAYS_PROTECTED: &[&str] = &[
@@ -56,10 +54,9 @@ pub struct ConfigFile {
     pub budget: BudgetSection,
     /// Protected paths.
     pub protect: Protect,
-    /// Providers by name: `anthropic`, `openai`, `gemini`, `ollama`.
-    pub provider: BTreeMap<String, Provider>,
-    /// Prices of models that the built-in table lacks or has wrong, by `provider/model`.
-    pub prices: BTreeMap<String, Price>,
+    /// What the person says of providers and prices, in a file of their own.
+    #[serde(skip)]
+    pub person: PersonFile,
     /// Where agents may read on the web.
     pub fetch: Fetch,
     /// How long things are kept.
@@ -112,32 +109,6 @@ pub struct Protect {
     pub paths: Vec<String>,
 }
 
-/// `[provider.NAME]`.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Provider {
-    /// Base URL, without `/v1`.
-    pub base_url: Option<String>,
-    /// A file with mode 0600 that holds the key; `~/` is the person's home.
-    pub key_file: Option<String>,
-    /// A file with mode 0600 that holds the token of a subscription, which Anthropic takes from Claude Code alone.
-    pub token_file: Option<String>,
-    /// Which of its formats our agent speaks to `openai`.
-    pub api: Option<OpenAiApi>,
-    /// The window of its models in tokens.
-    pub context_tokens: Option<u64>,
-}
-
-/// `[provider.openai] api`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OpenAiApi {
-    /// Responses.
-    Responses,
-    /// Chat Completions, which most other servers speak.
-    Chat,
-}
-
 /// `[runtime.NAME]`.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -148,25 +119,6 @@ pub struct RuntimeSection {
     pub env: BTreeMap<String, String>,
     /// The `authenticate` method that the agent wants before a session, if it wants one.
     pub auth_method: Option<String>,
-}
-
-/// `[prices."PROVIDER/MODEL"]`, dollars for a million tokens.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Price {
-    /// Input.
-    pub input: f64,
-    /// Output.
-    pub output: f64,
-    /// Input read from a cache; the input price when absent.
-    pub cache_read: Option<f64>,
-    /// Input written into a cache; the input price when absent.
-    pub cache_write: Option<f64>,
-    /// Input written into a cache that is kept for longer; twice `cache_write` when absent.
-    pub cache_write_long: Option<f64>,
-    /// What a service tier multiplies the prices by.
-    #[serde(default)]
-    pub tiers: BTreeMap<String, f64>,
 }
 
 /// `[fetch]`.
@@ -194,6 +146,12 @@ impl Default for Keep {
 impl ConfigFile {
     /// Parses the file and checks what can be checked without the repository.
     pub fn parse(text: &str, place: &str) -> Result<Self, CliError> {
+        for section in [PROVIDER, PRICES] {
+            if toml::from_str::<toml::Table>(text).is_ok_and(|table| table.contains_key(section)) {
+                let problem = format!("[{section}] does not belong here: a repository must not say where a key goes or what a model costs");
+                return Err(bad(place, &problem).first_hint(format!("put it into your own {}", person::place())));
+            }
+        }
         let file: Self = toml::from_str(text).map_err(|error| bad(place, error.to_string().trim_end()))?;
         for glob in file.protect.paths.iter().chain(&file.build.directories) {
             Scope::new(std::slice::from_ref(glob)).map_err(|error| bad(place, &error.to_string()))?;
@@ -206,31 +164,8 @@ impl ConfigFile {
                 return Err(bad(place, &format!("two gates are named {:?}", gate.name)));
             }
         }
-        for (name, provider) in &file.provider {
-            if !matches!(name.as_str(), "anthropic" | "openai" | "gemini" | "ollama") {
-                return Err(bad(place, &format!("[provider.{name}] is not known")).first_hint(
-                    "providers are `anthropic`, `openai` (anything that speaks its format, by base_url), `gemini` and `ollama`",
-                ));
-            }
-            if provider.api.is_some() && name != "openai" {
-                return Err(bad(place, &format!("[provider.{name}] api is not known: only `openai` has two")));
-            }
-            if provider.context_tokens.is_some_and(|tokens| tokens < CONTEXT_TOKENS_MIN) {
-                return Err(bad(place, &format!("[provider.{name}] context_tokens must be at least {CONTEXT_TOKENS_MIN}")));
-            }
-        }
-        if file.provider.iter().any(|(name, provider)| name != "anthropic" && provider.token_file.is_some()) {
-            return Err(bad(place, "[provider] token_file: only `anthropic` has subscriptions"));
-        }
         for (name, section) in &file.runtime {
             crate::runtimes::check_section(name, section).map_err(|problem| bad(place, &problem))?;
-        }
-        for (model, price) in &file.prices {
-            let known = model.parse::<ModelRef>().map_err(|error| bad(place, &format!("[prices]: {error}")))?;
-            let all = [Some(price.input), Some(price.output), price.cache_read, price.cache_write, price.cache_write_long];
-            if all.into_iter().flatten().any(|usd| MicroUsd::from_usd(usd).is_none()) {
-                return Err(bad(place, &format!("[prices.\"{known}\"] has a price that is not a positive number")));
-            }
         }
         FetchRules::new(&file.fetch.hosts).map_err(|problem| bad(place, &problem))?;
         file.budget.run(place)?;
@@ -280,7 +215,7 @@ pub fn dollars(usd: Option<f64>, key: &str, place: &str) -> Result<Option<MicroU
     }
 }
 
-fn bad(place: &str, problem: &str) -> CliError {
+pub(super) fn bad(place: &str, problem: &str) -> CliError {
     CliError::config(format!("{place}: {problem}")).hint("docs/configuration.md lists every key")
 }
 
@@ -301,17 +236,12 @@ mod tests {
             ("[[gate]]\nname = \"\"\ncommand = \"x\"", "gate 1"),
             ("[[gate]]\nname = \"a\"\ncommand = \"x\"\n[[gate]]\nname = \"a\"\ncommand = \"y\"", "\"a\""),
             ("[protect]\npaths = [\"/etc\"]", "/etc"),
-            ("[provider.acme]\nbase_url = \"x\"", "acme"),
-            ("[provider.gemini]\napi = \"chat\"", "gemini"),
-            ("[provider.openai]\napi = \"soap\"", "soap"),
-            ("[provider.ollama]\ncontext_tokens = 100", "context_tokens"),
-            ("[provider.openai]\ntoken_file = \"x\"", "token_file"),
+            ("[provider.anthropic]\nbase_url = \"https://evil.invalid\"", "[provider] does not belong here"),
+            ("[prices.\"openai/x\"]\ninput = 0.0\noutput = 0.0", "[prices] does not belong here"),
             ("[runtime.claude]\ncommand = [\"x\"]", "built in"),
             ("[runtime.x]\ncommand = []", "[runtime.x] needs a `command`"),
             ("[runtime.\"a b\"]\ncommand = [\"x\"]", "a b"),
             ("[runtime.x]\ncommand = [\"x\"]\nfiles = 1", "files"),
-            ("[prices.\"gpt\"]\ninput = 1.0\noutput = 2.0", "gpt"),
-            ("[prices.\"openai/gpt\"]\ninput = -1.0\noutput = 2.0", "openai/gpt"),
             ("[budget]\nrun_usd = -3", "run_usd"),
             ("[fetch]\nhosts = [\"https://docs.rs\"]", "[fetch] hosts"),
         ] {

@@ -113,7 +113,7 @@ impl fmt::Display for Estimate {
                 let thousands = |tokens: u64| tokens.div_ceil(1000);
                 write!(
                     f,
-                    "{} to {} thousand tokens, most of them read from a cache; their price is not known (`[prices.\"{}\"]` in aedile.toml)",
+                    "{} to {} thousand tokens, most of them read from a cache; their price is not known (`[prices.\"{}\"]` in your own `config.toml`)",
                     thousands(self.tokens.0),
                     thousands(self.tokens.1),
                     self.model
