@@ -20,6 +20,8 @@ mod gateway;
 pub mod leak;
 pub mod ledger;
 mod outward;
+mod outward_anthropic;
+mod outward_chat;
 mod outward_gemini;
 mod outward_ollama;
 mod outward_responses;

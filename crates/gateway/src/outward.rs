@@ -3,14 +3,8 @@
 use aedile_models::ApiFormat;
 use serde_json::{Map, Value};
 
-use crate::{outward_gemini, outward_ollama, outward_responses};
+use crate::{outward_anthropic, outward_chat, outward_gemini, outward_ollama, outward_responses};
 
-/// Top-level fields of Anthropic's Messages that name servers or containers at the provider, go on with what it kept, answer with another
-/// model than the granted one, or charge another account.
-const ANTHROPIC_FIELDS: &[&str] =
-    &["mcp_servers", "container", "thread", "fallbacks", "fallback_credit_token", "billing_policy", "workspace_id", "user_profile_id"];
-/// Top-level fields of OpenAI's Chat Completions that search the web, keep the conversation or call another model.
-const OPENAI_FIELDS: &[&str] = &["web_search_options", "store", "background", "previous_response_id", "moderation"];
 /// How deep a message is looked into; deeper ones are refused.
 const DEPTH_MAX: usize = 64;
 
@@ -25,109 +19,74 @@ pub(crate) fn outside(fields: &Map<String, Value>, known: &[&str]) -> Option<Str
     found.map(|(name, _)| format!("`{}`", name.chars().take(100).collect::<String>()))
 }
 
-/// Names the part of a request that would make the provider reach out, if there is one.
-pub(crate) fn reaches_out(format: ApiFormat, body: &Map<String, Value>) -> Option<String> {
-    let fields = match format {
-        ApiFormat::Anthropic => ANTHROPIC_FIELDS,
-        ApiFormat::OpenAi => OPENAI_FIELDS,
-        ApiFormat::Responses => return outward_responses::reaches_out(body),
-        ApiFormat::Gemini => return outward_gemini::reaches_out(body),
-        ApiFormat::Ollama => return outward_ollama::reaches_out(body),
-    };
-    if let Some(field) = fields.iter().find(|field| body.get(**field).is_some_and(set)) {
-        return Some(format!("`{field}`"));
+/// The items of a list. Where a list belongs and something else stands, providers take that for its only item: it is refused.
+pub(crate) fn items(value: Option<&Value>) -> Result<&[Value], String> {
+    match value {
+        None => Ok(&[]),
+        Some(Value::Array(items)) => Ok(items),
+        Some(other) if !set(other) => Ok(&[]),
+        Some(_) => Err("something that is no list where a list belongs".to_owned()),
     }
-    let tools = body.get("tools").and_then(Value::as_array).into_iter().flatten();
-    // Tools that the client executes have no type, `custom` or `function`; every other type is executed at the provider.
-    let foreign = tools.filter_map(|tool| tool.get("type").and_then(Value::as_str)).find(|kind| !matches!(*kind, "custom" | "function"));
-    if let Some(kind) = foreign {
-        return Some(format!("the tool type `{kind}`"));
-    }
-    body.get("messages").and_then(|messages| source_outside(messages, 0))
 }
 
-/// Looks for content that the provider would fetch: a source of type `url`, an uploaded file, an image address that is no data URL.
-fn source_outside(value: &Value, depth: usize) -> Option<String> {
+/// Asks each item of a list; the first answer counts.
+pub(crate) fn each(value: Option<&Value>, mut ask: impl FnMut(&Value) -> Option<String>) -> Option<String> {
+    match items(value) {
+        Ok(items) => items.iter().find_map(&mut ask),
+        Err(what) => Some(what),
+    }
+}
+
+/// A tool that is not executed by the client. `untyped`: whether one without a type is.
+pub(crate) fn foreign_tool(tools: Option<&Value>, known: &[&str], untyped: bool) -> Option<String> {
+    each(tools, |tool| match tool.get("type") {
+        None if untyped && tool.is_object() => None,
+        Some(Value::String(kind)) if known.contains(&kind.as_str()) => None,
+        Some(Value::String(kind)) => Some(format!("the tool type `{}`", kind.chars().take(100).collect::<String>())),
+        _ => Some("a tool without a type".to_owned()),
+    })
+}
+
+/// A field of an object that is not in the list; anything but an object is not understood.
+pub(crate) fn inner(value: Option<&Value>, known: &[&str]) -> Option<String> {
+    match value {
+        None | Some(Value::Null) => None,
+        Some(Value::Object(fields)) => outside(fields, known),
+        Some(_) => Some("a part that is no object".to_owned()),
+    }
+}
+
+/// Whether a value is an address, or could be read as one: anything but a text that holds the data itself.
+pub(crate) fn is_address(value: &Value) -> bool {
+    set(value) && !value.as_str().is_some_and(|text| text.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("data:")))
+}
+
+/// Names the part of a request that would make the provider reach out, if there is one.
+pub(crate) fn reaches_out(format: ApiFormat, body: &Map<String, Value>) -> Option<String> {
+    match format {
+        ApiFormat::Anthropic => outward_anthropic::reaches_out(body),
+        ApiFormat::OpenAi => outward_chat::reaches_out(body),
+        ApiFormat::Responses => outward_responses::reaches_out(body),
+        ApiFormat::Gemini => outward_gemini::reaches_out(body),
+        ApiFormat::Ollama => outward_ollama::reaches_out(body),
+    }
+}
+
+/// Looks at every object in a value, from outside in, except below the fields that are only text to the provider.
+pub(crate) fn search(value: &Value, opaque: &[&str], ask: &impl Fn(&Map<String, Value>) -> Option<String>) -> Option<String> {
+    search_below(value, opaque, ask, 0)
+}
+
+fn search_below(value: &Value, opaque: &[&str], ask: &impl Fn(&Map<String, Value>) -> Option<String>, depth: usize) -> Option<String> {
     if depth > DEPTH_MAX {
         return Some("a message that is nested this deep".to_owned());
     }
     match value {
-        Value::Array(items) => items.iter().find_map(|item| source_outside(item, depth + 1)),
-        Value::Object(fields) => {
-            let kind = fields.get("type").and_then(Value::as_str);
-            let source = fields.get("source").and_then(|source| source.get("type")).and_then(Value::as_str);
-            if matches!(kind, Some("image" | "document")) && matches!(source, Some("url" | "file")) {
-                return Some(format!("a source of type `{}`", source.unwrap_or_default()));
-            }
-            let image = fields.get("image_url").and_then(|image| image.get("url").unwrap_or(image).as_str());
-            if kind == Some("image_url") && image.is_some_and(|url| !url.starts_with("data:")) {
-                return Some("an image address".to_owned());
-            }
-            if kind == Some("file") && fields.get("file").is_some_and(|file| file.get("file_id").is_some()) {
-                return Some("an uploaded file".to_owned());
-            }
-            // What a tool was given and what it answered is text to the provider, whatever it looks like.
-            fields.iter().filter(|(name, _)| name.as_str() == "content").find_map(|(_, inner)| source_outside(inner, depth + 1))
-        }
+        Value::Array(items) => items.iter().find_map(|item| search_below(item, opaque, ask, depth + 1)),
+        Value::Object(fields) => ask(fields).or_else(|| {
+            let mut inner = fields.iter().filter(|(name, _)| !opaque.contains(&name.as_str()));
+            inner.find_map(|(_, inner)| search_below(inner, opaque, ask, depth + 1))
+        }),
         _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn out(format: ApiFormat, body: &Value) -> Option<String> {
-        reaches_out(format, body.as_object().unwrap())
-    }
-
-    #[test]
-    fn what_reaches_out_is_named() {
-        let picture = |source: Value| json!({ "messages": [{ "role": "user", "content": [{ "type": "image", "source": source }] }] });
-        let nested = json!({ "messages": [{ "role": "user", "content": [{ "type": "tool_result", "content": [{ "type": "document", "source": { "type": "file", "file_id": "f" } }] }] }] });
-        for (body, part) in [
-            (json!({ "mcp_servers": [{ "url": "https://x" }] }), "mcp_servers"),
-            (json!({ "container": "c" }), "container"),
-            (json!({ "thread": { "id": "t" } }), "thread"),
-            (json!({ "fallbacks": [{ "model": "dearer" }] }), "fallbacks"),
-            (json!({ "fallback_credit_token": "x" }), "fallback_credit_token"),
-            (json!({ "billing_policy": {} }), "billing_policy"),
-            (json!({ "workspace_id": "w" }), "workspace_id"),
-            (json!({ "user_profile_id": "u" }), "user_profile_id"),
-            (json!({ "tools": [{ "type": "web_search_20250305", "name": "web_search" }] }), "web_search"),
-            (picture(json!({ "type": "url", "url": "https://x" })), "url"),
-            (nested, "file"),
-        ] {
-            assert!(out(ApiFormat::Anthropic, &body).is_some_and(|what| what.contains(part)), "{body}");
-        }
-        let image =
-            |url: &str| json!({ "messages": [{ "role": "user", "content": [{ "type": "image_url", "image_url": { "url": url } }] }] });
-        for (body, part) in [
-            (json!({ "web_search_options": {} }), "web_search_options"),
-            (json!({ "store": true }), "store"),
-            (json!({ "background": true }), "background"),
-            (json!({ "previous_response_id": "r" }), "previous_response_id"),
-            (json!({ "moderation": { "model": "m" } }), "moderation"),
-            (json!({ "tools": [{ "type": "web_search" }] }), "web_search"),
-            (image("https://x/y.png"), "image"),
-        ] {
-            assert!(out(ApiFormat::OpenAi, &body).is_some_and(|what| what.contains(part)), "{body}");
-        }
-        assert_eq!(out(ApiFormat::OpenAi, &image("data:image/png;base64,AA==")), None);
-    }
-
-    #[test]
-    fn ordinary_requests_pass() {
-        let call = json!({ "type": "tool_use", "id": "1", "name": "bash", "input": { "type": "image", "source": { "type": "url" } } });
-        let body = json!({ "mcp_servers": [], "tools": [{ "name": "bash", "input_schema": {} }, { "type": "custom", "name": "x" }], "messages": [{ "role": "assistant", "content": [call] }] });
-        assert_eq!(out(ApiFormat::Anthropic, &body), None);
-        assert_eq!(
-            out(
-                ApiFormat::OpenAi,
-                &json!({ "store": false, "tools": [{ "type": "function" }], "messages": [{ "role": "user", "content": "https://x" }] })
-            ),
-            None
-        );
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::outward::{outside, set};
+use crate::outward::{each, inner, outside};
 
 /// Not among them: `cachedContent`, which lives at the provider.
 const FIELDS: &[&str] = &["contents", "systemInstruction", "tools", "toolConfig", "safetySettings", "generationConfig", "labels"];
@@ -39,34 +39,18 @@ const RESPONSE: &[&str] = &["id", "name", "response", "parts", "willContinue", "
 pub(crate) fn reaches_out(body: &Map<String, Value>) -> Option<String> {
     outside(body, FIELDS)
         .or_else(|| inner(body.get("generationConfig"), CONFIG))
-        .or_else(|| list(body.get("tools")).find_map(|tool| inner(Some(tool), TOOL)))
+        .or_else(|| each(body.get("tools"), |tool| inner(Some(tool), TOOL)))
         .or_else(|| content(body.get("systemInstruction")))
-        .or_else(|| list(body.get("contents")).find_map(|inner| content(Some(inner))))
-}
-
-fn list(value: Option<&Value>) -> impl Iterator<Item = &Value> {
-    value.and_then(Value::as_array).into_iter().flatten()
-}
-
-/// A field of an object that is not in the list; anything but an object is not understood.
-fn inner(value: Option<&Value>, known: &[&str]) -> Option<String> {
-    match value {
-        None | Some(Value::Null) => None,
-        Some(Value::Object(fields)) => outside(fields, known),
-        Some(_) => Some("a part that is no object".to_owned()),
-    }
+        .or_else(|| each(body.get("contents"), |one| content(Some(one))))
 }
 
 fn content(content: Option<&Value>) -> Option<String> {
     inner(content, &["role", "parts"]).or_else(|| {
-        let parts = content.and_then(|content| content.get("parts")).filter(|parts| set(parts));
-        if parts.is_some_and(|parts| !parts.is_array()) {
-            return Some("parts that are no list".to_owned());
-        }
-        list(parts).find_map(|part| {
+        each(content.and_then(|content| content.get("parts")), |part| {
             let answer = part.get("functionResponse");
-            let shown = list(answer.and_then(|answer| answer.get("parts"))).find_map(|part| inner(Some(part), &["inlineData"]));
-            inner(Some(part), PART).or_else(|| inner(answer, RESPONSE)).or(shown)
+            inner(Some(part), PART)
+                .or_else(|| inner(answer, RESPONSE))
+                .or_else(|| each(answer.and_then(|answer| answer.get("parts")), |part| inner(Some(part), &["inlineData"])))
         })
     })
 }
@@ -118,6 +102,9 @@ mod tests {
             (part(json!({ "functionResponse": { "name": "a", "fileData": file } })), "fileData"),
             (json!({ "contents": [{ "role": "user", "parts": { "fileData": file } }] }), "no list"),
             (part(json!("text")), "no object"),
+            (json!({ "contents": [], "tools": { "googleSearch": {} } }), "no list"),
+            (json!({ "contents": { "role": "user", "parts": [{ "fileData": file }] } }), "no list"),
+            (part(json!({ "functionResponse": { "name": "a", "parts": { "fileData": file } } })), "no list"),
         ] {
             assert!(out(&body).is_some_and(|what| what.contains(word)), "{body}: {:?}", out(&body));
         }

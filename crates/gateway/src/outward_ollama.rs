@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::outward::outside;
+use crate::outward::{each, foreign_tool, outside};
 
 const FIELDS: &[&str] =
     &["model", "messages", "tools", "stream", "format", "options", "think", "keep_alive", "truncate", "shift", "logprobs", "top_logprobs"];
@@ -10,23 +10,18 @@ const MESSAGE: &[&str] = &["role", "content", "thinking", "images", "tool_calls"
 
 /// Names the part of a request that would make the provider reach out, if there is one.
 pub(crate) fn reaches_out(body: &Map<String, Value>) -> Option<String> {
-    let list = |field: &str| body.get(field).and_then(Value::as_array).into_iter().flatten();
-    let tool = list("tools").find_map(|tool| match tool.get("type").and_then(Value::as_str) {
-        Some("function") => None,
-        kind => Some(format!("the tool type `{}`", kind.unwrap_or_default())),
-    });
-    let message = |message: &Value| match message {
-        Value::Object(fields) => outside(fields, MESSAGE).or_else(|| picture(fields.get("images"))),
-        _ => Some("a message that is no object".to_owned()),
-    };
-    outside(body, FIELDS).or(tool).or_else(|| list("messages").find_map(message))
+    outside(body, FIELDS).or_else(|| foreign_tool(body.get("tools"), &["function"], false)).or_else(|| {
+        each(body.get("messages"), |message| match message {
+            Value::Object(fields) => outside(fields, MESSAGE).or_else(|| each(fields.get("images"), picture)),
+            _ => Some("a message that is no object".to_owned()),
+        })
+    })
 }
 
 /// Pictures are data, never addresses.
-fn picture(images: Option<&Value>) -> Option<String> {
+fn picture(image: &Value) -> Option<String> {
     let base64 = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'='));
-    let mut images = images.and_then(Value::as_array).into_iter().flatten();
-    images.any(|image| !image.as_str().is_some_and(base64)).then(|| "an image address".to_owned())
+    (!image.as_str().is_some_and(base64)).then(|| "an image address".to_owned())
 }
 
 #[cfg(test)]
@@ -45,7 +40,9 @@ mod tests {
             (json!({ "web_search": true }), "web_search"),
             (json!({ "template": "x" }), "template"),
             (json!({ "tools": [{ "type": "web_search" }] }), "web_search"),
-            (json!({ "tools": [{ "name": "x" }] }), "tool type"),
+            (json!({ "tools": [{ "name": "x" }] }), "without a type"),
+            (json!({ "tools": { "type": "web_search" } }), "no list"),
+            (message(json!({ "role": "user", "images": "https://x/y.png" })), "no list"),
             (message(json!({ "role": "user", "content": "x", "file": "https://x" })), "file"),
             (message(json!({ "role": "user", "images": ["https://x/y.png"] })), "image address"),
             (message(json!("x")), "no object"),

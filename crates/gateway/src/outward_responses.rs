@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::outward::{outside, set};
+use crate::outward::{each, foreign_tool, is_address, outside, set};
 
 /// Fields that change nothing but the answer itself. Not among them: `background`, `store`, `previous_response_id`, `conversation`,
 /// `prompt` (all of which live at the provider), `context_management` and `moderation` (which call further models).
@@ -56,17 +56,16 @@ pub(crate) fn reaches_out(body: &Map<String, Value>) -> Option<String> {
 }
 
 fn tools(tools: Option<&Value>) -> Option<String> {
-    tools.and_then(Value::as_array).into_iter().flatten().find_map(|tool| match tool.get("type").and_then(Value::as_str) {
-        Some(kind) if !TOOLS.contains(&kind) => Some(format!("the tool type `{kind}`")),
-        // A namespace holds tools of its own.
-        Some("namespace") => self::tools(tool.get("tools")),
-        Some(_) => None,
-        None => Some("a tool without a type".to_owned()),
-    })
+    // A namespace holds tools of its own.
+    foreign_tool(tools, TOOLS, false)
+        .or_else(|| each(tools, |tool| (tool["type"] == "namespace").then(|| self::tools(tool.get("tools"))).flatten()))
 }
 
 fn items(input: Option<&Value>) -> Option<String> {
-    input.and_then(Value::as_array).into_iter().flatten().find_map(|item| {
+    if input.is_some_and(Value::is_string) {
+        return None;
+    }
+    each(input, |item| {
         let kind = item.get("type").and_then(Value::as_str).unwrap_or("message");
         if !ITEMS.contains(&kind) {
             return Some(format!("an item of type `{kind}`"));
@@ -76,16 +75,18 @@ fn items(input: Option<&Value>) -> Option<String> {
 }
 
 fn parts(content: Option<&Value>) -> Option<String> {
-    content.and_then(Value::as_array).into_iter().flatten().find_map(|part| {
+    if content.is_some_and(Value::is_string) {
+        return None;
+    }
+    each(content, |part| {
         let kind = part.get("type").and_then(Value::as_str).unwrap_or("text");
-        let address = |field: &str| part.get(field).and_then(Value::as_str).is_some_and(|url| !url.starts_with("data:"));
         if !PARTS.contains(&kind) {
             Some(format!("a part of type `{kind}`"))
         } else if part.get("file_id").is_some_and(set) {
             Some("an uploaded file".to_owned())
         } else if part.get("file_url").is_some_and(set) {
             Some("`file_url`".to_owned())
-        } else if part.get("image_url").is_some_and(|image| !image.is_string() && set(image)) || address("image_url") {
+        } else if part.get("image_url").is_some_and(is_address) {
             Some("an image address".to_owned())
         } else {
             None
@@ -139,6 +140,9 @@ mod tests {
             (part(json!({ "type": "input_file", "file_id": "file-1" })), "uploaded file"),
             (part(json!({ "type": "input_video" })), "input_video"),
             (output(json!({ "type": "input_image", "image_url": "https://x/y.png" })), "image address"),
+            (json!({ "tools": { "type": "web_search" } }), "no list"),
+            (json!({ "input": { "type": "item_reference", "id": "msg_1" } }), "no list"),
+            (json!({ "input": [{ "role": "user", "content": { "type": "input_file", "file_id": "f" } }] }), "no list"),
             (output(json!({ "type": "input_file", "file_id": "file-1" })), "uploaded file"),
         ] {
             assert!(out(&body).is_some_and(|what| what.contains(word)), "{body}: {:?}", out(&body));
