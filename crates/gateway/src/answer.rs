@@ -24,6 +24,11 @@ pub(crate) fn outward(headers: &HeaderMap) -> HeaderMap {
     kept(headers, |name| OUT.contains(name))
 }
 
+/// Whether a request asks for a larger window than the model's usual one (`anthropic-beta: context-1m-...`).
+pub(crate) fn wants_wider_window(headers: &HeaderMap) -> bool {
+    headers.get_all("anthropic-beta").iter().any(|value| value.as_bytes().windows(8).any(|part| part.eq_ignore_ascii_case(b"context-")))
+}
+
 /// Returns the headers of an answer that go on into the box, without those that hold a secret.
 pub(crate) fn back(headers: &HeaderMap, redactor: &dyn Redactor) -> HeaderMap {
     let passes = |name: &HeaderName| BACK.contains(name) || RATE_LIMITS.iter().any(|prefix| name.as_str().starts_with(prefix));

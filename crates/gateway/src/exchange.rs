@@ -50,7 +50,12 @@ impl Exchange {
         let output = self.body.limit_output();
         self.body.want_usage();
         self.body.keep_nothing();
-        let asked = Asked { input_tokens: self.body.facts().input_estimate, output_tokens: output, terms: self.body.terms() };
+        let asked = Asked {
+            input_tokens: self.body.facts().input_estimate,
+            output_tokens: output,
+            terms: self.body.terms(),
+            wider: answer::wants_wider_window(&self.headers),
+        };
         let room = self.room.clone();
         let held = match room.spending.reserve(&room.grant.who, &room.grant.model, &room.limits, asked).await {
             Ok(held) => {
@@ -173,7 +178,7 @@ pub(crate) async fn failed(answer: &mut Answer, room: &Room) -> Response<DoorBod
 /// The same, and the beginning of what the provider said, without secrets and on one line.
 async fn failed_with_words(answer: &mut Answer, room: &Room) -> (Response<DoorBody>, String) {
     if answer.status.is_redirection() {
-        let message = "the provider answered with a redirect, which a door does not follow: correct the base URL in aedile.toml";
+        let message = "the provider answered with a redirect, which a door does not follow: correct the base URL in your own `config.toml` (docs/configuration.md)";
         return (Refused::upstream(message).into_response(), message.to_owned());
     }
     match answer.rest(ERROR_BYTES_MAX).await {

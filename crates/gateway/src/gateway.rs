@@ -167,7 +167,7 @@ impl Gateway {
             let mut names: Vec<&str> = self.providers.keys().map(String::as_str).chain([SCRIPT]).collect();
             names.sort_unstable();
             format!(
-                "the provider {name} of the model {} is not known; known are {}; others are added as `[provider.NAME]` in aedile.toml",
+                "the provider {name} of the model {} is not known; known are {}; another server that speaks one of their formats is named by `base_url` in your own `config.toml` (docs/configuration.md)",
                 grant.model,
                 names.join(", ")
             )

@@ -10,6 +10,7 @@ use aedile_models::{ApiFormat, BadBody, ModelBody};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
+use serde::de::IgnoredAny;
 use serde_json::json;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -131,13 +132,13 @@ async fn take(
     match route {
         Route::Chat(format) => {
             room.speaks(format)?;
-            let bytes = body::read(&head.headers, incoming, DOOR_BODY_BYTES_MAX, room.read_timeout).await?;
+            let bytes = without_secrets(&room, body::read(&head.headers, incoming, DOOR_BODY_BYTES_MAX, room.read_timeout).await?)?;
             let body = allowed(&room, ModelBody::parse(format, &bytes))?;
             Exchange { room, body, headers: head.headers, query, permit }.start().await
         }
         Route::CountTokens => {
             room.speaks(ApiFormat::Anthropic)?;
-            let bytes = body::read(&head.headers, incoming, DOOR_BODY_BYTES_MAX, room.read_timeout).await?;
+            let bytes = without_secrets(&room, body::read(&head.headers, incoming, DOOR_BODY_BYTES_MAX, room.read_timeout).await?)?;
             let body = allowed(&room, ModelBody::parse(ApiFormat::Anthropic, &bytes))?;
             match &room.upstream {
                 Upstream::Script(_) => Ok(json_answer(json!({"input_tokens": body.facts().input_estimate}).to_string())),
@@ -150,7 +151,7 @@ async fn take(
         }
         Route::Gemini { model, wants } => {
             room.speaks(ApiFormat::Gemini)?;
-            let bytes = body::read(&head.headers, incoming, DOOR_BODY_BYTES_MAX, room.read_timeout).await?;
+            let bytes = without_secrets(&room, body::read(&head.headers, incoming, DOOR_BODY_BYTES_MAX, room.read_timeout).await?)?;
             let body = allowed(&room, ModelBody::parse_gemini(&model, wants == Gemini::Stream, &bytes))?;
             match &room.upstream {
                 Upstream::Script(_) if wants == Gemini::Count => {
@@ -184,6 +185,16 @@ async fn take(
                 serde_json::from_slice(&body).map_err(|error| Refused::bad_request(format!("the call is not understood: {error}")))?;
             call(room, request, permit).await
         }
+    }
+}
+
+/// Takes the values of the vault out of a conversation: what an agent has read somewhere is not told to a provider.
+fn without_secrets(room: &Room, bytes: Vec<u8>) -> Result<Vec<u8>, Refused> {
+    let Some(clean) = room.vault.redact_bytes(&bytes) else { return Ok(bytes) };
+    tracing::warn!(agent = %room.grant.who.agent, "a secret's value stood in a model request and was replaced");
+    match serde_json::from_slice::<IgnoredAny>(&clean) {
+        Ok(_) => Ok(clean),
+        Err(_) => Err(Refused::forbidden("the conversation holds the value of a secret, which does not leave the box: leave it out")),
     }
 }
 

@@ -41,6 +41,8 @@ pub(crate) struct Asked {
     pub(crate) input_tokens: u64,
     pub(crate) output_tokens: u64,
     pub(crate) terms: Terms,
+    /// Whether the request asks for a larger window than the catalogue's, which then bounds nothing.
+    pub(crate) wider: bool,
 }
 
 /// How a request ended.
@@ -129,7 +131,7 @@ impl Spending {
         asked: Asked,
     ) -> Result<Held, NotReserved> {
         // What does not fit the window is refused by the provider.
-        let window = self.prices.abilities(model).map_or(u64::MAX, |can| can.context);
+        let window = self.prices.abilities(model).filter(|_| !asked.wider).map_or(u64::MAX, |can| can.context);
         let (input_tokens, output_tokens) = (asked.input_tokens.min(window), asked.output_tokens);
         let price = match model.provider.as_str() {
             SCRIPT => Ok(MicroUsd(0)),
@@ -203,6 +205,6 @@ fn unknown_price(model: &ModelRef, why: &Unpriced, level: &str) -> String {
         );
     }
     format!(
-        "the price of {model} is not known, so the money budget of this {level} cannot be kept: give it as `[prices.\"{model}\"]` in aedile.toml, or set the budget in tokens"
+        "the price of {model} is not known, so the money budget of this {level} cannot be kept: give it as `[prices.\"{model}\"]` in your own `config.toml` (docs/configuration.md), or set the budget in tokens"
     )
 }

@@ -83,6 +83,19 @@ async fn a_stream_passes_piece_by_piece() {
 }
 
 #[tokio::test]
+async fn a_secret_in_a_conversation_is_not_told_to_the_provider() {
+    let server = ScriptedServer::start(vec![Conversation::any().step(Step::text("ok")).step(Step::text("ok"))]);
+    let rig = Rig::new(&server.url());
+    let (_door, url) = rig.open(rig.grant(CLAUDE));
+    let with = |text: &str| json!({"model": "claude-test", "max_tokens": 9, "messages": [{"role": "user", "content": text}]});
+    assert_eq!(post(&url, "/v1/messages", &with(&format!("the file says KEY={KEY} here"))).await.0, 200);
+    assert_eq!(post(&url, "/v1/messages", &with("nothing")).await.0, 200);
+    let seen = server.finish();
+    assert_eq!(seen[0].body["messages"][0]["content"], "the file says KEY=[secret KEY] here");
+    assert_eq!(seen[0].header("x-api-key"), Some(KEY), "it still opens the provider's door");
+}
+
+#[tokio::test]
 async fn errors_of_the_provider_pass_with_their_headers_and_without_secrets() {
     let server = ScriptedServer::start(vec![
         Conversation::any()

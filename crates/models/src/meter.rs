@@ -21,6 +21,8 @@ pub fn provider_usage(format: ApiFormat, value: &Value) -> Option<Usage> {
 pub(crate) struct UsageReader {
     format: ApiFormat,
     usage: Usage,
+    /// What further requests of the provider to itself used, which Anthropic does not count within the usage.
+    beside: Usage,
     seen: bool,
     /// Whether the last piece of the answer has come, where a usage alone does not say so.
     ended: bool,
@@ -29,11 +31,11 @@ pub(crate) struct UsageReader {
 
 impl UsageReader {
     pub(crate) fn new(format: ApiFormat) -> Self {
-        Self { format, usage: Usage::default(), seen: false, ended: false, complete: false }
+        Self { format, usage: Usage::default(), beside: Usage::default(), seen: false, ended: false, complete: false }
     }
 
     pub(crate) fn usage(&self) -> Option<Usage> {
-        self.seen.then_some(self.usage)
+        self.seen.then(|| self.usage.plus(&self.beside))
     }
 
     pub(crate) fn value(&mut self, value: &Value) {
@@ -64,6 +66,10 @@ impl UsageReader {
             let hour = usage.pointer("/cache_creation/ephemeral_1h_input_tokens").and_then(Value::as_u64);
             let long = hour.unwrap_or(self.usage.cache_write_long_tokens).min(written);
             (self.usage.cache_write_tokens, self.usage.cache_write_long_tokens) = (written - long, long);
+        }
+        if let Some(iterations) = usage.get("iterations").and_then(Value::as_array) {
+            let beside = iterations.iter().filter(|iteration| iteration.get("type").and_then(Value::as_str) != Some("message"));
+            self.beside = beside.fold(Usage::default(), |sum, iteration| sum.plus(&iteration_usage(iteration)));
         }
         self.seen = true;
         self.complete |= matches!(kind, "message_delta" | "message");
@@ -125,6 +131,18 @@ impl UsageReader {
             self.usage = Usage { input_tokens: input, output_tokens: output, ..Usage::default() };
             (self.seen, self.complete) = (true, true);
         }
+    }
+}
+
+/// One entry of Anthropic's `usage.iterations`. Writes that are kept for an hour are not told apart there from the others.
+fn iteration_usage(iteration: &Value) -> Usage {
+    let count = |name: &str| iteration.get(name).and_then(Value::as_u64).unwrap_or(0);
+    Usage {
+        input_tokens: count("input_tokens"),
+        output_tokens: count("output_tokens"),
+        cache_read_tokens: count("cache_read_input_tokens"),
+        cache_write_tokens: count("cache_creation_input_tokens"),
+        ..Usage::default()
     }
 }
 

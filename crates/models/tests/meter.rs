@@ -88,3 +88,14 @@ fn cached_tokens_of_openai_are_not_counted_twice() {
     let usage = Usage { input_tokens: 10, output_tokens: 5, cache_read_tokens: 60, cache_write_tokens: 20, cache_write_long_tokens: 10 };
     assert_eq!(feed(ApiFormat::OpenAi, body.to_string().as_bytes(), 8), Metered { usage: Some(usage), complete: true });
 }
+
+#[test]
+fn what_the_provider_asked_itself_is_counted() {
+    let iterations = json!([
+        {"type": "compaction", "input_tokens": 180_000, "output_tokens": 3_500, "cache_read_input_tokens": 10},
+        {"type": "message", "input_tokens": 23_000, "output_tokens": 1_000},
+    ]);
+    let body = json!({"type": "message", "usage": {"input_tokens": 23_000, "output_tokens": 1_000, "iterations": iterations}});
+    let usage = Usage { input_tokens: 203_000, output_tokens: 4_500, cache_read_tokens: 10, ..Usage::default() };
+    assert_eq!(feed(ApiFormat::Anthropic, body.to_string().as_bytes(), 9), Metered { usage: Some(usage), complete: true });
+}
