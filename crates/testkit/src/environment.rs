@@ -72,8 +72,8 @@ impl TestEnvironment {
     /// Writes the person's own `config.toml`.
     pub fn person_config(&self, text: &str) {
         let dir = self.home().join(".config/aedile");
-        std::fs::create_dir_all(&dir).expect("a directory for the person's configuration");
-        std::fs::write(dir.join("config.toml"), text).expect("the person's configuration");
+        let written = std::fs::create_dir_all(&dir).and_then(|()| std::fs::write(dir.join("config.toml"), text));
+        written.unwrap_or_else(|error| panic!("cannot write {}: {error}", dir.display()));
     }
 
     /// Returns the directory that holds everything.
