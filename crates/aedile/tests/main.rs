@@ -8,6 +8,7 @@ mod crash;
 mod demo;
 mod editor;
 mod exec;
+mod exec_guard;
 mod goals;
 mod mcp;
 mod providers;

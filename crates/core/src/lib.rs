@@ -17,6 +17,7 @@ pub mod model;
 pub mod money;
 pub mod plan;
 pub mod project;
+pub mod protected;
 pub mod redact;
 pub mod runtime;
 pub mod sandbox;

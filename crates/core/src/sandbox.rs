@@ -62,8 +62,12 @@ pub struct BoxLimits {
     pub file_bytes: Option<u64>,
     /// Open descriptors of one process.
     pub descriptors: Option<u64>,
-    /// Bytes of data memory of one process.
+    /// Bytes of memory of the whole box: its processes together, its temporary files, its shared memory. One process can have no more either.
     pub memory_bytes: Option<u64>,
+    /// Bytes that the processes of the box may write to disks together.
+    pub disk_bytes: Option<u64>,
+    /// Processor time of all processes of the box together.
+    pub cpu: Option<Duration>,
     /// Wall time; the box is killed after it.
     pub wall: Option<Duration>,
 }

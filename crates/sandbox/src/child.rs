@@ -1,5 +1,6 @@
 //! A running box, as its starter sees it.
 
+use crate::aside::BoxNote;
 use crate::starter::Starter;
 use crate::wire::{self, TERMINATE, Word};
 use aedile_core::sandbox::{BoxChild, BoxExit, SandboxError};
@@ -8,6 +9,7 @@ use rustix::net::SendFlags;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -22,9 +24,10 @@ pub(crate) struct Ends {
 }
 
 /// What is to be done when the box has ended, for example copying a tree back.
-pub(crate) type AtEnd = Box<dyn FnOnce() -> Result<(), SandboxError> + Send + Sync>;
+pub(crate) type AtEnd = Box<dyn FnOnce() -> Result<Vec<BoxNote>, SandboxError> + Send + Sync>;
 
-pub(crate) struct NativeChild {
+/// A running box of [`NativeSandbox`](crate::NativeSandbox).
+pub struct NativeChild {
     pub(crate) pid: Pid,
     pub(crate) started: u64,
     pub(crate) pidfd: OwnedFd,
@@ -32,11 +35,18 @@ pub(crate) struct NativeChild {
     pub(crate) ends: Ends,
     pub(crate) exit: Option<BoxExit>,
     pub(crate) at_end: Option<AtEnd>,
+    pub(crate) notes: Vec<BoxNote>,
     /// The box lives as long as the thread that started it.
     pub(crate) _starter: Arc<Starter>,
 }
 
 impl NativeChild {
+    /// Takes what the person should be told: what was held when the box started, and, once it was waited for, which limit ended it and what
+    /// of its work was moved away.
+    pub fn take_notes(&mut self) -> Vec<BoxNote> {
+        std::mem::take(&mut self.notes)
+    }
+
     /// Collects the ended first process, whose end is the end of everything in the box. Blocks until then.
     fn collect(&mut self) -> Result<BoxExit, SandboxError> {
         if let Some(exit) = self.exit {
@@ -47,8 +57,10 @@ impl NativeChild {
             .map_err(|error| failed(error.into()))?;
         let mut exit = BoxExit::Signal(libc::SIGKILL);
         while let Some((word, _)) = wire::receive(&self.control, false).map_err(failed)? {
-            if let Word::Ended(ended) = word {
-                exit = ended;
+            match word {
+                Word::Ended(ended) => exit = ended,
+                Word::Over(words) => self.notes.push(BoxNote { rule: "limit".to_owned(), path: PathBuf::new(), words }),
+                _ => {}
             }
         }
         self.exit = Some(exit);
@@ -87,7 +99,7 @@ impl BoxChild for NativeChild {
         let exit = self.collect()?;
         if let Some(at_end) = self.at_end.take() {
             let failed = |error| SandboxError::Setup { step: "finishing the box".to_owned(), source: io::Error::other(error) };
-            tokio::task::spawn_blocking(at_end).await.map_err(failed)??;
+            self.notes.extend(tokio::task::spawn_blocking(at_end).await.map_err(failed)??);
         }
         Ok(exit)
     }
@@ -115,7 +127,7 @@ impl Drop for NativeChild {
             ended = self.collect().map(drop);
         }
         if let Some(at_end) = self.at_end.take() {
-            ended = ended.and(at_end());
+            ended = ended.and(at_end().map(drop));
         }
         if let Err(error) = ended {
             tracing::warn!(%error, "a box that was dropped did not end cleanly");

@@ -18,22 +18,23 @@ const PARTIAL: &str = ".aedile-partial";
 
 /// A copy for one box.
 pub(crate) struct Copied {
-    host: PathBuf,
+    pub(crate) host: PathBuf,
     holder: tempfile::TempDir,
-    owner: (u32, u32),
+    pub(crate) owner: (u32, u32),
     /// What was there at the start, by relative path.
-    known: BTreeSet<PathBuf>,
+    pub(crate) known: BTreeSet<PathBuf>,
     /// Time of the copy: what has a later change time was changed by the box.
-    made: (i64, i64),
+    pub(crate) made: Stamp,
 }
 
-type Stamp = (i64, i64);
+/// Seconds and nanoseconds.
+pub(crate) type Stamp = (i64, i64);
 
-fn changed_at(stat: &Stat) -> Stamp {
+pub(crate) fn changed_at(stat: &Stat) -> Stamp {
     (stat.st_ctime, i64::try_from(stat.st_ctime_nsec).unwrap_or(0))
 }
 
-fn open_dir(path: &Path) -> io::Result<OwnedFd> {
+pub(crate) fn open_dir(path: &Path) -> io::Result<OwnedFd> {
     Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?)
 }
 
@@ -44,6 +45,11 @@ fn open_in(base: BorrowedFd<'_>, name: &Path) -> rustix::io::Result<OwnedFd> {
 impl Copied {
     /// Copies `host` into a new directory below `runtime_dir`; everything in the copy belongs to `box_id`.
     pub(crate) fn make(host: &Path, runtime_dir: &Path, box_id: u32) -> io::Result<Self> {
+        Self::without(host, runtime_dir, (box_id, box_id), &[])
+    }
+
+    /// The same without some files (relative), of which the copy knows nothing.
+    pub(crate) fn without(host: &Path, runtime_dir: &Path, owner: (u32, u32), left_out: &[PathBuf]) -> io::Result<Self> {
         let from = open_dir(host)?;
         let stat = rustix::fs::fstat(&from)?;
         std::fs::create_dir_all(runtime_dir)?;
@@ -51,9 +57,10 @@ impl Copied {
         let mut copied = Self { host: host.to_owned(), holder, owner: (stat.st_uid, stat.st_gid), known: BTreeSet::new(), made: (0, 0) };
         let tree = copied.path();
         std::fs::create_dir(&tree)?;
-        std::os::unix::fs::chown(&tree, Some(box_id), Some(box_id))?;
-        let all = Transfer { owner: (box_id, box_id), since: None };
+        let all = Transfer { owner, since: None };
+        all.own(open_dir(&tree)?, Path::new(""))?;
         all.directory(from.as_fd(), open_dir(&tree)?.as_fd())?;
+        left_out.iter().try_for_each(|path| remove(open_dir(&tree)?.as_fd(), path))?;
         names(open_dir(&tree)?.as_fd(), Path::new(""), &mut copied.known)?;
         let marker = File::create(copied.holder.path().join("made"))?;
         copied.made = changed_at(&rustix::fs::fstat(&marker)?);
@@ -63,6 +70,11 @@ impl Copied {
     /// Where the copy is.
     pub(crate) fn path(&self) -> PathBuf {
         self.holder.path().join("tree")
+    }
+
+    /// Keeps the copy and says where it is.
+    pub(crate) fn keep(self) -> PathBuf {
+        self.holder.keep().join("tree")
     }
 
     /// Copies back what the box changed, owned as the directory is. When that fails the copy is kept, and the error names it.
@@ -88,6 +100,21 @@ impl Copied {
     }
 }
 
+/// Copies one entry, with all below it, into another directory; it belongs to whoever runs this. Special files are left out.
+pub(crate) fn copy_entry(from: BorrowedFd<'_>, name: &Path, to: BorrowedFd<'_>) -> io::Result<()> {
+    let stat = rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    let all = Transfer { owner: (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()), since: None };
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => {
+            let target = all.target_directory(to, name, &stat)?;
+            all.directory(open_in(from, name)?.as_fd(), target.as_fd())
+        }
+        FileType::RegularFile => all.file(from, to, name, &stat),
+        FileType::Symlink => all.link(from, to, name),
+        _ => Ok(()),
+    }
+}
+
 /// The entry's name, of whatever bytes; nothing for `.` and `..`.
 fn named(entry: &DirEntry) -> Option<&Path> {
     let name = entry.file_name().to_bytes();
@@ -95,7 +122,7 @@ fn named(entry: &DirEntry) -> Option<&Path> {
 }
 
 /// Collects the names of everything below a directory.
-fn names(from: BorrowedFd<'_>, path: &Path, into: &mut BTreeSet<PathBuf>) -> io::Result<()> {
+pub(crate) fn names(from: BorrowedFd<'_>, path: &Path, into: &mut BTreeSet<PathBuf>) -> io::Result<()> {
     for entry in Dir::read_from(from)? {
         let entry = entry?;
         let Some(name) = named(&entry) else { continue };
@@ -109,7 +136,7 @@ fn names(from: BorrowedFd<'_>, path: &Path, into: &mut BTreeSet<PathBuf>) -> io:
 }
 
 /// Removes one entry; a directory into which somebody else put something stays.
-fn remove(base: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+pub(crate) fn remove(base: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     let parent = match crate::beneath::open_beneath(base, path.parent().unwrap_or(Path::new("")), OFlags::PATH | OFlags::DIRECTORY) {
         Ok(parent) => parent,
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
@@ -126,14 +153,18 @@ fn remove(base: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     }
 }
 
-struct Transfer {
-    owner: (u32, u32),
+pub(crate) struct Transfer {
+    pub(crate) owner: (u32, u32),
     /// Leave out files that did not change after this.
-    since: Option<Stamp>,
+    pub(crate) since: Option<Stamp>,
 }
 
 impl Transfer {
     fn own(&self, fd: impl AsFd, name: &Path) -> rustix::io::Result<()> {
+        if !rustix::process::geteuid().is_root() {
+            // What an ordinary user makes is theirs, and nobody else's can be given to anyone.
+            return Ok(());
+        }
         let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH;
         rustix::fs::chownat(fd, name, Some(Uid::from_raw(self.owner.0)), Some(Gid::from_raw(self.owner.1)), flags)
     }
@@ -158,7 +189,7 @@ impl Transfer {
         Ok(())
     }
 
-    fn target_directory(&self, to: BorrowedFd<'_>, name: &Path, stat: &Stat) -> io::Result<OwnedFd> {
+    pub(crate) fn target_directory(&self, to: BorrowedFd<'_>, name: &Path, stat: &Stat) -> io::Result<OwnedFd> {
         match open_in(to, name) {
             Ok(there) => return Ok(there),
             Err(Errno::NOENT) => {}
@@ -173,7 +204,7 @@ impl Transfer {
     }
 
     /// Writes beside the target and renames, so that a reader sees the old file or the new one.
-    fn file(&self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &Path, stat: &Stat) -> io::Result<()> {
+    pub(crate) fn file(&self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &Path, stat: &Stat) -> io::Result<()> {
         let read = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let mut source = File::from(rustix::fs::openat(from, name, read, Mode::empty())?);
         clear(to, Path::new(PARTIAL))?;
@@ -188,7 +219,7 @@ impl Transfer {
         replace(to, name)
     }
 
-    fn link(&self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &Path) -> io::Result<()> {
+    pub(crate) fn link(&self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &Path) -> io::Result<()> {
         let target = rustix::fs::readlinkat(from, name, Vec::new())?;
         clear(to, Path::new(PARTIAL))?;
         rustix::fs::symlinkat(&target, to, PARTIAL)?;

@@ -38,8 +38,9 @@ fn restrict(visible: &[PathBuf], writable: &[PathBuf]) -> Result<(), landlock::R
     rules = allow(rules, Path::new("/proc"), look | AccessFs::WriteFile | AccessFs::Truncate)?;
     rules = allow(rules, Path::new("/dev"), device)?;
     let temporary = TEMPORARY.iter().chain([&HOME_INSIDE]).map(Path::new);
+    let work = all & !(AccessFs::MakeChar | AccessFs::MakeBlock);
     for path in writable.iter().map(PathBuf::as_path).chain(temporary) {
-        rules = allow(rules, path, all)?;
+        rules = allow(rules, path, work)?;
     }
     rules.restrict_self().map(|_| ())
 }

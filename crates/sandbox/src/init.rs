@@ -4,6 +4,7 @@
 use crate::exec::STARTING_PROGRAM;
 use crate::idmap::INSIDE_ID;
 use crate::launcher::no_namespaces;
+use crate::watcher::Watcher;
 use crate::wire::{self, Failure, Plan, Step, TERMINATE, Word};
 use crate::{fence_landlock, fence_seccomp, home, limits, rootfs, sources, sys};
 use aedile_core::sandbox::{BoxExit, BoxIo, BoxNet, DOOR_PORT, HOME_INSIDE};
@@ -15,14 +16,15 @@ use std::ffi::CString;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Runs as the box's first process. Returns when the box is to end.
 pub(crate) fn run(plan: &Plan, prepared: Option<sources::Sources>, control: &OwnedFd) {
     match set_up(plan, prepared, control) {
         Ok(program) => {
-            let exit = watch(plan, control, &program);
+            let mut program = program;
+            let exit = watch(plan, control, &mut program);
             let _ = wire::send(control.as_fd(), &Word::Ended(exit), None);
         }
         Err(failure) => {
@@ -34,9 +36,11 @@ pub(crate) fn run(plan: &Plan, prepared: Option<sources::Sources>, control: &Own
 struct Program {
     pid: Pid,
     signals: OwnedFd,
+    watcher: Watcher,
 }
 
 fn set_up(plan: &Plan, prepared: Option<sources::Sources>, control: &OwnedFd) -> Result<Program, Failure> {
+    sys::leave_key_ring();
     become_agent().step("taking on the box's user")?;
     // The first act that needs a right in the new namespaces.
     rustix::system::sethostname(b"box").map_err(|error| no_namespaces(&error.into()))?;
@@ -52,6 +56,7 @@ fn set_up(plan: &Plan, prepared: Option<sources::Sources>, control: &OwnedFd) ->
     let old = rustix::process::umask(Mode::empty());
     rootfs::enter(plan, &sources)?;
     rustix::process::umask(old);
+    let own_io = own_io();
     let mounted = sources.mounts.iter().filter(|source| source.writable).map(|source| &source.inside);
     let writable: Vec<_> = mounted.chain(sources.locks.iter().map(|lock| &lock.inside)).cloned().collect();
     let visible: Vec<_> = sources.mounts.iter().filter(|source| !source.writable).map(|source| source.inside.clone()).collect();
@@ -60,6 +65,9 @@ fn set_up(plan: &Plan, prepared: Option<sources::Sources>, control: &OwnedFd) ->
     drop_capabilities().step("dropping capabilities")?;
     home::seed(Path::new(HOME_INSIDE), &plan.toolchains);
     limits::apply(&plan.spec.limits).step("setting limits")?;
+    let watched: Vec<&Path> = writable.iter().map(PathBuf::as_path).collect();
+    let memory = limits::memory_bytes(&plan.spec.limits);
+    let watcher = Watcher::new(&plan.spec.limits, memory, own_io, &watched, Path::new(rootfs::TEMPORARY), plan.strict);
     let cwd = if plan.spec.tree.is_some() { plan.spec.tree_inside.as_path() } else { Path::new(HOME_INSIDE) };
     rustix::process::chdir(cwd).step_at("entering", cwd)?;
     let env = home::environment(plan);
@@ -77,7 +85,16 @@ fn set_up(plan: &Plan, prepared: Option<sources::Sources>, control: &OwnedFd) ->
     wire::send(control.as_fd(), &Word::Ready { filter_only }, door.as_ref().map(AsFd::as_fd)).step("reporting the box")?;
     drop(door);
     let _ = detach_streams();
-    Ok(Program { pid, signals })
+    Ok(Program { pid, signals, watcher })
+}
+
+/// The count of this process's own writing, which is closed to it by name once it cannot be looked into.
+fn own_io() -> Option<std::fs::File> {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    set_dumpable_behavior(DumpableBehavior::Dumpable).ok()?;
+    let opened = std::fs::File::open("/proc/self/io").ok();
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).ok()?;
+    opened
 }
 
 /// Takes on the user of the box. The capabilities in the box's own user namespace stay until the box is built.
@@ -146,14 +163,23 @@ fn detach_streams() -> io::Result<()> {
 }
 
 /// Waits for the program's end, the parent's end, the parent's wish or the wall limit.
-fn watch(plan: &Plan, control: &OwnedFd, program: &Program) -> BoxExit {
+fn watch(plan: &Plan, control: &OwnedFd, program: &mut Program) -> BoxExit {
     let end = plan.spec.limits.wall.and_then(|wall| Instant::now().checked_add(wall));
+    let mut look_at = Instant::now() + program.watcher.pause();
     loop {
+        if Instant::now() >= look_at {
+            if let Some(words) = program.watcher.look() {
+                let _ = wire::send(control.as_fd(), &Word::Over(words), None);
+                return BoxExit::Signal(libc::SIGKILL);
+            }
+            look_at = Instant::now() + program.watcher.pause();
+        }
         let left = end.map(|end| end.saturating_duration_since(Instant::now()));
         if left.is_some_and(|left| left.is_zero()) {
             return BoxExit::TimedOut;
         }
-        let left = left.and_then(|left| Timespec::try_from(left).ok());
+        let pause = look_at.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left.map_or(pause, |left| left.min(pause))).ok();
         let mut polled = [PollFd::new(&program.signals, PollFlags::IN), PollFd::new(control, PollFlags::IN)];
         match rustix::event::poll(&mut polled, left.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}

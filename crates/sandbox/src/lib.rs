@@ -5,15 +5,18 @@
 //! box's first process gives up every privilege before it starts the program.
 
 mod again;
+mod aside;
 mod bar;
 mod beneath;
 mod check;
 mod child;
 mod copy;
+mod cow;
 mod exec;
 mod fence_landlock;
 mod fence_seccomp;
 mod give;
+mod guarded;
 mod home;
 mod idmap;
 mod init;
@@ -26,13 +29,19 @@ mod rootfs;
 mod scope_plan;
 mod sources;
 mod starter;
+mod survey;
 mod sys;
 mod toolchain;
+mod watcher;
 mod wire;
 
 pub use again::{Again, AgainRequest};
+pub use aside::BoxNote;
+pub use child::NativeChild;
+pub use cow::{Change, ChangeKind, Cow};
 pub use exec::{ExecRequest, check_exec_dir, exec_spec, not_started};
 pub use launcher::launcher_main;
 pub use native::{BOX_HOST_ID, NativeSandbox, SandboxConfig, Trees};
 pub use starter::LAUNCHER_ARGUMENT;
+pub use survey::Guard;
 pub use toolchain::{TOOL_VARIABLES, ToolMount, ToolSearch, Toolchains, discover, find_program};

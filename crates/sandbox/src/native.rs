@@ -1,12 +1,15 @@
 //! The sandbox that runs boxes on this kernel.
 
+use crate::aside::Sweep;
 use crate::bar::Bar;
 use crate::child::{AtEnd, Ends, NativeChild};
 use crate::copy::Copied;
+use crate::cow::Cow;
 use crate::starter::{Start, Starter, Streams};
+use crate::survey::{Guard, Held};
 use crate::toolchain::Toolchains;
 use crate::wire::{self, Failure, Plan, Word};
-use crate::{check, give, limits, report};
+use crate::{check, give, guarded, limits, report};
 use aedile_core::sandbox::{BoxChild, BoxIo, BoxSpec, Sandbox, SandboxError, SandboxReport, WriteScope};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
@@ -79,8 +82,9 @@ impl NativeSandbox {
     fn plan(&self, spec: BoxSpec) -> Plan {
         let privileged = rustix::process::geteuid().is_root();
         let strict = matches!(self.config.trees, Trees::Persons);
-        let tmp_bytes = limits::temporary_bytes();
-        Plan { spec, privileged, box_id: BOX_HOST_ID, toolchains: self.config.toolchains.clone(), tmp_bytes, strict }
+        let tmp_bytes = limits::temporary_bytes(&spec.limits);
+        let held = Held::default();
+        Plan { spec, privileged, box_id: BOX_HOST_ID, toolchains: self.config.toolchains.clone(), tmp_bytes, strict, held }
     }
 
     /// Lets the box write `host`, which cannot be mapped: gives aedile's own to it, or puts a copy of a person's in the place.
@@ -133,14 +137,29 @@ impl NativeSandbox {
         ends.door = door;
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).step("watching the box")?;
         let started = start_time(pid).step("reading the box's start time")?;
-        Ok(NativeChild { pid, started, pidfd, control, ends, exit: None, at_end: None, _starter: Arc::clone(&self.starter) })
+        Ok(NativeChild {
+            pid,
+            started,
+            pidfd,
+            control,
+            ends,
+            exit: None,
+            at_end: None,
+            notes: Vec::new(),
+            _starter: Arc::clone(&self.starter),
+        })
     }
 }
 
-impl Sandbox for NativeSandbox {
-    fn spawn(&self, spec: BoxSpec) -> Result<Box<dyn BoxChild>, SandboxError> {
+impl NativeSandbox {
+    /// Starts a box whose tree is held to `guard` besides its scope. Blocking: besides what [`Sandbox::spawn`] does it walks through the tree.
+    ///
+    /// # Errors
+    /// As [`Sandbox::spawn`]; also when the guard asks for more than mounts can hold.
+    pub fn spawn_guarded(&self, spec: BoxSpec, guard: &Guard) -> Result<NativeChild, SandboxError> {
         check::spec(&spec)?;
         let mut plan = self.plan(spec);
+        let (sweep, notes) = guarded::hold(&mut plan, guard, &self.config.runtime_dir)?;
         let mut copies = Vec::new();
         let bar = if plan.strict { Bar::make(&plan.spec).map_err(setup("keeping .git from being made"))? } else { None };
         if plan.privileged {
@@ -149,13 +168,35 @@ impl Sandbox for NativeSandbox {
         loop {
             match self.launch(&plan) {
                 Ok(mut child) => {
-                    child.at_end = (bar.is_some() || !copies.is_empty()).then(|| at_end(copies, bar));
-                    return Ok(Box::new(child));
+                    let anything = bar.is_some() || !copies.is_empty() || sweep.is_some();
+                    child.at_end = anything.then(|| at_end(copies, bar, sweep));
+                    child.notes = notes;
+                    return Ok(child);
                 }
                 Err(Failure::Unmapped { host }) => copies.extend(self.make_writable(&mut plan, &host)?),
                 Err(failure) => return Err(failure.into()),
             }
         }
+    }
+
+    /// Starts a box that works on a copy of its tree, in which it may write everything; what becomes of its changes is the caller's to say once
+    /// it has ended. The copy has nothing in it of what the guard masks.
+    ///
+    /// # Errors
+    /// As [`Sandbox::spawn`]; also when the tree is too large to be copied.
+    pub fn spawn_on_copy(&self, mut spec: BoxSpec, guard: &Guard) -> Result<(NativeChild, Cow), SandboxError> {
+        check::spec(&spec)?;
+        let refused = || SandboxError::Refused { reason: "a box without a tree has nothing to be copied".to_owned() };
+        let tree = spec.tree.clone().ok_or_else(refused)?;
+        let cow = Cow::make(&tree, guard, &spec.write, &self.config.runtime_dir, (BOX_HOST_ID, BOX_HOST_ID))?;
+        (spec.tree, spec.write) = (Some(cow.path()), WriteScope::All);
+        Ok((self.spawn_guarded(spec, &Guard { protect: false, ..guard.clone() })?, cow))
+    }
+}
+
+impl Sandbox for NativeSandbox {
+    fn spawn(&self, spec: BoxSpec) -> Result<Box<dyn BoxChild>, SandboxError> {
+        Ok(Box::new(self.spawn_guarded(spec, &Guard::default())?))
     }
 
     fn report(&self) -> SandboxReport {
@@ -187,11 +228,12 @@ fn unmapped(host: &Path) -> SandboxError {
     }
 }
 
-fn at_end(copies: Vec<Copied>, bar: Option<Bar>) -> AtEnd {
+fn at_end(copies: Vec<Copied>, bar: Option<Bar>, sweep: Option<Sweep>) -> AtEnd {
     Box::new(move || {
         let given = copies.into_iter().try_for_each(|copied| copied.give_back().map_err(setup("copying the box's work back")));
         drop(bar);
-        given
+        let moved = sweep.map_or_else(|| Ok(Vec::new()), |sweep| sweep.run().map_err(setup("moving away what was planted")));
+        given.and(moved)
     })
 }
 
@@ -207,7 +249,7 @@ fn listen(control: &OwnedFd) -> Result<(Pid, Option<OwnedFd>, bool), Failure> {
                 }
             }
             Ok(Some((Word::Failed(failure), _))) => break failure,
-            Ok(Some((Word::Ended(_), _)) | None) => {
+            Ok(Some((Word::Ended(_) | Word::Over(_), _)) | None) => {
                 break Failure::setup("the launcher, which ended without a word", &io::Error::from_raw_os_error(libc::EPIPE));
             }
             Err(error) => break Failure::setup("hearing the launcher", &error),

@@ -2,19 +2,42 @@
 
 use crate::beneath::{make_dirs, mount_point, open_beneath, write_file};
 use crate::idmap::INSIDE_ID;
+use crate::limits;
 use crate::locks;
 use crate::sources::Sources;
 use crate::sys::{self, attr};
 use crate::wire::{Failure, Plan, Step};
 use aedile_core::sandbox::HOME_INSIDE;
 use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 const EMPTY_FILE: &str = "aedile/empty";
+const EMPTY_DIRECTORY: &str = "aedile/nothing";
+/// Files and directories of `/proc` that no build or test needs.
+const KERNEL_FILES: &[&str] = &[
+    "acpi",
+    "bus",
+    "cmdline",
+    "config.gz",
+    "fs",
+    "interrupts",
+    "irq",
+    "kallsyms",
+    "kcore",
+    "key-users",
+    "keys",
+    "kmsg",
+    "modules",
+    "sched_debug",
+    "scsi",
+    "sysrq-trigger",
+    "timer_list",
+];
 /// Where the memory is of which the temporary directories are parts.
-const TEMPORARY: &str = "/aedile/temporary";
+pub(crate) const TEMPORARY: &str = "/aedile/temporary";
 const NO_DEVICES: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NODEV);
 
 /// Builds the new root and makes it the root of this mount namespace. The working directory is `/` afterwards.
@@ -38,6 +61,7 @@ pub(crate) fn enter(plan: &Plan, sources: &Sources) -> Result<(), Failure> {
         attach_here(&source.mount, &point).step_at("mounting", &source.inside)?;
     }
     devices(root_fd)?;
+    kernel_files(root_fd)?;
     mask(root_fd, sources)?;
     locks::mount(root_fd, &sources.locks)?;
     sys::mount_setattr(root_fd, false, attr::RDONLY | attr::NOSUID | attr::NODEV, None).step("making the root read-only")?;
@@ -72,7 +96,7 @@ pub(crate) fn place(root: BorrowedFd<'_>, mount: &OwnedFd, inside: &Path) -> Res
 
 /// `/etc`: what programs look up, and nothing about the host's users.
 fn etc(root: BorrowedFd<'_>, sources: &Sources) -> Result<(), Failure> {
-    for directory in ["etc", "aedile", "run", "var/tmp", "var/lib", "home", "root"] {
+    for directory in ["etc", EMPTY_DIRECTORY, "run", "var/tmp", "var/lib", "home", "root"] {
         make_dirs(root, Path::new(directory), None).step_at("making", Path::new(directory))?;
     }
     for (name, bytes) in &sources.etc {
@@ -97,7 +121,8 @@ fn etc(root: BorrowedFd<'_>, sources: &Sources) -> Result<(), Failure> {
 
 /// `/tmp`, `/var/tmp`, `/dev/shm` and, when the box keeps none, `HOME`: parts of one piece of memory that goes with the box.
 fn temporary(root: BorrowedFd<'_>, plan: &Plan) -> Result<(), Failure> {
-    let holder = filesystem("tmpfs", &[("mode", "0755"), ("size", &plan.tmp_bytes.to_string())], NO_DEVICES);
+    let (size, entries) = (plan.tmp_bytes.to_string(), limits::temporary_entries(plan.tmp_bytes).to_string());
+    let holder = filesystem("tmpfs", &[("mode", "0755"), ("size", &size), ("nr_inodes", &entries)], NO_DEVICES);
     let holder = holder.step("making a temporary file system")?;
     place(root, &holder, Path::new(TEMPORARY))?;
     let own = plan.spec.home.is_none().then_some(("home", 0o755, HOME_INSIDE));
@@ -106,7 +131,11 @@ fn temporary(root: BorrowedFd<'_>, plan: &Plan) -> Result<(), Failure> {
         let part = format!("{}/{name}", TEMPORARY.trim_start_matches('/'));
         rustix::fs::mkdirat(root, &part, Mode::from_raw_mode(mode)).step_at("making", inside)?;
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        place(root, &rustix::mount::open_tree(root, &part, flags).step_at("making", inside)?, inside)?;
+        let mount = rustix::mount::open_tree(root, &part, flags).step_at("making", inside)?;
+        if name == "shm" {
+            sys::mount_setattr(mount.as_fd(), false, attr::NOEXEC, None).step_at("making", inside)?;
+        }
+        place(root, &mount, inside)?;
     }
     sys::mount_setattr(holder.as_fd(), false, attr::RDONLY | attr::NOSUID | attr::NODEV, None).step("closing the temporary file system")
 }
@@ -124,22 +153,40 @@ fn devices(root: BorrowedFd<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Lays an empty file over each credential file of the tool directories.
+/// Closes what of `/proc` tells about the kernel, its keys and other boxes, and its switches.
+fn kernel_files(root: BorrowedFd<'_>) -> Result<(), Failure> {
+    for name in KERNEL_FILES {
+        let path = Path::new("/proc").join(name);
+        if let Ok(point) = open_beneath(root, &Path::new("proc").join(name), OFlags::PATH) {
+            cover(root, &point, &path)?;
+        }
+    }
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let switches = Path::new("/proc/sys");
+    let mount = rustix::mount::open_tree(root, "proc/sys", flags).step_at("closing", switches)?;
+    sys::mount_setattr(mount.as_fd(), false, attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC, None)
+        .step_at("closing", switches)?;
+    let point = open_beneath(root, Path::new("proc/sys"), OFlags::PATH).step_at("closing", switches)?;
+    attach_here(&mount, &point).step_at("closing", switches)
+}
+
+/// Lays an empty file over what must not be seen: credential files of the tool directories, secrets and sockets of the tree.
 fn mask(root: BorrowedFd<'_>, sources: &Sources) -> Result<(), Failure> {
     for path in &sources.masked {
-        let Ok(point) = open_beneath(root, path.strip_prefix("/").unwrap_or(path), OFlags::PATH) else {
-            continue;
-        };
-        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        let empty = if crate::beneath::is_dir(&point).unwrap_or(false) {
-            filesystem("tmpfs", &[("mode", "0755"), ("size", "4k")], NO_DEVICES | MountAttrFlags::MOUNT_ATTR_RDONLY)
-                .step_at("hiding", path)?
-        } else {
-            let empty = rustix::mount::open_tree(root, EMPTY_FILE, flags).step_at("hiding", path)?;
-            sys::mount_setattr(empty.as_fd(), false, attr::RDONLY | attr::NOSUID | attr::NODEV, None).step_at("hiding", path)?;
-            empty
-        };
-        attach_here(&empty, &point).step_at("hiding", path)?;
+        match open_beneath(root, path.strip_prefix("/").unwrap_or(path), OFlags::PATH) {
+            Ok(point) => cover(root, &point, path)?,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => {}
+            Err(error) => return Err(error).step_at("hiding", path),
+        }
     }
     Ok(())
+}
+
+/// Lays an empty file or an empty directory over one place.
+fn cover(root: BorrowedFd<'_>, point: &OwnedFd, path: &Path) -> Result<(), Failure> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let nothing = if crate::beneath::is_dir(point).unwrap_or(false) { EMPTY_DIRECTORY } else { EMPTY_FILE };
+    let empty = rustix::mount::open_tree(root, nothing, flags).step_at("hiding", path)?;
+    sys::mount_setattr(empty.as_fd(), false, attr::RDONLY | attr::NOSUID | attr::NODEV, None).step_at("hiding", path)?;
+    attach_here(&empty, point).step_at("hiding", path)
 }

@@ -87,7 +87,7 @@ fn lies_in(path: &str, above: &str) -> bool {
 }
 
 /// The directories above frozen entries, up to a writable directory, which is a mount point itself.
-fn pins(frozen: &[PathBuf], writable: &[String]) -> BTreeSet<PathBuf> {
+pub(crate) fn pins(frozen: &[PathBuf], writable: &[String]) -> BTreeSet<PathBuf> {
     let is_mount = |path: &Path| writable.iter().any(|mount| Path::new(mount) == path);
     frozen.iter().flat_map(|path| path.ancestors().skip(1).take_while(|above| !is_mount(above))).map(Path::to_path_buf).collect()
 }

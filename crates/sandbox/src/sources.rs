@@ -12,8 +12,10 @@ use aedile_core::scope::Scope;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::mount::OpenTreeFlags;
+use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// Directories of the system that every box sees read-only, or as the link that they are.
@@ -102,6 +104,7 @@ pub(crate) fn collect(plan: &Plan) -> Result<Sources, Failure> {
         let fd = open_host(&mount.host).step_at("opening", &mount.host)?;
         collector.add(fd.as_fd(), &mount.host, &mount.inside, if mount.writable { Look::Writable } else { Look::ReadOnly })?;
     }
+    collector.sources.masked.extend(plan.held.hidden.iter().map(|path| PathBuf::from(OsStr::from_bytes(path))));
     // Outer mounts before inner ones; of two at one place the later wins.
     collector.sources.mounts.sort_by(|a, b| a.inside.cmp(&b.inside));
     Ok(collector.sources)
@@ -181,7 +184,10 @@ impl Collector {
             return Err(Failure::refused(format!("{} is not a directory", host.display())));
         }
         let (globs, also) = match &plan.spec.write {
-            WriteScope::All => return self.add(tree.as_fd(), host, inside, Look::Writable),
+            WriteScope::All => {
+                self.add(tree.as_fd(), host, inside, Look::Writable)?;
+                return self.held(plan, &tree, host);
+            }
             WriteScope::Nothing => return self.add(tree.as_fd(), host, inside, Look::ReadOnly),
             WriteScope::Globs { globs, also } => (globs, also),
         };
@@ -214,15 +220,29 @@ impl Collector {
                 Err(error) => return Err(error).step_at("making the scope's directory", &path),
             }
         }
-        let held = pinned.iter().map(|entry| (entry, Look::Writable)).chain(frozen.iter().map(|entry| (entry, Look::ReadOnly)));
-        for (entry, look) in held {
-            match open_beneath(&tree, entry, OFlags::PATH) {
-                Ok(fd) => self.add(fd.as_fd(), &host.join(entry), &inside.join(entry), look)?,
-                Err(Errno::NOENT) => {}
-                Err(error) => return Err(error).step_at("opening", &host.join(entry)),
-            }
+        let by_scope = pinned.iter().map(|entry| (entry, Look::Writable)).chain(frozen.iter().map(|entry| (entry, Look::ReadOnly)));
+        for (entry, look) in by_scope {
+            self.entry(&tree, host, inside, entry, look)?;
         }
-        Ok(())
+        self.held(plan, &tree, host)
+    }
+
+    /// What the guard holds, whatever the scope says.
+    fn held(&mut self, plan: &Plan, tree: &OwnedFd, host: &Path) -> Result<(), Failure> {
+        let of = |paths: &[Vec<u8>], look: Look| -> Vec<(PathBuf, Look)> {
+            paths.iter().map(|path| (PathBuf::from(OsStr::from_bytes(path)), look)).collect()
+        };
+        let (pinned, frozen) = (of(&plan.held.pinned, Look::Writable), of(&plan.held.frozen, Look::ReadOnly));
+        pinned.iter().chain(&frozen).try_for_each(|(entry, look)| self.entry(tree, host, &plan.spec.tree_inside, entry, *look))
+    }
+
+    /// Mounts one entry of the tree on itself.
+    fn entry(&mut self, tree: &OwnedFd, host: &Path, inside: &Path, entry: &Path, look: Look) -> Result<(), Failure> {
+        match open_beneath(tree, entry, OFlags::PATH) {
+            Ok(fd) => self.add(fd.as_fd(), &host.join(entry), &inside.join(entry), look),
+            Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(error).step_at("opening", &host.join(entry)),
+        }
     }
 }
 

@@ -157,3 +157,19 @@ pub(crate) fn landlock_level() -> i64 {
     // SAFETY: with a null pointer, size 0 and the version flag the call only answers a number.
     check(unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, none, none, version) }).unwrap_or(0)
 }
+
+/// Ticks of `/proc/PID/stat` in a second.
+#[expect(unsafe_code, reason = "sysconf has no safe wrapper")]
+pub(crate) fn clock_ticks() -> u64 {
+    // SAFETY: sysconf only answers a number.
+    u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).unwrap_or(100)
+}
+
+/// Leaves the session key ring of whoever started us for a new, empty one. A kernel without key rings has none to leave.
+#[expect(unsafe_code, reason = "keyctl has no safe wrapper")]
+pub(crate) fn leave_key_ring() {
+    const JOIN_SESSION_KEYRING: libc::c_long = 1;
+    let none: libc::c_long = 0;
+    // SAFETY: a null name asks for an anonymous key ring; no memory is touched.
+    unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, none) };
+}

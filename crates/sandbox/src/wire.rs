@@ -1,5 +1,6 @@
 //! What the starter and the launcher tell each other: one JSON message per packet on a socket pair.
 
+use crate::survey::Held;
 use crate::toolchain::Toolchains;
 use aedile_core::sandbox::{BoxExit, BoxSpec, SandboxError};
 use rustix::io::Errno;
@@ -33,6 +34,8 @@ pub(crate) struct Plan {
     pub(crate) tmp_bytes: u64,
     /// Whether a scope that mounts cannot hold is refused.
     pub(crate) strict: bool,
+    /// What is held besides the scope.
+    pub(crate) held: Held,
 }
 
 /// Why the launcher gave up.
@@ -103,6 +106,8 @@ pub(crate) enum Word {
     Ready { filter_only: bool },
     /// Nothing was started.
     Failed(Failure),
+    /// The box went beyond a limit and is about to be ended for it.
+    Over(String),
     /// The program ended; the box is about to.
     Ended(BoxExit),
 }

@@ -126,3 +126,40 @@ fn landlock_is_in_force() {
         other => skipped("landlock_is_in_force", &format!("a process here can be restricted {other} times, not 16")),
     }
 }
+
+#[test]
+fn anonymous_memory_cannot_be_executed() {
+    let host = host();
+    let make = if cfg!(target_arch = "x86_64") { 319 } else { 279 };
+    let exec = |flags: u32| {
+        format!(
+            "python3 -c 'import ctypes, os, errno\nc = ctypes.CDLL(None, use_errno=True)\nf = c.syscall({make}, b\"m\", {flags})\nif f < 0: print(errno.errorcode[ctypes.get_errno()]); exit(1)\nos.write(f, open(\"/bin/true\", \"rb\").read())\ntry: os.fchmod(f, 0o755)\nexcept OSError: pass\nos.execve(f, [\"true\"], {{}})'"
+        )
+    };
+    assert!(outside(&host.tree, &[], &exec(0)).exit.success());
+    for flags in [0, 1, 2, 16] {
+        let done = host.script(&exec(flags));
+        assert!(!done.exit.success() && done.output.contains("ENOSYS"), "{flags}: {done:?}");
+    }
+    let done = host.script(&exec(8));
+    assert!(!done.exit.success() && done.output.contains("PermissionError"), "{done:?}");
+    assert!(!host.script("cp /bin/true /dev/shm/t && /dev/shm/t").exit.success());
+    host.script("cp /bin/true /tmp/t && /tmp/t").ok();
+}
+
+#[test]
+fn calls_that_are_not_known_yet_do_not_exist() {
+    for number in [470, 480, 999] {
+        assert_eq!(host().script(&format!("python3 -c '{}'", call(number, "0, 0, 0, 0, 0"))).ok(), "ENOSYS", "{number}");
+    }
+}
+
+#[test]
+fn the_kernel_tells_nothing_about_itself_or_its_keys() {
+    let host = host();
+    let files = "/proc/keys /proc/key-users /proc/kallsyms /proc/cmdline /proc/modules /proc/config.gz /proc/timer_list";
+    let done = host.script(&format!("cat {files} 2>/dev/null | wc -c; ls /proc/acpi /proc/fs /proc/irq /proc/scsi /proc/bus 2>/dev/null | grep -v : | tr -d '\\n' | wc -c"));
+    assert_eq!(done.ok(), "0\n0");
+    assert!(!host.script("echo x > /proc/sys/kernel/hostname || echo x > /proc/self/../sys/vm/drop_caches").exit.success());
+    host.script("cat /proc/cpuinfo /proc/meminfo /proc/stat /proc/sys/kernel/ostype > /dev/null").ok();
+}

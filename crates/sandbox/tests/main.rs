@@ -2,9 +2,12 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 mod copies;
+mod cow;
 mod exec;
 mod figures;
+mod guard;
 mod kernel;
+mod limits;
 mod network;
 mod ordinary;
 mod processes;

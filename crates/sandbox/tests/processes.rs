@@ -151,8 +151,13 @@ fn a_box_is_an_unprivileged_user_of_the_host() {
 #[test]
 fn limits_hold() {
     let host = host();
-    let limits =
-        BoxLimits { processes: Some(20), file_bytes: Some(1 << 20), descriptors: Some(64), memory_bytes: Some(256 << 20), wall: None };
+    let limits = BoxLimits {
+        processes: Some(20),
+        file_bytes: Some(1 << 20),
+        descriptors: Some(64),
+        memory_bytes: Some(256 << 20),
+        ..BoxLimits::default()
+    };
     let run = |script: &str| host.run(BoxSpec { limits: limits.clone(), ..host.spec(script) });
     let attacks = [
         "for i in $(seq 40); do sleep 5 & done; test $(ls -d /proc/[0-9]* | wc -l) -gt 30",

@@ -1,7 +1,7 @@
 //! A host for boxes: a launcher and directories that an ordinary user can read too.
 
-use aedile_core::sandbox::{BoxChild, BoxExit, BoxIo, BoxLimits, BoxNet, BoxSpec, Sandbox, WORKSPACE_INSIDE, WriteScope};
-use aedile_sandbox::{NativeSandbox, SandboxConfig, Toolchains, Trees};
+use aedile_core::sandbox::{BoxChild, BoxExit, BoxIo, BoxLimits, BoxNet, BoxSpec, Sandbox, SandboxError, WORKSPACE_INSIDE, WriteScope};
+use aedile_sandbox::{BoxNote, Guard, NativeSandbox, SandboxConfig, Toolchains, Trees};
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
@@ -70,6 +70,18 @@ impl Host {
 
     pub(crate) fn run(&self, spec: BoxSpec) -> Done {
         finish(self.sandbox.spawn(spec).unwrap())
+    }
+
+    /// Runs it with everything held and masked, as `sandbox exec` does; also what the person is told.
+    pub(crate) fn guarded(&self, spec: BoxSpec) -> Result<(Done, Vec<BoxNote>), SandboxError> {
+        let guard = Guard { protect: true, mask: true, ..Guard::default() };
+        let mut child = self.sandbox.spawn_guarded(spec, &guard)?;
+        let mut output = String::new();
+        if let Some(stdout) = child.take_stdout() {
+            fs::File::from(stdout).read_to_string(&mut output).unwrap();
+        }
+        let exit = wait(&mut child);
+        Ok((Done { exit, output }, child.take_notes()))
     }
 
     pub(crate) fn script(&self, script: &str) -> Done {
