@@ -1,6 +1,6 @@
 //! Answers by a schema: the last words of a turn are one JSON value that follows it.
 
-use boon::{Compiler, Draft, SchemaIndex, Schemas, SchemeUrlLoader, ValidationError};
+use boon::{CompileError, Compiler, Draft, SchemaIndex, Schemas, SchemeUrlLoader, ValidationError};
 use serde_json::Value;
 
 /// Problems that the model is told at once.
@@ -28,11 +28,13 @@ impl Schema {
         let (mut schemas, mut compiler) = (Schemas::new(), Compiler::new());
         compiler.set_default_draft(Draft::V2020_12);
         compiler.use_loader(Box::new(SchemeUrlLoader::new()));
-        let compiled = compiler.add_resource(SCHEMA_NAME, schema.clone()).and_then(|()| compiler.compile(SCHEMA_NAME, &mut schemas));
-        match compiled {
-            Ok(index) => Ok(Self { schemas, index, text }),
-            Err(error) => Err(format!("the schema for the answer is not a JSON schema: {}", format!("{error:#}").replace(SCHEMA_NAME, ""))),
-        }
+        let named = |error: CompileError| {
+            let error = format!("{error:#}").replace(SCHEMA_NAME, "");
+            format!("the schema for the answer is not a JSON schema: {error}")
+        };
+        compiler.add_resource(SCHEMA_NAME, schema.clone()).map_err(named)?;
+        let index = compiler.compile(SCHEMA_NAME, &mut schemas).map_err(named)?;
+        Ok(Self { schemas, index, text })
     }
 
     /// What the model is told with the prompt.
