@@ -86,6 +86,7 @@ async fn requests() -> anyhow::Result<(f64, f64)> {
     let grant = DoorGrant {
         who,
         model: "anthropic/bench".parse().map_err(anyhow::Error::msg)?,
+        others: Vec::new(),
         script: None,
         agent_budget: budget(),
         task_budget: budget(),

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use aedile_agent::{Agent, AgentConfig};
+use aedile_agent::{Agent, AgentConfig, ModelChoice};
 use aedile_core::SecretString;
 use aedile_core::agent_api::{AgentReply, AgentRequest};
 use aedile_core::limits::PLAN_STEPS_MAX;
-use aedile_core::model::{ModelProvider, ModelRef};
-use aedile_core::tool::Tool;
-use aedile_models::{Endpoint, Granted, client_for};
+use aedile_core::model::{Abilities, ModelRef};
+use aedile_core::tool::{Sight, Tool};
+use aedile_models::{Endpoint, Granted, door_client};
 use aedile_runtimes::PLACEHOLDER_KEY;
 use aedile_tools::{BoxCommands, DoorClient, ToolBox, clear_stale_locks};
 
@@ -43,26 +43,21 @@ async fn serve() -> Result<(), String> {
         // A git that was killed with an earlier box would block every commit here.
         clear_stale_locks(&std::env::current_dir().map_err(|error| error.to_string())?);
     }
-    let tools: aedile_agent::ToolFactory = Arc::new(move |cwd: &Path| -> Vec<Arc<dyn Tool>> {
+    let tools: aedile_agent::ToolFactory = Arc::new(move |cwd: &Path, sees: &Sight| -> Vec<Arc<dyn Tool>> {
+        let tools = ToolBox { sees: sees.clone() };
         match plans {
-            true => ToolBox::planning(cwd, door.clone()),
-            false => ToolBox::standard(cwd, &scope, has_task.then(|| door.clone())),
+            true => tools.planning(cwd, door.clone()),
+            false => tools.tools(cwd, &scope, has_task.then(|| door.clone())),
         }
     });
     let home = env::home().unwrap_or_else(|| PathBuf::from("/tmp"));
     let (clock, entropy) = (Arc::new(SystemClock), Arc::new(OsEntropy));
-    let (granted, provider) = granted(url).await?;
-    let (own, through) = (model.provider, Arc::clone(&provider));
-    let mut config = AgentConfig::new(provider, model.model, tools, Arc::new(BoxCommands), home, clock, entropy);
+    let choices = choices(url).await?;
+    let own = found(&choices, &model)?;
+    let (provider, name) = (Arc::clone(&own.provider), own.model.clone());
+    let mut config = AgentConfig::new(provider, name, tools, Arc::new(BoxCommands), home, clock, entropy).with_model(own);
     config.notes = notes;
-    config.context_tokens = granted.context_tokens;
-    config.models = Some(Arc::new(move |name: &str| {
-        let model: ModelRef = name.parse()?;
-        if model.provider != own {
-            return Err(format!("the door speaks for {own} only, not for {}", model.provider));
-        }
-        Ok((Arc::clone(&through), model.model))
-    }));
+    config.models = Some(Arc::new(move |name: &str| found(&choices, &name.parse()?)));
     if plans {
         config.max_steps = PLAN_STEPS_MAX;
     }
@@ -101,12 +96,25 @@ async fn task(door: &DoorClient) -> Result<Task, String> {
     }
 }
 
-/// Speaks to the door's model in the format that the door names.
-async fn granted(base_url: String) -> Result<(Granted, Arc<dyn ModelProvider>), String> {
+/// A model that the door grants, by its whole name.
+fn found(choices: &[(ModelRef, ModelChoice)], model: &ModelRef) -> Result<ModelChoice, String> {
+    choices.iter().find(|(known, _)| known == model).map(|(_, choice)| choice.clone()).ok_or_else(|| {
+        let known: Vec<String> = choices.iter().map(|(known, _)| known.to_string()).collect();
+        format!("the door of this box does not lead to {model}; it leads to {} (`[agents] fallback` in aedile.toml)", known.join(", "))
+    })
+}
+
+/// The models that the door grants, each spoken to in the format that the door names.
+async fn choices(base_url: String) -> Result<Vec<(ModelRef, ModelChoice)>, String> {
     wiring::install_crypto();
-    let client = client_for([base_url.as_str()]).map_err(|error| error.to_string())?;
+    let client = door_client().map_err(|error| error.to_string())?;
     let granted = Granted::ask(&client, &base_url).await?;
     let key = Some(SecretString::from(PLACEHOLDER_KEY));
     let endpoint = Endpoint { base_url, key, client, clock: Arc::new(SystemClock), entropy: Arc::new(OsEntropy) };
-    Ok((granted, granted.provider(endpoint)))
+    let choice = |granted: Granted| {
+        let can = Abilities { structured: granted.structured_beside_tools(), ..granted.can };
+        let (provider, context_tokens) = (granted.provider(endpoint.clone()), granted.context_tokens);
+        (granted.model.clone(), ModelChoice { provider, model: granted.model.model, context_tokens, can })
+    };
+    Ok(granted.into_iter().map(choice).collect())
 }

@@ -50,6 +50,7 @@ impl Narrator {
         }
         self.run_line(&envelope.event)
             .or_else(|| self.task_line(&envelope.event))
+            .or_else(|| self.model_line(&envelope.event))
             .or_else(|| self.plan_line(&envelope.event))
             .or_else(|| self.change_line(&envelope.event))
             .or_else(|| other_line(&envelope.event))
@@ -114,12 +115,6 @@ impl Narrator {
             Event::BoxReady { task, pid, .. } => (Detail, format!("{}: box ready (pid {pid})", self.task(*task))),
             Event::AgentStarted { task, agent, .. } => (Detail, format!("{}: {agent} answers", self.task(*task))),
             Event::TurnStarted { task, turn, .. } => (Detail, format!("{}: {} begins turn {turn}", self.task(*task), self.agent(*task))),
-            Event::AgentHeldUp { task, why: Some(why), .. } => {
-                (Step, format!("{}: {} waits for its model: {}", self.task(*task), self.agent(*task), one_line(why, 300)))
-            }
-            Event::AgentHeldUp { task, why: None, .. } => {
-                (Step, format!("{}: the model of {} answers again", self.task(*task), self.agent(*task)))
-            }
             Event::TurnEnded { task, turn, stop: stop @ (TurnStop::Failed | TurnStop::Limit | TurnStop::Refusal), detail, .. } => (
                 // The end of the agent, which follows a failed turn, says the same.
                 if *stop == TurnStop::Failed { Detail } else { Step },
@@ -163,6 +158,27 @@ impl Narrator {
             _ => return None,
         };
         Some(said)
+    }
+
+    /// What becomes of the models that agents ask.
+    fn model_line(&self, event: &Event) -> Option<(Weight, String)> {
+        let line = match event {
+            Event::AgentHeldUp { task, why: Some(why), .. } => {
+                format!("{}: {} waits for its model: {}", self.task(*task), self.agent(*task), one_line(why, 300))
+            }
+            Event::AgentHeldUp { task, why: None, .. } => {
+                format!("{}: the model of {} answers again", self.task(*task), self.agent(*task))
+            }
+            Event::ModelSwitched { task, to, why, .. } => {
+                format!("{}: {} goes on with {to}: {}", self.task(*task), self.agent(*task), one_line(why, 300))
+            }
+            Event::ProviderDown { provider, why: Some(why), .. } => {
+                format!("{} is left alone for now: {}", one_line(provider, 60), one_line(why, 300))
+            }
+            Event::ProviderDown { provider, why: None, .. } => format!("{} answers again", one_line(provider, 60)),
+            _ => return None,
+        };
+        Some((Weight::Step, line))
     }
 
     fn plan_line(&self, event: &Event) -> Option<(Weight, String)> {

@@ -60,6 +60,7 @@ impl Opener {
                 incarnation: IncarnationId::new(&SystemClock, &OsEntropy),
             },
             model: self.model.clone(),
+            others: self.config.agents.fallback.iter().filter(|model| **model != self.model).cloned().collect(),
             script: None,
             agent_budget: rules.agent_budget,
             task_budget: rules.task_budget,

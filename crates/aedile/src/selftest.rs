@@ -220,6 +220,7 @@ impl Trial {
         let grant = DoorGrant {
             who,
             model: request.model.clone(),
+            others: Vec::new(),
             script: Some(json!([{ "text": "I show that I work.", "shell": WORK }, "It is done."])),
             agent_budget: none,
             task_budget: none,

@@ -1,9 +1,11 @@
 //! One run whose agents speak to different providers, each in that provider's own format, through the real door.
 
-use aedile_testkit::{Conversation, ScriptedServer, Step, WireFormat};
+use std::time::Duration;
+
+use aedile_testkit::{Conversation, ScriptedServer, SeenRequest, Step, WireFormat, wait_for};
 use serde_json::json;
 
-use crate::scenario::Scenario;
+use crate::scenario::{LIMIT, Scenario};
 
 /// One row of what follows.
 type Agent = (&'static str, &'static str, WireFormat, Option<(&'static str, &'static str)>);
@@ -76,4 +78,65 @@ fn a_repository_cannot_choose_where_a_key_goes_or_what_a_model_costs() {
         assert!(ended.stderr.contains(".config/aedile/config.toml"), "{}", ended.stderr);
     }
     assert!(server.requests().is_empty(), "nothing was asked");
+}
+
+#[test]
+fn a_run_goes_on_with_the_next_model_when_a_provider_is_down() {
+    let of = |format: WireFormat, task: &str| {
+        let words = format!("Write the part {task}.");
+        Conversation::when(task, move |request: &SeenRequest| request.format() == Some(format) && request.first_user().contains(&words))
+    };
+    let down = Conversation::when("down", |request: &SeenRequest| request.format() == Some(WireFormat::Anthropic));
+    let works = |task: &str| {
+        let path = format!("parts/{task}.txt");
+        of(WireFormat::OpenAi, task)
+            .step(Step::tool("write", json!({"path": path, "content": "ok\n"})))
+            .step(Step::tool("submit", json!({"summary": format!("Add {task}")})).slow(Duration::from_secs(2)))
+    };
+    let server = ScriptedServer::start(vec![down.afterwards(Step::status(529, "too much to do")), works("one"), works("two")]);
+    let mut scenario = Scenario::with_config(
+        "target = \"main\"\n[[gate]]\nname = \"test\"\ncommand = \"sh test.sh\"\n[agents]\nmodel = \"anthropic/claude-sonnet-4-5\"\nfallback = [\"openai/gpt-5-mini\"]\n[budget]\nrun_usd = 5.0\n",
+    );
+    let task = |name: &str| format!("[[task]]\nid = \"{name}\"\nprompt = \"Write the part {name}.\"\nscope = [\"parts/{name}.txt\"]\n");
+    scenario.tasks(&format!("goal = \"Two parts\"\n{}{}", task("one"), task("two")));
+    for name in ["ANTHROPIC", "OPENAI"] {
+        scenario.env.var(format!("AEDILE_{name}_BASE_URL"), server.url());
+        scenario.env.var(format!("{name}_API_KEY"), "key-of-a-provider");
+    }
+    let run = scenario.start(&["--agents", "2"]);
+    let shown = wait_for("the switch in `status`", LIMIT, || {
+        let shown = scenario.run(&["status"]).stdout;
+        shown.contains("goes on with openai/gpt-5-mini since").then_some(shown)
+    });
+    assert!(
+        shown.contains("anthropic is left alone since ") && shown.contains("tried again at ") && shown.contains("too much to do"),
+        "{shown}"
+    );
+    run.wait(LIMIT).success();
+
+    let mut landed = scenario.landed("aedile/main");
+    landed.sort_unstable();
+    assert_eq!(landed, ["one", "two"]);
+    let down = scenario.events_of("provider_down");
+    assert!(down[0]["provider"] == "anthropic" && down[0]["why"].as_str().unwrap().starts_with("529: "), "{down:?}");
+    let switches = scenario.events_of("model_switched");
+    assert_eq!(switches.len(), 2, "each agent changes once: {switches:?}");
+    for switch in &switches {
+        assert_eq!((&switch["from"], &switch["to"]), (&json!("anthropic/claude-sonnet-4-5"), &json!("openai/gpt-5-mini")));
+        assert!(switch["why"].as_str().unwrap().starts_with("anthropic: 529: "), "{switch}");
+    }
+    let told = scenario.run(&["feed"]).stdout;
+    assert!(
+        told.contains("anthropic is left alone for now: 529: ") && told.contains(" goes on with openai/gpt-5-mini: anthropic: 529: "),
+        "{told}"
+    );
+    let asked = server.requests_of("down").len();
+    assert!((5..=8).contains(&asked), "five failures in a row, and what was under way: {asked}");
+    let reserved: Vec<_> = scenario.events_of("spend_reserved").into_iter().map(|event| event["spend"].clone()).collect();
+    let settled = scenario.events_of("spend_settled");
+    assert_eq!(reserved.len(), settled.len(), "both tries are settled");
+    let paid: Vec<u64> = settled.iter().map(|event| event["usd"].as_u64().unwrap()).filter(|usd| *usd > 0).collect();
+    // Four requests of 100 tokens in and 10 out, at the price of the model that answered; what failed costs nothing.
+    assert_eq!(paid, [45; 4]);
+    server.finish();
 }

@@ -3,7 +3,7 @@
 use aedile_core::limits::{AGENT_PARALLEL_CALLS_MAX, HOOK_TIMEOUT_AT_END, TOOL_OUTPUT_BYTES_MAX};
 use aedile_core::model::Block;
 use aedile_core::runtime::SessionEvent;
-use aedile_core::tool::{Tool, ToolOutput, cut_middle};
+use aedile_core::tool::{Sight, Tool, ToolOutput, cut_middle};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,6 +26,8 @@ pub(crate) struct CallRoom {
     pub(crate) live: Live,
     /// The sub-agent that this is the room of.
     pub(crate) sub: Option<String>,
+    /// What the tools take the model to see.
+    pub(crate) sight: Sight,
 }
 
 /// What a step's calls gave: one result for each call, in their order.

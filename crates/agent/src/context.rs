@@ -1,6 +1,6 @@
 //! How full the model's window is, and how old tool output is left out.
 
-use aedile_core::model::{Block, Media, Message, Role, ToolSpec};
+use aedile_core::model::{Abilities, Block, Media, Message, Role, ToolSpec};
 
 /// Bytes that count as one token; low, so that the estimate is rather too high.
 const BYTES_PER_TOKEN: u64 = 3;
@@ -49,6 +49,27 @@ fn bytes_of(block: &Block) -> u64 {
         Block::Other { value } => value.to_string().len(),
     };
     bytes as u64
+}
+
+/// The messages as a model takes them: what it cannot see is named in words.
+pub(crate) fn shown_to(can: &Abilities, messages: &[Message]) -> Vec<Message> {
+    let hidden = |media: &Media| if media.is_pdf() { !can.pdf } else { !can.images };
+    let named = |media: &Media| {
+        let name = media.name.as_deref().unwrap_or("without a name");
+        format!("[{} ({name}), which this model cannot see]", media.media_type)
+    };
+    let mut messages = messages.to_vec();
+    for block in messages.iter_mut().flat_map(|message| &mut message.content) {
+        match block {
+            Block::Media { media } if hidden(media) => *block = Block::text(named(media)),
+            Block::ToolResult { content, media, .. } => {
+                media.iter().filter(|media| hidden(media)).for_each(|media| *content = format!("{content}\n{}", named(media)));
+                media.retain(|media| !hidden(media));
+            }
+            _ => {}
+        }
+    }
+    messages
 }
 
 /// Replaces long tool results, but for the last messages, by a line. Returns whether there were any.

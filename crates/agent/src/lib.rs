@@ -35,6 +35,6 @@ mod subagent;
 mod turn;
 
 pub use agent::Agent;
-pub use config::{AgentConfig, ModelFinder, ToolFactory};
+pub use config::{AgentConfig, ModelChoice, ModelFinder, ToolFactory};
 pub use journal::SessionError;
 pub use session::Session;

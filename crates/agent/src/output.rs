@@ -15,6 +15,7 @@ pub(crate) struct Schema {
     schemas: Schemas,
     index: SchemaIndex,
     text: String,
+    value: Value,
 }
 
 impl Schema {
@@ -34,7 +35,12 @@ impl Schema {
         };
         compiler.add_resource(SCHEMA_NAME, schema.clone()).map_err(named)?;
         let index = compiler.compile(SCHEMA_NAME, &mut schemas).map_err(named)?;
-        Ok(Self { schemas, index, text })
+        Ok(Self { schemas, index, text, value: schema.clone() })
+    }
+
+    /// The schema, where providers can hold an answer to it: they take objects only. What comes is checked all the same.
+    pub(crate) fn native(&self) -> Option<Value> {
+        (self.value.get("type").and_then(Value::as_str) == Some("object")).then(|| self.value.clone())
     }
 
     /// What the model is told with the prompt.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::calls::CallRoom;
-use crate::config::AgentConfig;
+use crate::config::{AgentConfig, Current, ModelChoice};
 use crate::context::Measured;
 use crate::conversation::{Conversation, Record};
 use crate::hook_event::HookEvent;
@@ -40,6 +40,10 @@ pub(crate) struct State {
     pub(crate) part: Part,
     pub(crate) auto_compact: bool,
     pub(crate) journal: Journal,
+    /// The session's own model, while another stands in for it.
+    own: Option<ModelChoice>,
+    /// The session's present model, for its sub-agents.
+    current: Current,
 }
 
 /// Whether it is the session's own agent.
@@ -98,16 +102,20 @@ impl State {
         let gate = Gate::new(id, cwd, &config.home, config.asker.clone(), &settings.permissions, &mut warnings);
         let (gate, cwd_owned) = (Arc::new(gate), cwd.to_owned());
         let hooks = Hooks { hooks: settings.hooks, runner, live: live.clone(), cwd: cwd_owned, gate, common };
-        let mut tools = (config.tools)(cwd);
+        let sight = config.sight();
+        let mut tools = (config.tools)(cwd, &sight);
         if library.skills.values().any(|skill| !skill.for_people) {
             tools.push(Arc::new(Skill { skills: library.skills.clone(), cwd: cwd.to_owned() }));
         }
         let directory = journal.directory_below();
-        let parent = Parent { config: config.clone(), cwd: cwd.to_owned(), hooks: hooks.clone(), library: library.clone(), directory };
+        let (config, current) = (config.clone(), Current::new(config.choice()));
+        let (hooks_too, library_too, now) = (hooks.clone(), library.clone(), current.clone());
+        let parent =
+            Parent { config: config.clone(), current: now, cwd: cwd.to_owned(), hooks: hooks_too, library: library_too, directory };
         tools.push(Arc::new(Task::new(parent)));
-        let room = CallRoom { tools, hooks, live, sub: None };
-        let state = Self::with(config, cwd, room, library, journal, warnings, Part::Main);
-        Self { auto_compact: !settings.never_compact, ..state }
+        let room = CallRoom { tools, hooks, live, sub: None, sight };
+        let state = Self::with(&config, cwd, room, library, journal, warnings, Part::Main);
+        Self { auto_compact: !settings.never_compact, current, ..state }
     }
 
     /// The state of a sub-agent, in the room that its parent made for it.
@@ -134,6 +142,8 @@ impl State {
             part,
             auto_compact: true,
             journal,
+            own: None,
+            current: Current::new(config.choice()),
         };
         state.read_instructions();
         state
@@ -146,10 +156,40 @@ impl State {
 
     /// Goes on with another model. What only the old one understands is left out of requests by the wire format.
     pub(crate) fn use_model(&mut self, name: &str) -> Result<(), String> {
-        let find = self.config.models.clone().ok_or("there is no other model here")?;
-        (self.config.provider, self.config.model) = find(name)?;
-        self.measured = None;
+        let choice = self.find_model(name)?;
+        self.own = None;
+        self.take_model(choice);
         Ok(())
+    }
+
+    /// Lets another model stand in for the session's own until [`Self::own_model`].
+    pub(crate) fn stand_in(&mut self, name: &str) -> Result<(), String> {
+        let choice = self.find_model(name)?;
+        let present = self.config.choice();
+        self.own.get_or_insert(present);
+        self.take_model(choice);
+        Ok(())
+    }
+
+    /// Goes back to the session's own model, where another stands in for it.
+    pub(crate) fn own_model(&mut self) {
+        if let Some(own) = self.own.take() {
+            self.take_model(own);
+        }
+    }
+
+    fn find_model(&self, name: &str) -> Result<ModelChoice, String> {
+        let find = self.config.models.as_ref().ok_or("there is no other model here")?;
+        find(name)
+    }
+
+    /// The tools follow what the model sees; they stay the same, with what they hold.
+    fn take_model(&mut self, choice: ModelChoice) {
+        self.current.set(choice.clone());
+        self.config = self.config.clone().with_model(choice);
+        self.room.sight.set(self.config.can.images, self.config.can.pdf);
+        self.specs = self.room.tools.iter().map(|tool| tool.spec()).collect();
+        self.measured = None;
     }
 
     /// Writes the record down, then takes it into the conversation.

@@ -5,7 +5,7 @@ use aedile_core::ids::SessionId;
 use aedile_core::limits::SUBAGENTS_AT_ONCE_MAX;
 use aedile_core::model::ToolSpec;
 use aedile_core::runtime::{SessionEvent, SessionSink, TurnEnd, TurnStop};
-use aedile_core::tool::{Tool, ToolOutput, ToolRisk};
+use aedile_core::tool::{Sight, Tool, ToolOutput, ToolRisk};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::sync::{Semaphore, watch};
 
 use crate::calls::CallRoom;
-use crate::config::AgentConfig;
+use crate::config::{AgentConfig, Current};
 use crate::front_matter::Document;
 use crate::hooks::Hooks;
 use crate::journal::Journal;
@@ -32,6 +32,8 @@ const WRITING: &str = "writing";
 /// What a sub-agent has from its parent.
 pub(crate) struct Parent {
     pub(crate) config: AgentConfig,
+    /// The model that it has now.
+    pub(crate) current: Current,
     pub(crate) cwd: PathBuf,
     pub(crate) hooks: Hooks,
     pub(crate) library: Library,
@@ -149,9 +151,9 @@ impl Task {
     }
 
     /// The parent's tools as far as the order has them: never another sub-agent, nor what ends the work or speaks to others.
-    fn tools(&self, order: &Order) -> Result<Vec<Arc<dyn Tool>>, String> {
+    fn tools(&self, order: &Order, sight: &Sight) -> Result<Vec<Arc<dyn Tool>>, String> {
         let parent = &self.parent;
-        let mut tools = (parent.config.tools)(&parent.cwd);
+        let mut tools = (parent.config.tools)(&parent.cwd, sight);
         if !parent.library.skills.is_empty() {
             tools.push(Arc::new(Skill { skills: parent.library.skills.clone(), cwd: parent.cwd.clone() }));
         }
@@ -168,9 +170,11 @@ impl Task {
     }
 
     async fn run(&self, order: Order) -> Result<String, String> {
-        let (parent, tools) = (&self.parent, self.tools(&order)?);
+        let parent = &self.parent;
+        let config = &parent.config.clone().with_model(parent.current.get());
+        let sight = config.sight();
+        let tools = self.tools(&order, &sight)?;
         let name = format!("{}-{}", order.kind, self.count.fetch_add(1, Ordering::Relaxed) + 1);
-        let config = &parent.config;
         let id = SessionId::new(uuid_v7(&*config.clock, &*config.entropy).hyphenated().to_string()).map_err(|error| error.to_string())?;
         let journal = Journal::create_below(&parent.directory, &name.replace(':', "-"), &id).map_err(|error| error.to_string())?;
         let (live, sink) = (Live::default(), marked(&parent.hooks.live, &name));
@@ -183,7 +187,7 @@ impl Task {
         hooks.common.insert("agent_id".to_owned(), id.as_str().into());
         hooks.common.insert("agent_type".to_owned(), order.kind.as_str().into());
         hooks.common.insert("agent_transcript_path".to_owned(), own.get("transcript_path").cloned().unwrap_or_default());
-        let room = CallRoom { tools, hooks, live, sub: Some(name.clone()) };
+        let room = CallRoom { tools, hooks, live, sub: Some(name.clone()), sight };
         let part = Part::Sub { kind: order.kind, role: order.role };
         let mut state = State::with(config, &parent.cwd, room, parent.library.clone(), journal, Vec::new(), part);
         // Dropping this call ends the sub-agent; it has no other interruption.

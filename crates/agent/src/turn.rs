@@ -1,6 +1,6 @@
 //! One turn: the model is asked, its calls are run, until it has no more to do or a limit is met.
 
-use aedile_core::limits::{AGENT_ANSWER_RETRIES_MAX, AGENT_LOOP_REPEATS_MAX, HOOK_STOP_BLOCKS_MAX};
+use aedile_core::limits::{AGENT_ANSWER_RETRIES_MAX, AGENT_LOOP_REPEATS_MAX, FALLBACKS_MAX, HOOK_STOP_BLOCKS_MAX};
 use aedile_core::model::{Block, Message, ModelDelta, ModelError, ModelRequest, ModelResponse, ModelStop};
 use aedile_core::runtime::{SessionEvent, SessionSink, TurnEnd, TurnStop};
 use serde_json::{Map, Value, json};
@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use crate::calls::{note, run_calls};
 use crate::compaction::{Digest, Room, call_list, condensed, split, summary, without_old_results};
-use crate::context::{Measured, request_tokens, tokens};
+use crate::context::{Measured, request_tokens, shown_to, tokens};
 use crate::conversation::{Record, calls_of};
 use crate::hook_event::HookEvent;
 use crate::hooks::Outcome;
@@ -54,6 +54,7 @@ impl<'a> Turn<'a> {
 
     /// Runs the turn.
     pub(crate) async fn run(&mut self, prompt: &str) -> TurnEnd {
+        self.state.own_model();
         match Box::pin(self.begin(prompt)).await {
             Ok(()) => self.steps().await,
             Err(end) => end,
@@ -204,7 +205,7 @@ impl<'a> Turn<'a> {
 
     /// Asks the model. An answer that was cut is asked for again; a request that the provider finds too long is condensed once.
     async fn ask(&mut self) -> Result<ModelResponse, TurnEnd> {
-        let (mut cuts, mut condensed) = (0, false);
+        let (mut cuts, mut condensed, mut switches) = (0, false, 0);
         if self.request_tokens() > self.room().limit() {
             self.make_room(AUTO).await?;
         }
@@ -215,6 +216,10 @@ impl<'a> Turn<'a> {
                     cuts += 1;
                     (self.sink)(SessionEvent::Text { text: "\n[the answer was cut; asking again]\n".to_owned() });
                 }
+                Err(ModelError::Down { message, next }) if switches < FALLBACKS_MAX => {
+                    switches += 1;
+                    self.stand_in(&next, &message).await?;
+                }
                 Err(ModelError::Refused { message, .. }) if !condensed && is_too_long(&message) => {
                     condensed = true;
                     self.make_room(AUTO).await?;
@@ -222,6 +227,16 @@ impl<'a> Turn<'a> {
                 Err(error) => return Err(failed(error.to_string())),
             }
         }
+    }
+
+    /// Another model takes over, since the provider of the present one is down. The conversation is condensed if it does not fit.
+    async fn stand_in(&mut self, next: &str, why: &str) -> Result<(), TurnEnd> {
+        self.state.stand_in(next).map_err(|problem| failed(format!("{why}; {next} cannot take over: {problem}")))?;
+        self.state.room.live.warn(format!("{next} takes over until the next prompt: {why}"));
+        if self.request_tokens() > self.room().limit() {
+            self.make_room(AUTO).await?;
+        }
+        Ok(())
     }
 
     async fn ask_once(&mut self) -> Result<Result<ModelResponse, ModelError>, TurnEnd> {
@@ -241,16 +256,16 @@ impl<'a> Turn<'a> {
         ModelRequest {
             model: self.state.config.model.clone(),
             system: self.state.system.clone(),
-            messages: self.state.conversation.messages.clone(),
+            messages: shown_to(&self.state.config.can, &self.state.conversation.messages),
             tools: self.state.specs.clone(),
-            max_output_tokens: self.state.config.max_output_tokens,
-            output_schema: None,
+            max_output_tokens: self.state.config.output_tokens(),
+            output_schema: self.schema.as_ref().filter(|_| self.state.config.can.structured).and_then(Schema::native),
             extra: Map::new(),
         }
     }
 
     pub(crate) fn room(&self) -> Room {
-        Room { window: self.state.config.context_tokens, output: self.state.config.max_output_tokens }
+        Room { window: self.state.config.context_tokens, output: self.state.config.output_tokens() }
     }
 
     fn request_tokens(&self) -> u64 {

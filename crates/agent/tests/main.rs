@@ -7,6 +7,7 @@ mod interrupts;
 mod library;
 mod limits;
 mod messages;
+mod models;
 mod output;
 mod permissions;
 mod sessions;

@@ -1,14 +1,13 @@
 //! Sessions on disk.
 
 use aedile_agent::{Session, SessionError};
-use aedile_core::model::ModelProvider;
 use aedile_core::runtime::TurnStop;
 use serde_json::json;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::sync::Arc;
 
-use crate::support::{Bench, Played, Turn, all_text, eventually, last_results};
+use crate::support::{Bench, Played, Turn, all_text, choice, eventually, last_results};
 
 #[tokio::test]
 async fn a_later_life_goes_on_where_the_session_was() {
@@ -94,7 +93,7 @@ async fn the_model_changes_in_the_middle_of_a_session_and_stays_changed() {
     let other = Played::new(vec![Turn::Say("by the second"), Turn::Say("again")]);
     let found = Arc::clone(&other);
     bench.config.models = Some(Arc::new(move |name| match name.strip_prefix("script/") {
-        Some(model) => Ok((Arc::clone(&found) as Arc<dyn ModelProvider>, model.to_owned())),
+        Some(model) => Ok(choice(&found, model)),
         None => Err(format!("there is no model {name}")),
     }));
     let session = bench.session();

@@ -2,7 +2,7 @@
 
 use aedile_core::model::{ModelError, ModelRequest, ToolSpec};
 use aedile_core::runtime::{SessionEvent, TurnStop};
-use aedile_core::tool::{Tool, ToolOutput, ToolRisk};
+use aedile_core::tool::{Sight, Tool, ToolOutput, ToolRisk};
 use aedile_tools::ToolBox;
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -79,7 +79,7 @@ async fn an_agent_of_the_repository_has_what_its_file_says_and_no_more() {
         Turn::Say("Written."),
         Turn::Say("ok"),
     ]);
-    bench.config.tools = Arc::new(|cwd: &Path| {
+    bench.config.tools = Arc::new(|cwd: &Path, _: &Sight| {
         let mut tools = ToolBox::standard(cwd, &[], None);
         tools.push(Arc::new(Submit));
         tools
@@ -149,7 +149,7 @@ async fn sub_agents_work_side_by_side() {
         Turn::Say("ok"),
     ]);
     let barrier = Arc::new(Barrier::new(2));
-    bench.config.tools = Arc::new(move |_| vec![Arc::new(Pair(Arc::clone(&barrier)))]);
+    bench.config.tools = Arc::new(move |_, _| vec![Arc::new(Pair(Arc::clone(&barrier)))]);
     assert_eq!(bench.prompt("go").await.stop, TurnStop::EndTurn);
     let met = ("Met.".to_owned(), false);
     assert_eq!(last_results(&bench.model.request(5)), [met.clone(), met]);

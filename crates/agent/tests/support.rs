@@ -1,11 +1,14 @@
 //! A home, a workspace, and a model that answers by a function.
 
-use aedile_agent::{AgentConfig, Session};
+use aedile_agent::{AgentConfig, ModelChoice, Session};
 use aedile_core::Usage;
 use aedile_core::clock::{SeededEntropy, SteppingClock};
 use aedile_core::ids::SessionId;
-use aedile_core::model::{Block, DeltaSink, Message, ModelDelta, ModelError, ModelProvider, ModelRequest, ModelResponse, ModelStop, Role};
+use aedile_core::model::{
+    Abilities, Block, DeltaSink, Message, ModelDelta, ModelError, ModelProvider, ModelRequest, ModelResponse, ModelStop, Role,
+};
 use aedile_core::runtime::{SessionEvent, SessionSink, TurnEnd};
+use aedile_core::tool::Sight;
 use aedile_tools::{BoxCommands, ToolBox};
 use async_trait::async_trait;
 use serde_json::{Map, Value, json};
@@ -140,10 +143,10 @@ impl Bench {
     pub(crate) fn new(turns: Vec<Turn>) -> Self {
         let (directory, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let model = Played::new(turns);
-        let tools = Arc::new(|cwd: &Path| ToolBox::standard(cwd, &[], None));
+        let tools = Arc::new(|cwd: &Path, sees: &Sight| ToolBox { sees: sees.clone() }.tools(cwd, &[], None));
         let clock = Arc::new(SteppingClock::default());
         let entropy = Arc::new(SeededEntropy::new(1));
-        let config = AgentConfig::new(
+        let mut config = AgentConfig::new(
             Arc::clone(&model) as Arc<dyn ModelProvider>,
             "played",
             tools,
@@ -152,6 +155,7 @@ impl Bench {
             clock,
             entropy,
         );
+        config.can = Abilities::WRITTEN;
         Self { directory, home, model, config, events: Arc::default() }
     }
 
@@ -217,6 +221,12 @@ impl Bench {
     pub(crate) fn journal(&self, id: &SessionId) -> PathBuf {
         self.home.path().join(format!(".aedile/sessions/{id}.jsonl"))
     }
+}
+
+/// A model that can do everything, as a session chooses it.
+pub(crate) fn choice(model: &Arc<Played>, name: &str) -> ModelChoice {
+    let provider = Arc::clone(model) as Arc<dyn ModelProvider>;
+    ModelChoice { provider, model: name.to_owned(), context_tokens: 128_000, can: Abilities::WRITTEN }
 }
 
 /// Waits for a condition, at most ten seconds.

@@ -59,7 +59,7 @@ impl Tool for Pair {
 async fn reads_run_side_by_side() {
     let mut bench = Bench::new(vec![Turn::Calls(vec![("pair", json!({})), ("pair", json!({}))]), Turn::Say("ok")]);
     let pair: Arc<dyn Tool> = Arc::new(Pair(Barrier::new(2)));
-    bench.config.tools = Arc::new(move |_| vec![Arc::clone(&pair)]);
+    bench.config.tools = Arc::new(move |_, _| vec![Arc::clone(&pair)]);
     assert_eq!(bench.prompt("go").await.stop, TurnStop::EndTurn);
     assert_eq!(last_results(&bench.model.request(1)), [("met".to_owned(), false), ("met".to_owned(), false)]);
 }
@@ -86,7 +86,7 @@ async fn a_tool_may_end_the_turn_and_a_broken_one_does_not() {
     let turns =
         vec![Turn::Calls(vec![("broken", json!({}))]), Turn::Calls(vec![("submit", json!({})), ("submit", json!({}))]), Turn::Say("later")];
     let mut bench = Bench::new(turns);
-    bench.config.tools = Arc::new(|_| vec![Arc::new(Last("broken")), Arc::new(Last("submit"))]);
+    bench.config.tools = Arc::new(|_, _| vec![Arc::new(Last("broken")), Arc::new(Last("submit"))]);
     let session = bench.session();
     assert_eq!(session.prompt("go", &bench.sink()).await.stop, TurnStop::EndTurn);
     assert_eq!(bench.model.count(), 2, "the model is not asked again");
@@ -181,7 +181,7 @@ impl Tool for Bell {
 async fn news_of_tools_is_told_once_with_the_next_request() {
     let mut bench = Bench::new(vec![Turn::Calls(vec![("bell", json!({}))]), Turn::Calls(vec![("nonsense", json!({}))]), Turn::Say("ok")]);
     let bell: Arc<dyn Tool> = Arc::new(Bell(AtomicBool::new(false)));
-    bench.config.tools = Arc::new(move |_| vec![Arc::clone(&bell)]);
+    bench.config.tools = Arc::new(move |_, _| vec![Arc::clone(&bell)]);
     bench.prompt("x").await;
     let told = |index: usize| all_text(&bench.model.request(index)).matches("It rang.").count();
     assert_eq!((told(0), told(1), told(2)), (0, 1, 1));

@@ -3,18 +3,19 @@
 mod edit;
 mod mail;
 mod plan;
+mod provider;
+mod spend;
 mod undo;
 
 use serde::de::DeserializeOwned;
 
 use crate::event::{Envelope, Event, TaskOutcome};
-use crate::ids::{ChangeId, RunId, SpendId, TaskId};
+use crate::ids::{ChangeId, RunId, TaskId};
 use crate::machine::{
     AgentState, ChangeState, ChangeStep, Illegal, RunState, RunStep, TaskState, TaskStep, change_step, run_step, task_step,
 };
-use crate::money::{MicroUsd, Usage};
 use crate::store::StoreError;
-use crate::view::{AgentView, ChangeView, CostView, GatedTree, Intent, ProjectView, RunView, SpendView, TaskView, View, ViewKind};
+use crate::view::{AgentView, ChangeView, GatedTree, Intent, ProjectView, RunView, TaskView, View, ViewKind};
 
 pub use mail::inbox_key;
 
@@ -75,7 +76,8 @@ pub fn apply(envelope: &Envelope, tx: &mut dyn ViewTx) -> Result<(), StoreError>
             at.change(*change).map(drop)
         }
         Event::MailSent { .. } | Event::MailClaimed { .. } | Event::MailAcked { .. } => mail::apply_mail(&mut at),
-        Event::SpendReserved { .. } | Event::SpendSettled { .. } => apply_spend(&mut at),
+        Event::SpendReserved { .. } | Event::SpendSettled { .. } => spend::apply_spend(&mut at),
+        Event::ModelSwitched { .. } | Event::ProviderDown { .. } => provider::apply_provider(&mut at),
     }
 }
 
@@ -169,6 +171,7 @@ fn apply_run(at: &mut At<'_>) -> Result<(), StoreError> {
             started: at.envelope.at,
             since: at.envelope.at,
             first: at.envelope.position,
+            down: Vec::new(),
         };
         return at.put(&run.to_string(), Some(*run), &view);
     }
@@ -187,6 +190,10 @@ fn apply_run(at: &mut At<'_>) -> Result<(), StoreError> {
         Event::RunStopRequested { now, .. } => view.stop_now || *now,
         _ => false,
     };
+    if matches!(step, RunStep::Stop | RunStep::Resume | RunStep::End) {
+        // Which providers are left alone is known to the worker only, and forgotten with it.
+        view.down.clear();
+    }
     at.put(&run.to_string(), Some(run), &view)
 }
 
@@ -303,6 +310,7 @@ fn claim_task(at: &mut At<'_>) -> Result<(), StoreError> {
         turn: view.turn,
         ended: None,
         held_up: None,
+        switched: None,
     };
     at.put(&key, Some(view.run), &worker)
 }
@@ -455,45 +463,4 @@ fn return_task(at: &mut At<'_>, change: &ChangeView) -> Result<(), StoreError> {
     }
     (owner.returned, owner.evidence) = (change.returned.clone(), change.evidence.clone());
     at.put_task(&owner)
-}
-
-fn apply_spend(at: &mut At<'_>) -> Result<(), StoreError> {
-    match &at.envelope.event {
-        Event::SpendReserved { spend, run, task, agent, model, tokens, usd } => {
-            at.is_new(ViewKind::Spend, "spend", &spend.to_string())?;
-            let view =
-                SpendView { spend: *spend, run: *run, task: *task, agent: agent.clone(), model: model.clone(), tokens: *tokens, usd: *usd };
-            at.put(&spend.to_string(), Some(*run), &view)
-        }
-        Event::SpendSettled { spend, usage, usd, estimated } => settle(at, *spend, *usage, *usd, *estimated),
-        _ => Ok(()),
-    }
-}
-
-fn settle(at: &mut At<'_>, spend: SpendId, usage: Usage, usd: MicroUsd, estimated: bool) -> Result<(), StoreError> {
-    let held: SpendView = at.get("spend", &spend.to_string())?;
-    at.tx.remove(ViewKind::Spend, &spend.to_string())?;
-    let key = format!("{}/{}/{}", held.task, held.agent, held.model);
-    let mut cost = match at.find::<CostView>(&key)? {
-        Some(cost) => cost,
-        None => CostView {
-            run: held.run,
-            task: held.task,
-            agent: held.agent.clone(),
-            model: held.model.clone(),
-            requests: 0,
-            estimated: 0,
-            usage: Usage::default(),
-            estimated_tokens: 0,
-            usd: MicroUsd(0),
-        },
-    };
-    cost.requests += 1;
-    cost.usage = cost.usage.plus(&usage);
-    cost.usd = cost.usd.plus(usd);
-    if estimated {
-        cost.estimated += 1;
-        cost.estimated_tokens = cost.estimated_tokens.saturating_add(held.tokens.saturating_sub(usage.total()));
-    }
-    at.put(&key, Some(held.run), &cost)
 }

@@ -13,8 +13,10 @@ use crate::money::{Budget, MicroUsd, Usage};
 pub struct DoorGrant {
     /// Who speaks through it.
     pub who: DoorIdentity,
-    /// The model that it may use. The model's name in requests must be this one.
+    /// The model that it is to use. The model's name in requests must be this one, or one of `others`.
     pub model: ModelRef,
+    /// Models that it may change to, in the order in which they take over when the provider of its own does not answer.
+    pub others: Vec<ModelRef>,
     /// Written turns, when the provider is `script`.
     pub script: Option<serde_json::Value>,
     /// Budget of the agent in this incarnation.

@@ -180,6 +180,10 @@ pub enum Event {
     TurnStarted { task: TaskId, incarnation: IncarnationId, turn: u32 },
     /// The agent reports that its model does not answer (a rate limit, an outage) and that it tries again by itself; without `why`, that the model answers again.
     AgentHeldUp { task: TaskId, incarnation: IncarnationId, why: Option<String> },
+    /// A request of the agent was answered by another model than the one before: the agent changed it, or the provider of `from` is down.
+    ModelSwitched { task: TaskId, from: ModelRef, to: ModelRef, why: String },
+    /// A model provider is left alone for now, by all agents: `why` says what it answered, and at `again` one request tries it. Without `why` it answers again.
+    ProviderDown { run: RunId, provider: String, why: Option<String>, again: Option<Timestamp> },
     /// A turn has ended.
     TurnEnded { task: TaskId, incarnation: IncarnationId, turn: u32, stop: TurnStop, detail: Option<String>, transcript: Option<BlobId> },
     /// The workspace is saved where the agent cannot reach. `oversized` files are recorded by name and hash only.
@@ -274,6 +278,7 @@ impl Event {
             | Self::UndoPlanned { run, .. }
             | Self::ChangeSubmitted { run, .. }
             | Self::MailSent { run, .. }
+            | Self::ProviderDown { run, .. }
             | Self::SpendReserved { run, .. } => Some(*run),
             _ => None,
         }
@@ -289,6 +294,7 @@ impl Event {
             | Self::BoxReady { task, .. }
             | Self::AgentStarted { task, .. }
             | Self::TurnStarted { task, .. }
+            | Self::ModelSwitched { task, .. }
             | Self::TurnEnded { task, .. }
             | Self::SnapshotTaken { task, .. }
             | Self::AgentEnded { task, .. }
@@ -342,6 +348,8 @@ impl Event {
             Self::AgentStarted { .. } => "agent_started",
             Self::TurnStarted { .. } => "turn_started",
             Self::AgentHeldUp { .. } => "agent_held_up",
+            Self::ModelSwitched { .. } => "model_switched",
+            Self::ProviderDown { .. } => "provider_down",
             Self::TurnEnded { .. } => "turn_ended",
             Self::SnapshotTaken { .. } => "snapshot_taken",
             Self::AgentEnded { .. } => "agent_ended",

@@ -143,6 +143,16 @@ pub const DOOR_CONCURRENT_MAX: usize = 16;
 pub const MODEL_TRIES_MAX: u32 = 5;
 /// The longest `Retry-After` that is waited for.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(120);
+/// Failed requests in a row, of all agents together, after which a model provider is left alone.
+pub const BREAKER_FAILURES: usize = 5;
+/// Failures that are further apart than this are not a row.
+pub const BREAKER_WINDOW: Duration = Duration::from_secs(60);
+/// How long a provider is left alone before one request tries it; doubled each time that request fails.
+pub const BREAKER_PAUSE: Duration = Duration::from_secs(30);
+/// The longest that is waited until a provider is tried again, whatever it asks for itself.
+pub const BREAKER_PAUSE_MAX: Duration = Duration::from_secs(300);
+/// Models that an agent may change to besides its own.
+pub const FALLBACKS_MAX: usize = 8;
 /// The wait before the second try of a model request; doubled for each further one.
 pub const MODEL_BACKOFF_BASE: Duration = Duration::from_millis(500);
 /// The longest wait between tries that the provider did not ask for.

@@ -7,6 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::limits::{AGENT_CONTEXT_TOKENS_DEFAULT, MODEL_OUTPUT_TOKENS_DEFAULT};
 pub use crate::media::Media;
 use crate::money::Usage;
 
@@ -49,6 +50,38 @@ impl fmt::Display for ModelRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.provider, self.model)
     }
+}
+
+/// What a model can do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Abilities {
+    /// Its window, input and output together, in tokens.
+    pub context: u64,
+    /// The longest answer in tokens.
+    pub output: u64,
+    /// Whether it understands pictures.
+    pub images: bool,
+    /// Whether it understands PDF documents.
+    pub pdf: bool,
+    /// Whether it thinks before it answers.
+    pub thinking: bool,
+    /// Whether its answer can be held to a JSON schema.
+    pub structured: bool,
+}
+
+impl Abilities {
+    /// What is assumed of a model that is not in the catalogue: a middling window, short answers, and no more than text and tools.
+    pub const UNKNOWN: Self = Self {
+        context: AGENT_CONTEXT_TOKENS_DEFAULT,
+        output: MODEL_OUTPUT_TOKENS_DEFAULT as u64,
+        images: false,
+        pdf: false,
+        thinking: false,
+        structured: false,
+    };
+    /// What written turns can do: everything that a request may hold.
+    pub const WRITTEN: Self = Self { images: true, pdf: true, structured: true, ..Self::UNKNOWN };
 }
 
 /// Who speaks.
@@ -248,6 +281,14 @@ pub enum ModelError {
     OverBudget {
         /// Which budget, how much is left, which setting.
         message: String,
+    },
+    /// The provider is left alone for now: nothing is sent to it, whoever asks.
+    #[error("{message}")]
+    Down {
+        /// Which provider, since when, and what it said.
+        message: String,
+        /// The model that can be asked instead, `provider/model`.
+        next: String,
     },
     /// Still no answer after all tries.
     #[error("no answer from the model provider after {tries} tries: {last}")]

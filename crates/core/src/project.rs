@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::ModelRef;
 use crate::money::Budget;
 use crate::task::GateSpec;
 
@@ -23,6 +24,9 @@ pub struct ProjectRules {
     /// The budget of one life of an agent.
     #[serde(default)]
     pub agent_budget: Budget,
+    /// Models that agents go on with, in this order, when the provider of their own does not answer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fallback: Vec<ModelRef>,
     /// Whether protected paths may change in this run.
     #[serde(default)]
     pub allow_protected: bool,

@@ -3,6 +3,8 @@
 use async_trait::async_trait;
 use serde_json::Value;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::media::Media;
@@ -19,6 +21,33 @@ pub enum ToolRisk {
     Execute,
     /// Ends the work or speaks to others (`submit`, mail).
     Control,
+}
+
+/// What the model of a session takes besides text. Clones share one, so that a session's tools follow when its model changes.
+#[derive(Clone, Debug)]
+pub struct Sight(Arc<[AtomicBool; 2]>);
+
+impl Sight {
+    /// Of a model that takes pictures, and PDFs as documents, or not.
+    pub fn new(pictures: bool, documents: bool) -> Self {
+        Self(Arc::new([AtomicBool::new(pictures), AtomicBool::new(documents)]))
+    }
+
+    /// It is another model from now on.
+    pub fn set(&self, pictures: bool, documents: bool) {
+        self.0[0].store(pictures, Ordering::Relaxed);
+        self.0[1].store(documents, Ordering::Relaxed);
+    }
+
+    /// Whether it takes pictures.
+    pub fn pictures(&self) -> bool {
+        self.0[0].load(Ordering::Relaxed)
+    }
+
+    /// Whether it takes PDFs as documents.
+    pub fn documents(&self) -> bool {
+        self.0[1].load(Ordering::Relaxed)
+    }
 }
 
 /// What a tool answers to the model.

@@ -120,8 +120,35 @@ pub struct RunView {
     pub since: Timestamp,
     /// The position of its first event: what `events` of this run starts after.
     pub first: Position,
+    /// Model providers that its worker leaves alone at present.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub down: Vec<ProviderDown>,
 }
 view!(RunView, Run);
+
+/// A model provider that is left alone for now.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ProviderDown {
+    /// Its name.
+    pub provider: String,
+    /// What it answered.
+    pub why: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// When one request tries it again.
+    pub again: Option<Timestamp>,
+}
+
+/// The model that an agent has changed to.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Switched {
+    /// It.
+    pub model: ModelRef,
+    /// Why.
+    pub why: String,
+    /// Since when.
+    pub since: Timestamp,
+}
 
 /// A task.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -231,6 +258,9 @@ pub struct AgentView {
     /// Why its model does not answer, while that is so.
     #[serde(default)]
     pub held_up: Option<String>,
+    /// The model that answers it in place of its task's, while that is so.
+    #[serde(default)]
+    pub switched: Option<Switched>,
 }
 view!(AgentView, Agent);
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use aedile_core::agent_api::{AgentApi, DoorIdentity};
 use aedile_core::egress::{Door, DoorGrant};
+use aedile_core::model::ModelRef;
 use aedile_core::money::Budget;
 use aedile_core::runtime::{AgentIo, AgentSession, Launch, LaunchFile, LaunchRequest, Runtime};
 use aedile_core::sandbox::{
@@ -111,8 +112,15 @@ fn overlay(parts: &Parts, task: &TaskView, files: Vec<LaunchFile>) -> Result<Vec
     mounts.map_err(|error| Trouble::Broke(format!("writing the agent's instructions to {} failed: {error}", dir.display())))
 }
 
-fn grants(spec: &BoxSpec, task: &TaskView) -> Vec<String> {
-    let mut grants = vec![format!("model {}", task.spec.model), "network: only the door".to_owned()];
+/// The models that the agent may change to.
+fn others(run: &RunView, task: &TaskView) -> Vec<ModelRef> {
+    run.rules.fallback.iter().filter(|model| **model != task.spec.model).cloned().collect()
+}
+
+fn grants(spec: &BoxSpec, run: &RunView, task: &TaskView) -> Vec<String> {
+    let mut grants = vec![format!("model {}", task.spec.model)];
+    grants.extend(others(run, task).iter().map(|model| format!("model {model}, in its place")));
+    grants.push("network: only the door".to_owned());
     if let WriteScope::Globs { globs, also } = &spec.write {
         grants.push(format!("write {}", globs.join(", ")));
         grants.push(format!("write, never part of a change: {}", also.join(", ")));
@@ -134,7 +142,7 @@ pub(crate) async fn make(
     let request = request(parts, run, task, who, resume);
     let launch = runtime(parts, task)?.launch(&request);
     let spec = spec(parts, run, task, who, workspace, launch)?;
-    let grants = grants(&spec, task);
+    let grants = grants(&spec, run, task);
     let sandbox = Arc::clone(&parts.sandbox);
     let spawned = tokio::task::spawn_blocking(move || {
         if let Some(home) = &spec.home {
@@ -153,6 +161,7 @@ pub(crate) async fn make(
     let grant = DoorGrant {
         who: who.clone(),
         model: task.spec.model.clone(),
+        others: others(run, task),
         script: task.spec.script.clone(),
         agent_budget: run.rules.agent_budget,
         task_budget: Budget { usd: task.spec.budget_usd.or(run.rules.task_budget.usd), tokens: run.rules.task_budget.tokens },

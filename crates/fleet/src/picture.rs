@@ -169,7 +169,8 @@ impl News {
             | Event::RunPaused { .. }
             | Event::RunStopped { .. }
             | Event::RunResumed { .. }
-            | Event::RunEnded { .. } => self.run = true,
+            | Event::RunEnded { .. }
+            | Event::ProviderDown { .. } => self.run = true,
             Event::TaskOpened { task, .. }
             | Event::TaskReady { task }
             | Event::TaskClaimed { task, .. }
@@ -178,6 +179,7 @@ impl News {
             | Event::AgentStarted { task, .. }
             | Event::TurnStarted { task, .. }
             | Event::AgentHeldUp { task, .. }
+            | Event::ModelSwitched { task, .. }
             | Event::TurnEnded { task, .. }
             | Event::SnapshotTaken { task, .. }
             | Event::AgentEnded { task, .. }

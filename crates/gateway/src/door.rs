@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use aedile_core::Clock;
 use aedile_core::egress::{Door, DoorActivity, DoorGrant};
+use aedile_core::event::Event;
 use aedile_core::limits::{DOOR_CONNECTIONS_MAX, DOOR_HEADER_BYTES_MAX};
-use aedile_models::ApiFormat;
+use aedile_models::Change;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -17,12 +18,12 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use crate::error::Refused;
 use crate::fetch_rules::FetchRules;
+use crate::lead::Lead;
 use crate::ledger::Limits;
+use crate::outages::Outages;
 use crate::routes;
 use crate::spending::{Ending, Held, Spending};
-use crate::upstream::Upstream;
 use crate::vault::Vault;
 
 /// The most header lines of one request.
@@ -34,7 +35,11 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 pub(crate) struct Room {
     pub(crate) grant: DoorGrant,
     pub(crate) limits: Limits,
-    pub(crate) upstream: Upstream,
+    /// The granted model, and behind it those that may take its place.
+    pub(crate) leads: Vec<Lead>,
+    /// Which of them answered last.
+    pub(crate) answered_by: Mutex<usize>,
+    pub(crate) outages: Arc<Outages>,
     pub(crate) vault: Arc<Vault>,
     /// Where the agent may read on the web.
     pub(crate) fetch: Arc<FetchRules>,
@@ -82,18 +87,53 @@ impl Room {
         self.activity().last_flow = Some(now);
     }
 
-    /// What an agent must know about the model that it is granted: the format that it should speak and the window that it may fill.
+    /// What an agent must know about the model that it is granted, and about those that may take its place.
     pub(crate) fn granted(&self) -> serde_json::Value {
-        let (format, set) = match &self.upstream {
-            Upstream::Provider(endpoint) => (endpoint.format, endpoint.context_tokens),
-            // Written turns are told in any format.
-            Upstream::Script(_) => (ApiFormat::Anthropic, None),
-        };
-        let (can, window) = self.spending.model(&self.grant.model);
-        serde_json::json!({
-            "model": self.grant.model, "format": format.name(), "context_tokens": set.unwrap_or(window), "max_output_tokens": can.output,
-            "images": can.images, "pdf": can.pdf, "thinking": can.thinking, "structured_output": can.structured,
+        let mut told = self.leads.iter().map(|lead| lead.told(&self.spending));
+        let mut own = told.next().unwrap_or_default();
+        own["others"] = told.collect();
+        own
+    }
+
+    /// The first model of another provider that can be asked in place of this one at present.
+    pub(crate) fn instead(&self, at: usize, fits: impl Fn(&Lead) -> bool) -> Option<usize> {
+        let of = self.leads[at].provider();
+        self.leads.iter().position(|lead| {
+            lead.provider() != of && fits(lead) && lead.provider().is_none_or(|provider| self.outages.down(provider).is_none())
         })
+    }
+
+    /// Writes down what a request has changed for its provider.
+    pub(crate) async fn note(&self, at: usize, change: Option<Change>) {
+        let (Some(change), Some(provider)) = (change, self.leads[at].provider()) else { return };
+        let (why, again) = match change {
+            Change::Answers => (None, None),
+            Change::Down(down) => (Some(down.why), Some(down.again)),
+        };
+        let event = Event::ProviderDown { run: self.grant.who.run, provider: provider.to_owned(), why, again };
+        self.record(event).await;
+    }
+
+    /// Writes down that another model answers than the one before.
+    pub(crate) async fn answers(&self, at: usize) {
+        let before = std::mem::replace(&mut *self.answered_by.lock().unwrap_or_else(PoisonError::into_inner), at);
+        if before == at {
+            return;
+        }
+        let down = self.leads[before].provider().and_then(|provider| Some((provider, self.outages.down(provider)?)));
+        let why = match down {
+            Some((provider, down)) => format!("{provider}: {}", down.why),
+            None if at == 0 => "it is the task's own model".to_owned(),
+            None => "the agent asked for it".to_owned(),
+        };
+        let (from, to) = (self.leads[before].model.clone(), self.leads[at].model.clone());
+        self.record(Event::ModelSwitched { task: self.grant.who.task, from, to, why }).await;
+    }
+
+    async fn record(&self, event: Event) {
+        if let Err(message) = self.spending.append(self.grant.who.run, event).await {
+            tracing::error!(agent = %self.grant.who.agent, message, "what became of a provider was not stored");
+        }
     }
 
     pub(crate) async fn settle(&self, held: Held, ending: Ending) {
@@ -101,23 +141,6 @@ impl Room {
         let mut activity = self.activity();
         activity.usage = activity.usage.plus(&charged.usage);
         activity.spent = activity.spent.plus(charged.usd);
-    }
-
-    /// Whether the granted provider speaks the format. Whoever speaks one of OpenAI's formats may be asked in the other.
-    pub(crate) fn speaks(&self, format: ApiFormat) -> Result<(), Refused> {
-        let openai = |format: ApiFormat| matches!(format, ApiFormat::OpenAi | ApiFormat::Responses);
-        match &self.upstream {
-            Upstream::Provider(endpoint) if endpoint.format != format && !(openai(endpoint.format) && openai(format)) => {
-                let paths = match endpoint.format {
-                    ApiFormat::Anthropic => "/v1/messages and /v1/messages/count_tokens",
-                    ApiFormat::OpenAi | ApiFormat::Responses => "/v1/responses, /v1/chat/completions and /v1/models",
-                    ApiFormat::Gemini => "/v1beta/models/MODEL:generateContent, :streamGenerateContent?alt=sse and :countTokens",
-                    ApiFormat::Ollama => "/api/chat",
-                };
-                Err(Refused::not_found(format!("this door leads to {}: use {paths}", endpoint.name)))
-            }
-            _ => Ok(()),
-        }
     }
 }
 

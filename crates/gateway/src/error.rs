@@ -1,5 +1,11 @@
 //! Answers of the door's own.
 
+use std::time::Duration;
+
+use aedile_core::Timestamp;
+use aedile_core::model::ModelRef;
+use aedile_models::Down;
+use aedile_models::grant::DOWN_ERROR;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use serde_json::json;
@@ -12,11 +18,29 @@ pub(crate) struct Refused {
     status: StatusCode,
     kind: &'static str,
     message: String,
+    /// When the same request may pass.
+    after: Option<Duration>,
+    /// The model that can be asked instead.
+    next: Option<String>,
 }
 
 impl Refused {
     fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
-        Self { status, kind, message: message.into() }
+        Self { status, kind, message: message.into(), after: None, next: None }
+    }
+
+    /// The provider is left alone for now. `next` is said to a client that can change to it.
+    pub(crate) fn down(provider: &str, down: &Down, now: Timestamp, next: Option<&ModelRef>) -> Self {
+        // Whole seconds, rounded up: a client that comes back earlier would be refused again.
+        let after = Duration::from_secs(down.again.since(now).as_micros().div_ceil(1_000_000).try_into().unwrap_or(u64::MAX));
+        let message = format!(
+            "{provider} is left alone by all agents since it failed, and tried again in {} s; it answered last: {}",
+            after.as_secs(),
+            down.why
+        );
+        let kind = if next.is_some() { DOWN_ERROR } else { "overloaded_error" };
+        let refused = Self::new(StatusCode::SERVICE_UNAVAILABLE, kind, message);
+        Self { after: Some(after), next: next.map(ToString::to_string), ..refused }
     }
 
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
@@ -66,7 +90,10 @@ impl Refused {
     }
 
     pub(crate) fn into_response(self) -> Response<DoorBody> {
-        let body = json!({"type": "error", "error": {"type": self.kind, "message": self.message}});
+        let mut body = json!({"type": "error", "error": {"type": self.kind, "message": self.message}});
+        if let Some(next) = self.next {
+            body["error"]["next"] = next.into();
+        }
         let mut response = Response::new(full(body.to_string()));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
@@ -75,6 +102,9 @@ impl Refused {
             StatusCode::METHOD_NOT_ALLOWED => drop(headers.insert(ALLOW, HeaderValue::from_static("GET, POST"))),
             StatusCode::TOO_MANY_REQUESTS => drop(headers.insert(RETRY_AFTER, HeaderValue::from_static("1"))),
             _ => {}
+        }
+        if let Some(after) = self.after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(after.as_secs()));
         }
         response
     }

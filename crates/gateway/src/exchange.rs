@@ -1,15 +1,18 @@
 //! One model request: reserved, sent, streamed through, metered, settled.
 //!
-//! It runs in a task of its own, so that a client that goes away in the middle cannot keep it from being settled.
+//! It runs in a task of its own, so that a client that goes away in the middle cannot keep it from being settled. While nothing has been
+//! said to the client, a provider that is down can be replaced by another: by the client, when it says that it can
+//! ([`SWITCHES_HEADER`]), else here, by one that speaks the same format. An answer that has begun is never asked for again.
 
 use std::io;
 use std::sync::Arc;
 
 use aedile_core::Redactor;
 use aedile_core::limits::MODEL_ANSWER_BYTES_MAX;
-use aedile_models::{Metered, ModelBody, UsageMeter};
+use aedile_models::grant::SWITCHES_HEADER;
+use aedile_models::{Down, Fault, FaultKind, Metered, ModelBody, UsageMeter};
 use bytes::Bytes;
-use hyper::header::HeaderMap;
+use hyper::header::{HeaderMap, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
@@ -17,6 +20,7 @@ use crate::answer;
 use crate::body::{DoorBody, full, streamed};
 use crate::door::Room;
 use crate::error::Refused;
+use crate::outages::Pass;
 use crate::spending::{Asked, Ending, Held, NotReserved};
 use crate::upstream::{Answer, NoAnswer, Upstream, play};
 
@@ -32,9 +36,39 @@ type Reply = oneshot::Sender<Response<DoorBody>>;
 pub(crate) struct Exchange {
     pub(crate) room: Arc<Room>,
     pub(crate) body: ModelBody,
+    /// The place of its model among those that are granted.
+    pub(crate) at: usize,
     pub(crate) headers: HeaderMap,
     pub(crate) query: &'static str,
-    pub(crate) permit: OwnedSemaphorePermit,
+    /// Given back when the exchange has ended.
+    pub(crate) _permit: OwnedSemaphorePermit,
+}
+
+/// What became of a request of which the client has heard nothing.
+struct Unsaid {
+    reply: Reply,
+    /// What it hears when nobody else can be asked.
+    response: Response<DoorBody>,
+    /// Why its provider is left alone, if it is.
+    down: Option<Down>,
+    /// Why asking again does not help, if it does not.
+    refusal: Option<String>,
+}
+
+impl Unsaid {
+    fn refused(reply: Reply, refused: Refused) -> Box<Self> {
+        Box::new(Self { reply, response: refused.into_response(), down: None, refusal: None })
+    }
+}
+
+/// How a stream through the door ended.
+enum End {
+    /// By itself.
+    Whole,
+    /// The provider broke off.
+    Cut(String),
+    /// The client has gone, or the door was closed.
+    Left(String),
 }
 
 impl Exchange {
@@ -46,38 +80,146 @@ impl Exchange {
         head.await.map_err(|_| Refused::upstream("the door was closed"))
     }
 
-    async fn run(mut self, reply: Reply) {
+    async fn run(mut self, mut reply: Reply) {
         let output = self.body.limit_output();
         self.body.want_usage();
         self.body.keep_nothing();
+        let (room, format) = (self.room.clone(), self.body.format());
+        let switches = self.headers.contains_key(SWITCHES_HEADER);
+        for _ in 0..=room.leads.len() {
+            let at = self.at;
+            let Err(unsaid) = self.through(output, reply).await else { return };
+            let Unsaid { reply: waits, response, down, refusal } = *unsaid;
+            let next = down.as_ref().and_then(|_| room.instead(at, |lead| switches || lead.speaks(format)));
+            let (Some(next), Some(down)) = (next, down) else {
+                if refusal.is_some() {
+                    *room.refusal() = refusal;
+                }
+                return answer_with(waits, response);
+            };
+            if switches {
+                let (provider, now) = (room.leads[at].provider().unwrap_or_default(), room.clock.now());
+                let refused = Refused::down(provider, &down, now, Some(&room.leads[next].model));
+                return answer_with(waits, refused.into_response());
+            }
+            self.at = next;
+            self.body.set_model(&room.leads[next].model.model);
+            reply = waits;
+        }
+    }
+
+    /// Asks the model at its place. An error means that the client has heard nothing yet.
+    async fn through(&mut self, output_tokens: u64, reply: Reply) -> Result<(), Box<Unsaid>> {
+        let (room, at) = (self.room.clone(), self.at);
+        let switches = self.headers.contains_key(SWITCHES_HEADER);
+        let lead = &room.leads[at];
+        let nowhere_else = room.instead(at, |other| switches || other.speaks(self.body.format())).is_none();
+        let mut pass = match lead.provider().map(|provider| room.outages.admit(provider, nowhere_else)).transpose() {
+            Ok(pass) => pass,
+            Err(down) => {
+                let refused = Refused::down(lead.provider().unwrap_or_default(), &down, room.clock.now(), None);
+                return Err(Box::new(Unsaid { down: Some(down), ..*Unsaid::refused(reply, refused) }));
+            }
+        };
         let asked = Asked {
             input_tokens: self.body.facts().input_estimate,
-            output_tokens: output,
+            output_tokens,
             terms: self.body.terms(),
             wider: answer::wants_wider_window(&self.headers),
         };
-        let room = self.room.clone();
-        let held = match room.spending.reserve(&room.grant.who, &room.grant.model, &room.limits, asked).await {
+        let held = match room.spending.reserve(&room.grant.who, &lead.model, &room.limits, asked).await {
             Ok(held) => {
                 *room.refusal() = None;
                 held
             }
-            Err(not) => {
-                let refused = match not {
-                    NotReserved::Budget { message, for_good } => {
-                        *room.refusal() = for_good.then(|| message.clone());
-                        Refused::budget(message)
-                    }
-                    NotReserved::Store(message) => Refused::store(format!("the request's cost cannot be recorded: {message}")),
-                };
-                return answer_with(reply, refused.into_response());
+            Err(NotReserved::Budget { message, for_good }) => {
+                *room.refusal() = for_good.then(|| message.clone());
+                return Err(Unsaid::refused(reply, Refused::budget(message)));
+            }
+            Err(NotReserved::Store(message)) => {
+                return Err(Unsaid::refused(reply, Refused::store(format!("the request's cost cannot be recorded: {message}"))));
             }
         };
         let _under_way = room.under_way();
-        let _permit = self.permit;
-        let ending = pass(&room, &self.body, std::mem::take(&mut self.headers), self.query, reply, held);
-        ending.await;
+        self.pass(&room, pass.as_mut(), reply, held).await
     }
+
+    async fn pass(&self, room: &Arc<Room>, mut pass: Option<&mut Pass>, mut reply: Reply, held: Held) -> Result<(), Box<Unsaid>> {
+        let (body, at) = (&self.body, self.at);
+        let send = async {
+            match &room.leads[at].upstream {
+                Upstream::Provider(endpoint) => {
+                    let facts = body.facts();
+                    let method = body.format().chat_method(&facts.model, facts.stream);
+                    endpoint.send(&format!("{method}{}", self.query), answer::outward(&self.headers), Some(body.to_bytes())).await
+                }
+                Upstream::Script(script) => play(script, body).await,
+            }
+        };
+        let sent = tokio::select! {
+            sent = send => sent,
+            () = reply.closed() => Err(NoAnswer::GivenUp("the client has gone".to_owned())),
+            () = room.closed.cancelled() => Err(NoAnswer::GivenUp("the door was closed".to_owned())),
+        };
+        let mut answer = match sent {
+            Ok(answer) => answer,
+            Err(no) => {
+                let (refused, ending, fault) = match no {
+                    NoAnswer::Unreached(message) => (Refused::upstream(&message), Ending::Nothing, Some(message)),
+                    NoAnswer::Lost(message) => (Refused::upstream(&message), Ending::Unknown, Some(message)),
+                    NoAnswer::GivenUp(message) => (Refused::upstream(message), Ending::Unknown, None),
+                    NoAnswer::Bad(message) => (Refused::bad_request(message), Ending::Nothing, None),
+                };
+                room.settle(held, ending).await;
+                let down = failed(room, at, pass, fault.map(|why| Fault { why, kind: FaultKind::Passing })).await;
+                return Err(Box::new(Unsaid { down, ..*Unsaid::refused(reply, refused) }));
+            }
+        };
+        if answer.status != StatusCode::OK {
+            room.settle(held, Ending::Nothing).await;
+            let Failed { response, words, fault } = read_failure(&mut answer, room).await;
+            let refusal = match &room.leads[at].upstream {
+                // Asking again does not make a key valid.
+                Upstream::Provider(endpoint) if answer.status == StatusCode::UNAUTHORIZED => Some(format!(
+                    "{0} refuses its key (401): give a valid one (docs/environment.md, `[provider.{0}]`); it says: {words}",
+                    endpoint.name
+                )),
+                _ => None,
+            };
+            let fault = fault.map(|kind| Fault { why: format!("{}: {words}", answer.status.as_u16()), kind });
+            let down = failed(room, at, pass, fault).await;
+            return Err(Box::new(Unsaid { reply, response, down, refusal }));
+        }
+        room.note(at, pass.as_mut().and_then(|pass| pass.begun())).await;
+        room.answers(at).await;
+        let (pieces, stream) = mpsc::channel(PIECES_WAITING_MAX);
+        let mut response = Response::new(streamed(stream));
+        *response.headers_mut() = answer::back(&answer.headers, room.vault.as_ref());
+        answer_with(reply, response);
+        let (metered, complaint, end) = relay(room, &mut answer, body, &pieces).await;
+        room.settle(held, Ending::Answered(metered)).await;
+        match end {
+            End::Whole if complaint => drop(failed(room, at, pass, Some(passing("it reported an error within its answer"))).await),
+            End::Whole => room.note(at, pass.and_then(Pass::answered)).await,
+            End::Cut(why) => {
+                failed(room, at, pass, Some(passing(&why))).await;
+                let _ = pieces.send(Err(io::Error::other(why))).await;
+            }
+            End::Left(why) => drop(pieces.send(Err(io::Error::other(why))).await),
+        }
+        Ok(())
+    }
+}
+
+fn passing(why: &str) -> Fault {
+    Fault { why: why.to_owned(), kind: FaultKind::Passing }
+}
+
+/// Counts a fault of the provider, and says whether it is left alone now.
+async fn failed(room: &Room, at: usize, pass: Option<&mut Pass>, fault: Option<Fault>) -> Option<Down> {
+    let change = pass?.failed(fault?);
+    room.note(at, change).await;
+    room.outages.down(room.leads[at].provider()?)
 }
 
 fn answer_with(reply: Reply, response: Response<DoorBody>) {
@@ -85,75 +227,23 @@ fn answer_with(reply: Reply, response: Response<DoorBody>) {
     let _ = reply.send(response);
 }
 
-async fn pass(room: &Arc<Room>, body: &ModelBody, headers: HeaderMap, query: &str, mut reply: Reply, held: Held) {
-    let send = async {
-        match &room.upstream {
-            Upstream::Provider(endpoint) => {
-                let facts = body.facts();
-                let method = body.format().chat_method(&facts.model, facts.stream);
-                endpoint.send(&format!("{method}{query}"), answer::outward(&headers), Some(body.to_bytes())).await
-            }
-            Upstream::Script(script) => play(script, body).await,
-        }
-    };
-    let sent = tokio::select! {
-        sent = send => sent,
-        () = reply.closed() => Err(NoAnswer::Lost("the client has gone".to_owned())),
-        () = room.closed.cancelled() => Err(NoAnswer::Lost("the door was closed".to_owned())),
-    };
-    let mut answer = match sent {
-        Ok(answer) => answer,
-        Err(no) => {
-            let (refused, ending) = match no {
-                NoAnswer::Unreached(message) => (Refused::upstream(message), Ending::Nothing),
-                NoAnswer::Lost(message) => (Refused::upstream(message), Ending::Unknown),
-                NoAnswer::Bad(message) => (Refused::bad_request(message), Ending::Nothing),
-            };
-            room.settle(held, ending).await;
-            return answer_with(reply, refused.into_response());
-        }
-    };
-    if answer.status != StatusCode::OK {
-        room.settle(held, Ending::Nothing).await;
-        let unauthorized = answer.status == StatusCode::UNAUTHORIZED;
-        let (response, words) = failed_with_words(&mut answer, room).await;
-        if let (true, Upstream::Provider(endpoint)) = (unauthorized, &room.upstream) {
-            // Asking again does not make a key valid.
-            let name = &endpoint.name;
-            *room.refusal() = Some(format!(
-                "{name} refuses its key (401): give a valid one (docs/environment.md, `[provider.{name}]`); it says: {words}"
-            ));
-        }
-        return answer_with(reply, response);
-    }
-    let (pieces, stream) = mpsc::channel(PIECES_WAITING_MAX);
-    let mut response = Response::new(streamed(stream));
-    *response.headers_mut() = answer::back(&answer.headers, room.vault.as_ref());
-    answer_with(reply, response);
-    let (metered, end) = relay(room, &mut answer, body, &pieces).await;
-    room.settle(held, Ending::Answered(metered)).await;
-    if let Err(why) = end {
-        let _ = pieces.send(Err(io::Error::other(why))).await;
-    }
-}
-
-/// Passes the pieces on as they come. An end before the provider's own is an error.
-async fn relay(room: &Room, answer: &mut Answer, body: &ModelBody, to: &mpsc::Sender<io::Result<Bytes>>) -> (Metered, Result<(), String>) {
+/// Passes the pieces on as they come. An end before the provider's own is an error. Also says whether the provider reported one itself.
+async fn relay(room: &Room, answer: &mut Answer, body: &ModelBody, to: &mpsc::Sender<io::Result<Bytes>>) -> (Metered, bool, End) {
     let mut meter = UsageMeter::new(body.format());
     let mut passed = 0;
     let end = loop {
         let piece = tokio::select! {
             piece = answer.piece() => piece,
-            () = to.closed() => Err("the client has gone".to_owned()),
-            () = room.closed.cancelled() => Err("the door was closed".to_owned()),
+            () = to.closed() => break End::Left("the client has gone".to_owned()),
+            () = room.closed.cancelled() => break End::Left("the door was closed".to_owned()),
         };
         match piece {
-            Ok(None) => break Ok(()),
-            Err(why) => break Err(why),
+            Ok(None) => break End::Whole,
+            Err(why) => break End::Cut(why),
             Ok(Some(bytes)) => {
                 passed += bytes.len();
                 if passed > MODEL_ANSWER_BYTES_MAX {
-                    break Err(format!("the answer does not end within {MODEL_ANSWER_BYTES_MAX} bytes"));
+                    break End::Cut(format!("the answer does not end within {MODEL_ANSWER_BYTES_MAX} bytes"));
                 }
                 room.flowed();
                 meter.feed(&bytes);
@@ -162,37 +252,45 @@ async fn relay(room: &Room, answer: &mut Answer, body: &ModelBody, to: &mpsc::Se
                     () = room.closed.cancelled() => false,
                 };
                 if !sent {
-                    break Err("the client has gone or the door was closed".to_owned());
+                    break End::Left("the client has gone or the door was closed".to_owned());
                 }
             }
         }
     };
-    (meter.finish(), end)
+    let complaint = meter.complained();
+    (meter.finish(), complaint, end)
 }
 
-/// An error of the provider, passed on as it is, without secrets. A redirect is not followed.
-pub(crate) async fn failed(answer: &mut Answer, room: &Room) -> Response<DoorBody> {
-    failed_with_words(answer, room).await.0
+/// An error of the provider.
+pub(crate) struct Failed {
+    /// As it is passed on, without secrets. A redirect is not followed.
+    pub(crate) response: Response<DoorBody>,
+    /// The beginning of what it said, without secrets and on one line.
+    words: String,
+    /// What it says of the provider.
+    fault: Option<FaultKind>,
 }
 
-/// The same, and the beginning of what the provider said, without secrets and on one line.
-async fn failed_with_words(answer: &mut Answer, room: &Room) -> (Response<DoorBody>, String) {
+/// Reads an error of the provider.
+pub(crate) async fn read_failure(answer: &mut Answer, room: &Room) -> Failed {
     if answer.status.is_redirection() {
         let message = "the provider answered with a redirect, which a door does not follow: correct the base URL in your own `config.toml` (docs/configuration.md)";
-        return (Refused::upstream(message).into_response(), message.to_owned());
+        return Failed { response: Refused::upstream(message).into_response(), words: message.to_owned(), fault: None };
     }
     match answer.rest(ERROR_BYTES_MAX).await {
         Err(why) => {
             let message = format!("the provider's answer was cut: {why}");
-            (Refused::upstream(message.clone()).into_response(), message)
+            Failed { response: Refused::upstream(message.clone()).into_response(), words: message, fault: Some(FaultKind::Passing) }
         }
         Ok(bytes) => {
+            let after = answer.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+            let fault = Fault::read(answer.status.as_u16(), after, &bytes, room.clock.now());
             let clean = room.vault.redact_bytes(&bytes).unwrap_or(bytes);
             let words = String::from_utf8_lossy(&clean).split_whitespace().collect::<Vec<_>>().join(" ").chars().take(300).collect();
             let mut response = Response::new(full(clean));
             *response.status_mut() = answer.status;
             *response.headers_mut() = answer::back(&answer.headers, room.vault.as_ref());
-            (response, words)
+            Failed { response, words, fault }
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use aedile_core::egress::{Door, DoorActivity, DoorGrant, Egress, EgressError};
 use aedile_core::limits::{DOOR_CONCURRENT_MAX, DOOR_READ_TIMEOUT};
+use aedile_core::model::ModelRef;
 use aedile_core::store::Store;
 use aedile_core::{Clock, Entropy};
 use aedile_models::{ApiFormat, PriceTable, Script, client_for};
@@ -18,7 +19,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::door::{OpenDoor, Room};
 use crate::fetch_rules::FetchRules;
+use crate::lead::Lead;
 use crate::ledger::Limits;
+use crate::outages::Outages;
 use crate::spending::{SCRIPT, Spending};
 use crate::upstream::{Endpoint, Upstream};
 use crate::vault::Vault;
@@ -73,6 +76,7 @@ pub struct Gateway {
     client: reqwest::Client,
     vault: Arc<Vault>,
     spending: Arc<Spending>,
+    outages: Arc<Outages>,
     clock: Arc<dyn Clock>,
     runtime: Handle,
     tasks: TaskTracker,
@@ -124,6 +128,7 @@ impl Gateway {
             client,
             vault,
             spending,
+            outages: Arc::new(Outages::new(clock.clone())),
             clock,
             runtime,
             tasks: TaskTracker::new(),
@@ -156,19 +161,27 @@ impl Gateway {
         self.vault.clone()
     }
 
-    fn upstream(&self, grant: &DoorGrant) -> Result<Upstream, String> {
-        let name = &grant.model.provider;
+    /// The granted model and those that may take its place, each with where it is asked.
+    fn leads(&self, grant: &DoorGrant) -> Result<Vec<Lead>, String> {
+        let lead = |model: &ModelRef| Ok(Lead { model: model.clone(), upstream: self.upstream(model, grant)? });
+        let instead = grant.others.iter().map(|model| {
+            lead(model)
+                .map_err(|problem: String| format!("{model}, which may take the place of {}, cannot be used: {problem}", grant.model))
+        });
+        std::iter::once(lead(&grant.model)).chain(instead).collect()
+    }
+
+    fn upstream(&self, model: &ModelRef, grant: &DoorGrant) -> Result<Upstream, String> {
+        let name = &model.provider;
         if name == SCRIPT {
-            let script =
-                grant.script.as_ref().ok_or_else(|| format!("the model {} needs a script: give the task a `script`", grant.model))?;
+            let script = grant.script.as_ref().ok_or_else(|| format!("the model {model} needs a script: give the task a `script`"))?;
             return Script::parse(script).map(Upstream::Script).map_err(|bad| bad.to_string());
         }
         let provider = self.providers.get(name).ok_or_else(|| {
             let mut names: Vec<&str> = self.providers.keys().map(String::as_str).chain([SCRIPT]).collect();
             names.sort_unstable();
             format!(
-                "the provider {name} of the model {} is not known; known are {}; another server that speaks one of their formats is named by `base_url` in your own `config.toml` (docs/configuration.md)",
-                grant.model,
+                "the provider {name} of the model {model} is not known; known are {}; another server that speaks one of their formats is named by `base_url` in your own `config.toml` (docs/configuration.md)",
                 names.join(", ")
             )
         })?;
@@ -197,12 +210,14 @@ impl Egress for Gateway {
     /// The first door of a run reads what the run has spent before; that blocks for the time of a few reads.
     fn open_door(&self, listener: OwnedFd, grant: DoorGrant) -> Result<Box<dyn Door>, EgressError> {
         let failed = |message: String| EgressError { agent: grant.who.agent.to_string(), message };
-        let upstream = self.upstream(&grant).map_err(failed)?;
+        let leads = self.leads(&grant).map_err(failed)?;
         self.spending.load(grant.who.run).map_err(|error| failed(format!("the spending of its run cannot be read: {error}")))?;
         let room = Room {
             limits: Limits { agent: grant.agent_budget, task: grant.task_budget, run: grant.run_budget },
             grant: grant.clone(),
-            upstream,
+            leads,
+            answered_by: Mutex::default(),
+            outages: self.outages.clone(),
             vault: self.vault.clone(),
             fetch: self.fetch.clone(),
             spending: self.spending.clone(),

@@ -18,8 +18,9 @@ use crate::answer;
 use crate::body::{self, DoorBody, full};
 use crate::door::Room;
 use crate::error::Refused;
-use crate::exchange::{Exchange, failed};
+use crate::exchange::{Exchange, read_failure};
 use crate::fetch::fetch;
+use crate::lead::{self, check_format};
 use crate::outward;
 use crate::upstream::{Endpoint, NoAnswer, Upstream};
 
@@ -131,16 +132,16 @@ async fn take(
     let (head, incoming) = request.into_parts();
     match route {
         Route::Chat(format) => {
-            room.speaks(format)?;
+            check_format(&room.leads, format)?;
             let bytes = without_secrets(&room, body::read(&head.headers, incoming, DOOR_BODY_BYTES_MAX, room.read_timeout).await?)?;
-            let body = allowed(&room, ModelBody::parse(format, &bytes))?;
-            Exchange { room, body, headers: head.headers, query, permit }.start().await
+            let (body, at) = allowed(&room, ModelBody::parse(format, &bytes))?;
+            Exchange { room, body, at, headers: head.headers, query, _permit: permit }.start().await
         }
         Route::CountTokens => {
-            room.speaks(ApiFormat::Anthropic)?;
+            check_format(&room.leads, ApiFormat::Anthropic)?;
             let bytes = without_secrets(&room, body::read(&head.headers, incoming, DOOR_BODY_BYTES_MAX, room.read_timeout).await?)?;
-            let body = allowed(&room, ModelBody::parse(ApiFormat::Anthropic, &bytes))?;
-            match &room.upstream {
+            let (body, at) = allowed(&room, ModelBody::parse(ApiFormat::Anthropic, &bytes))?;
+            match &room.leads[at].upstream {
                 Upstream::Script(_) => Ok(json_answer(json!({"input_tokens": body.facts().input_estimate}).to_string())),
                 Upstream::Provider(endpoint) => {
                     let headers = answer::outward(&head.headers);
@@ -150,10 +151,10 @@ async fn take(
             }
         }
         Route::Gemini { model, wants } => {
-            room.speaks(ApiFormat::Gemini)?;
+            check_format(&room.leads, ApiFormat::Gemini)?;
             let bytes = without_secrets(&room, body::read(&head.headers, incoming, DOOR_BODY_BYTES_MAX, room.read_timeout).await?)?;
-            let body = allowed(&room, ModelBody::parse_gemini(&model, wants == Gemini::Stream, &bytes))?;
-            match &room.upstream {
+            let (body, at) = allowed(&room, ModelBody::parse_gemini(&model, wants == Gemini::Stream, &bytes))?;
+            match &room.leads[at].upstream {
                 Upstream::Script(_) if wants == Gemini::Count => {
                     Ok(json_answer(json!({"totalTokens": body.facts().input_estimate}).to_string()))
                 }
@@ -161,7 +162,7 @@ async fn take(
                     let headers = answer::outward(&head.headers);
                     small(&room, endpoint.send(&format!("models/{model}:countTokens"), headers, Some(body.to_bytes())), endpoint).await
                 }
-                _ => Exchange { room, body, headers: head.headers, query, permit }.start().await,
+                _ => Exchange { room, body, at, headers: head.headers, query, _permit: permit }.start().await,
             }
         }
         Route::Grant => {
@@ -169,11 +170,12 @@ async fn take(
             Ok(json_answer(room.granted().to_string()))
         }
         Route::Models => {
-            room.speaks(ApiFormat::OpenAi)?;
+            check_format(&room.leads, ApiFormat::OpenAi)?;
             body::read(&head.headers, incoming, 0, room.read_timeout).await?;
-            match &room.upstream {
+            let lead = room.leads.iter().find(|lead| lead.speaks(ApiFormat::OpenAi)).unwrap_or(&room.leads[0]);
+            match &lead.upstream {
                 Upstream::Script(_) => {
-                    let model = json!({"id": room.grant.model.model, "object": "model", "created": 0, "owned_by": "aedile"});
+                    let model = json!({"id": lead.model.model, "object": "model", "created": 0, "owned_by": "aedile"});
                     Ok(json_answer(json!({"object": "list", "data": [model]}).to_string()))
                 }
                 Upstream::Provider(endpoint) => small(&room, endpoint.send("models", answer::outward(&head.headers), None), endpoint).await,
@@ -198,20 +200,16 @@ fn without_secrets(room: &Room, bytes: Vec<u8>) -> Result<Vec<u8>, Refused> {
     }
 }
 
-/// Holds a parsed body against the grant.
-fn allowed(room: &Room, parsed: Result<ModelBody, BadBody>) -> Result<ModelBody, Refused> {
+/// Holds a parsed body against the grant, and says which of the granted models it is for.
+fn allowed(room: &Room, parsed: Result<ModelBody, BadBody>) -> Result<(ModelBody, usize), Refused> {
     let body = parsed.map_err(|bad| Refused::bad_request(bad.to_string()))?;
-    let (asked, granted) = (&body.facts().model, &room.grant.model.model);
-    if asked == granted {
-        return match outward::reaches_out(body.format(), body.fields()) {
-            None => Ok(body),
-            Some(what) => Err(Refused::forbidden(format!(
-                "{what} would make the provider itself reach out, which this box does not allow: leave it out and use your own tools"
-            ))),
-        };
+    let at = lead::find(&room.leads, body.format(), &body.facts().model)?;
+    match outward::reaches_out(body.format(), body.fields()) {
+        None => Ok((body, at)),
+        Some(what) => Err(Refused::forbidden(format!(
+            "{what} would make the provider itself reach out, which this box does not allow: leave it out and use your own tools"
+        ))),
     }
-    let asked: String = asked.chars().take(100).collect();
-    Err(Refused::forbidden(format!("this agent may use the model {granted:?}, not {asked:?}: set the model in the agent's settings")))
 }
 
 /// A small answer of the provider, passed on whole, without secrets.
@@ -222,11 +220,13 @@ async fn small(
 ) -> Result<Response<DoorBody>, Refused> {
     let mut answer = match sending.await {
         Ok(answer) => answer,
-        Err(NoAnswer::Unreached(message) | NoAnswer::Lost(message) | NoAnswer::Bad(message)) => return Err(Refused::upstream(message)),
+        Err(NoAnswer::Unreached(message) | NoAnswer::Lost(message) | NoAnswer::GivenUp(message) | NoAnswer::Bad(message)) => {
+            return Err(Refused::upstream(message));
+        }
     };
     room.flowed();
     if answer.status != StatusCode::OK {
-        return Ok(failed(&mut answer, room).await);
+        return Ok(read_failure(&mut answer, room).await.response);
     }
     let cut = |why| Refused::upstream(format!("the answer of {} was cut: {why}", endpoint.name));
     let bytes = answer.rest(SMALL_ANSWER_BYTES_MAX).await.map_err(cut)?;

@@ -191,7 +191,8 @@ impl Spending {
         Charged { usage, usd, estimated: !complete }
     }
 
-    async fn append(self: &Arc<Self>, run: RunId, event: Event) -> Result<(), String> {
+    /// Appends an event of a run. The error is the store's sentence.
+    pub(crate) async fn append(self: &Arc<Self>, run: RunId, event: Event) -> Result<(), String> {
         let this = self.clone();
         let append = move || this.store.append(Append::of(run, event)).map(|_| ()).map_err(|error| error.to_string());
         tokio::task::spawn_blocking(append).await.unwrap_or_else(|error| Err(error.to_string()))

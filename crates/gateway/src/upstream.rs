@@ -40,6 +40,8 @@ pub(crate) enum NoAnswer {
     Unreached(String),
     /// The request was sent; what became of it is not known.
     Lost(String),
+    /// Nobody waits for it any more; the request may have been sent.
+    GivenUp(String),
     /// The request has a form that cannot be answered.
     Bad(String),
 }

@@ -4,6 +4,7 @@
 
 mod books;
 mod budgets;
+mod failover;
 mod fetch;
 mod formats;
 mod forms;

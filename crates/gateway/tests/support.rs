@@ -7,6 +7,7 @@ use std::time::Duration;
 use aedile_core::agent_api::{AgentApi, AgentReply, AgentRequest, DoorIdentity};
 use aedile_core::clock::{SeededEntropy, SteppingClock};
 use aedile_core::egress::{Door, DoorGrant, Egress, EgressError};
+use aedile_core::event::{Event, Position};
 use aedile_core::money::Budget;
 use aedile_core::store::{Store, list};
 use aedile_core::view::CostView;
@@ -51,32 +52,42 @@ pub(crate) struct Rig {
     pub(crate) gateway: Gateway,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) who: DoorIdentity,
-    clock: Arc<SteppingClock>,
+    pub(crate) clock: Arc<SteppingClock>,
     entropy: Arc<SeededEntropy>,
 }
 
 pub(crate) fn prices() -> PriceTable {
-    let row = |provider: &str, model: &str| {
+    let row = |provider: &str, model: &str, output: f64| {
         format!(
-            "[[price]]\nprovider = {provider:?}\nmodels = [{model:?}]\ninput = 1.0\noutput = 10.0\ncache_read = 0.5\ncache_write = 2.0\n"
+            "[[price]]\nprovider = {provider:?}\nmodels = [{model:?}]\ninput = 1.0\noutput = {output}\ncache_read = 0.5\ncache_write = 2.0\n"
         )
     };
-    PriceTable::parse(
-        &[("anthropic", "claude-test"), ("openai", "gpt-test"), ("gemini", "gemini-test"), ("ollama", "llama-test")]
-            .map(|(provider, model)| row(provider, model))
-            .concat(),
-    )
-    .unwrap()
+    let all = [
+        ("anthropic", "claude-test", 10.0),
+        ("openai", "gpt-test", 10.0),
+        ("gemini", "gemini-test", 10.0),
+        ("ollama", "llama-test", 10.0),
+        ("backup", "claude-backup", 30.0),
+    ];
+    PriceTable::parse(&all.map(|(provider, model, output)| row(provider, model, output)).concat()).unwrap()
 }
 
 impl Rig {
     /// Both providers are at `url`.
     pub(crate) fn new(url: &str) -> Self {
-        let store = Arc::new(MemoryStore::new(Arc::new(SteppingClock::default())));
-        Self::over(url, store)
+        Self::over(url, Arc::new(MemoryStore::new(Arc::new(SteppingClock::default()))))
     }
 
     pub(crate) fn over(url: &str, store: Arc<dyn Store>) -> Self {
+        Self::with(url, store, &[])
+    }
+
+    /// With a further provider, `backup`, that speaks Anthropic's format.
+    pub(crate) fn with_backup(url: &str) -> Self {
+        Self::with(url, Arc::new(MemoryStore::new(Arc::new(SteppingClock::default()))), &["backup"])
+    }
+
+    fn with(url: &str, store: Arc<dyn Store>, more: &[&str]) -> Self {
         // Fails when another test of this process has done it.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (clock, entropy) = (Arc::new(SteppingClock::default()), Arc::new(SeededEntropy::new(7)));
@@ -90,13 +101,14 @@ impl Rig {
         };
         let mut wants_key = provider("wants-key", ApiFormat::OpenAi);
         wants_key.key = ProviderKey::Missing("set WANTS_KEY".into());
-        let providers = vec![
+        let mut providers = vec![
             provider("anthropic", ApiFormat::Anthropic),
             provider("openai", ApiFormat::OpenAi),
             provider("gemini", ApiFormat::Gemini),
             provider("ollama", ApiFormat::Ollama),
             wants_key,
         ];
+        providers.extend(more.iter().map(|name| provider(name, ApiFormat::Anthropic)));
         let runtime = tokio::runtime::Handle::current();
         let gateway = Gateway::new(providers, prices(), vault, store.clone(), clock.clone(), entropy.clone(), runtime).unwrap();
         let ids = (clock.as_ref() as &dyn Clock, entropy.as_ref() as &dyn Entropy);
@@ -121,12 +133,24 @@ impl Rig {
         DoorGrant {
             who: self.who.clone(),
             model: model.parse().unwrap(),
+            others: Vec::new(),
             script: None,
             agent_budget: Budget::default(),
             task_budget: Budget::default(),
             run_budget: Budget::default(),
             api: Arc::new(Echo),
         }
+    }
+
+    /// The model, and those that may take its place.
+    pub(crate) fn grant_with(&self, model: &str, others: &[&str]) -> DoorGrant {
+        DoorGrant { others: others.iter().map(|model| model.parse().unwrap()).collect(), ..self.grant(model) }
+    }
+
+    /// The events of these kinds so far.
+    pub(crate) fn events(&self, kinds: &[&str]) -> Vec<Event> {
+        let all = self.store.read(Position(0), 10_000).unwrap().into_iter().map(|envelope| envelope.event);
+        all.filter(|event| kinds.contains(&event.name())).collect()
     }
 
     /// Opens a door and returns it with its base URL.

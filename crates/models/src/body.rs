@@ -65,7 +65,7 @@ impl ModelBody {
         Ok(Self { format: ApiFormat::Gemini, fields, facts })
     }
 
-    /// Returns what is known about the request, as it came; the setters below do not change it.
+    /// Returns what is known about the request, as it came; of the setters below only [`Self::set_model`] changes it.
     pub fn facts(&self) -> &RequestFacts {
         &self.facts
     }
@@ -91,9 +91,12 @@ impl ModelBody {
         Terms { tiers, long_cache: self.fields.values().any(keeps_long) }
     }
 
-    /// Sets the model.
+    /// Sets the model: in the body, or for a format whose model stands in the path in the facts alone.
     pub fn set_model(&mut self, model: &str) {
-        self.fields.insert("model".to_owned(), json!(model));
+        model.clone_into(&mut self.facts.model);
+        if self.format != ApiFormat::Gemini {
+            self.fields.insert("model".to_owned(), json!(model));
+        }
     }
 
     /// Returns the most output tokens of the whole request, after setting the default limit when it names none.

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use serde_json::Value;
 
+use crate::grant::DOWN_ERROR;
 use crate::retry;
 use crate::sse::{SseEvent, SseParser};
 
@@ -41,12 +42,20 @@ pub struct Endpoint {
 /// # Errors
 /// The client cannot be set up, for example because the system's certificates cannot be read.
 pub fn client_for<'a>(base_urls: impl IntoIterator<Item = &'a str>) -> Result<reqwest::Client, reqwest::Error> {
-    let builder = reqwest::Client::builder()
+    let plain = base_urls.into_iter().all(|url| url.starts_with("http://"));
+    if plain { plain_client().build() } else { any_client().build() }
+}
+
+fn any_client() -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(Duration::from_secs(30))
-        .pool_idle_timeout(Duration::from_secs(60));
-    let plain = base_urls.into_iter().all(|url| url.starts_with("http://"));
-    if plain { builder.no_proxy().tls_certs_only([]).build() } else { builder.build() }
+        .pool_idle_timeout(Duration::from_secs(60))
+}
+
+/// For plain `http` alone.
+pub(crate) fn plain_client() -> reqwest::ClientBuilder {
+    any_client().no_proxy().tls_certs_only([])
 }
 
 /// How the pieces of a stream are set apart.
@@ -92,6 +101,8 @@ pub(crate) struct ProviderError {
     pub(crate) message: String,
     /// How long to wait before the next try, where the error itself says so.
     pub(crate) after: Option<Duration>,
+    /// The model that a door names in place of one whose provider is down.
+    pub(crate) next: Option<String>,
 }
 
 impl ProviderError {
@@ -110,11 +121,14 @@ impl ProviderError {
         let message = message.map_or_else(|| error.to_string(), str::to_owned);
         let status = status.or(code.filter(|code| (400..600).contains(code)));
         let status = status.unwrap_or_else(|| status_of(&kind));
-        Some(Self { status, kind, message: shorten(&message), after: retry_delay(error) })
+        let next = text("next").filter(|_| kind == DOWN_ERROR).map(str::to_owned);
+        Some(Self { status, kind, message: shorten(&message), after: retry_delay(error), next })
     }
 
     fn into_failure(self, after: Option<Duration>) -> Failure {
-        if self.kind == "budget_exceeded" && matches!(self.status, 402 | 429) {
+        if let Some(next) = self.next {
+            Failure::Final(ModelError::Down { message: self.message, next })
+        } else if self.kind == "budget_exceeded" && matches!(self.status, 402 | 429) {
             Failure::Final(ModelError::OverBudget { message: self.message })
         } else if retry::status_is_retryable(self.status) && self.kind != "insufficient_quota" {
             Failure::Retry { reason: format!("{}: {}", self.status, self.message), after: after.or(self.after) }
@@ -226,7 +240,7 @@ impl Call<'_> {
         let error = error.unwrap_or_else(|| {
             let text = String::from_utf8_lossy(&body);
             let message = if text.trim().is_empty() { "no explanation".to_owned() } else { shorten(text.trim()) };
-            ProviderError { status, kind: String::new(), message, after: None }
+            ProviderError { status, kind: String::new(), message, after: None, next: None }
         });
         error.into_failure(after)
     }

@@ -45,7 +45,7 @@ impl Reader {
             Some(reason @ ("MALFORMED_FUNCTION_CALL" | "UNEXPECTED_TOOL_CALL" | "MALFORMED_RESPONSE")) => {
                 let said = candidate.get("finishMessage").and_then(Value::as_str).unwrap_or_default();
                 let message = format!("{reason} {said}").trim_end().to_owned();
-                return Err(Problem::Provider(ProviderError { status: 500, kind: reason.to_owned(), message, after: None }));
+                return Err(Problem::Provider(ProviderError { status: 500, kind: reason.to_owned(), message, after: None, next: None }));
             }
             Some(reason) => self.stop = Some(reason.to_owned()),
         }

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use aedile_core::model::ModelProvider;
+use aedile_core::model::{Abilities, ModelProvider, ModelRef};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 
 use crate::anthropic::AnthropicMessages;
-use crate::call::{Endpoint, describe};
+use crate::call::{Endpoint, describe, plain_client};
 use crate::format::ApiFormat;
 use crate::gemini::Gemini;
 use crate::ollama::Ollama;
@@ -16,33 +17,75 @@ use crate::responses::OpenAiResponses;
 /// Where a door tells its grant.
 pub const GRANT_PATH: &str = "/aedile/v1/model";
 
-/// What a door says of the model that it grants.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// Says in a request that its sender can change to another model itself, in whatever format that one speaks: a door then answers with
+/// the model that can be asked in place of one whose provider is down ([`ModelError::Down`](aedile_core::model::ModelError::Down)).
+pub const SWITCHES_HEADER: &str = "x-aedile-switches";
+/// The `type` of the error with which a door answers then; beside `message` it holds `next`.
+pub const DOWN_ERROR: &str = "provider_down";
+
+/// What a door says of a model that it grants.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Granted {
+    /// The model.
+    pub model: ModelRef,
     /// The format that should be spoken.
     pub format: ApiFormat,
-    /// The model's window in tokens.
+    /// How much of its window should be filled, in tokens.
     pub context_tokens: u64,
+    /// What it can do.
+    pub can: Abilities,
 }
 
 #[derive(Deserialize)]
 struct Told {
+    model: ModelRef,
     format: String,
     context_tokens: u64,
+    max_output_tokens: u64,
+    images: bool,
+    pdf: bool,
+    thinking: bool,
+    structured_output: bool,
+    #[serde(default)]
+    others: Vec<Self>,
 }
 
 impl Granted {
-    /// Asks the door at this URL.
+    /// Asks the door at this URL. The first is the model that is to be used, the others are those that may take its place.
     ///
     /// # Errors
     /// A sentence: it does not answer, or names a format that this program does not speak.
-    pub async fn ask(client: &reqwest::Client, door: &str) -> Result<Self, String> {
+    pub async fn ask(client: &reqwest::Client, door: &str) -> Result<Vec<Self>, String> {
         let wrong = |problem: String| format!("the door does not tell its model: {problem}");
         let answer = client.get(format!("{}{GRANT_PATH}", door.trim_end_matches('/'))).send().await;
         let answer = answer.and_then(reqwest::Response::error_for_status).map_err(|error| wrong(describe(error)))?;
-        let told: Told = answer.json().await.map_err(|error| wrong(describe(error)))?;
-        let format = ApiFormat::from_name(&told.format).ok_or_else(|| wrong(format!("this program does not speak {:?}", told.format)))?;
-        Ok(Self { format, context_tokens: told.context_tokens })
+        let mut told: Told = answer.json().await.map_err(|error| wrong(describe(error)))?;
+        let others = std::mem::take(&mut told.others);
+        std::iter::once(told).chain(others).map(|told| Self::read(told).map_err(wrong)).collect()
+    }
+
+    fn read(told: Told) -> Result<Self, String> {
+        let format = ApiFormat::from_name(&told.format).ok_or_else(|| format!("this program does not speak {:?}", told.format))?;
+        let can = Abilities {
+            context: told.context_tokens,
+            output: told.max_output_tokens,
+            images: told.images,
+            pdf: told.pdf,
+            thinking: told.thinking,
+            structured: told.structured_output,
+        };
+        Ok(Self { model: told.model, format, context_tokens: told.context_tokens, can })
+    }
+
+    /// Whether an answer can be held to a JSON schema while tools are offered. Ollama holds calls of tools to the schema too, and Gemini
+    /// before version 3 refuses the two together (<https://ai.google.dev/gemini-api/docs/structured-output>).
+    pub fn structured_beside_tools(&self) -> bool {
+        let together = match self.format {
+            ApiFormat::Anthropic | ApiFormat::OpenAi | ApiFormat::Responses => true,
+            ApiFormat::Gemini => !["gemini-1", "gemini-2"].iter().any(|old| self.model.model.starts_with(old)),
+            ApiFormat::Ollama => false,
+        };
+        self.can.structured && together
     }
 
     /// Makes the provider that speaks the format to the endpoint.
@@ -55,4 +98,13 @@ impl Granted {
             ApiFormat::Ollama => Arc::new(Ollama::new(endpoint, self.context_tokens)),
         }
     }
+}
+
+/// Makes the client for a door, by which a sender says that it can change its model itself.
+///
+/// # Errors
+/// The client cannot be set up.
+pub fn door_client() -> Result<reqwest::Client, reqwest::Error> {
+    let headers = HeaderMap::from_iter([(HeaderName::from_static(SWITCHES_HEADER), HeaderValue::from_static("1"))]);
+    plain_client().default_headers(headers).build()
 }

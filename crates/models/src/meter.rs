@@ -161,6 +161,7 @@ pub struct Metered {
 pub struct UsageMeter {
     reader: UsageReader,
     body: Body,
+    complained: bool,
 }
 
 #[derive(Debug)]
@@ -178,7 +179,7 @@ enum Body {
 impl UsageMeter {
     /// Makes a meter for one answer.
     pub fn new(format: ApiFormat) -> Self {
-        Self { reader: UsageReader::new(format), body: Body::Unknown }
+        Self { reader: UsageReader::new(format), body: Body::Unknown, complained: false }
     }
 
     /// Takes the next bytes.
@@ -191,7 +192,7 @@ impl UsageMeter {
                 Some(_) => self.body = Body::Stream(SseParser::new()),
             }
         }
-        let reader = &mut self.reader;
+        let (reader, complained) = (&mut self.reader, &mut self.complained);
         let lost = match &mut self.body {
             Body::Json(body) => {
                 body.extend_from_slice(bytes);
@@ -199,6 +200,8 @@ impl UsageMeter {
             }
             Body::Stream(parser) => parser
                 .feed(bytes, |event| {
+                    *complained |=
+                        event.name == "error" || event.data.starts_with("{\"error\"") || event.data.starts_with("{\"type\":\"error\"");
                     // Most events are pieces of text; only those that can hold a usage or the end are parsed.
                     if ["\"usage", "\"finishReason\"", "\"blockReason\""].iter().any(|key| event.data.contains(key))
                         && let Ok(value) = serde_json::from_str(&event.data)
@@ -210,6 +213,7 @@ impl UsageMeter {
             Body::Line(line) => bytes.split_inclusive(|byte| *byte == b'\n').any(|piece| {
                 line.extend_from_slice(piece);
                 if line.ends_with(b"\n") {
+                    *complained |= line.starts_with(b"{\"error\"");
                     reader.line(line);
                     line.clear();
                 }
@@ -220,6 +224,11 @@ impl UsageMeter {
         if lost {
             self.body = Body::Lost;
         }
+    }
+
+    /// Whether the provider has reported an error within the stream.
+    pub fn complained(&self) -> bool {
+        self.complained
     }
 
     /// Returns what was used once the answer has ended or was given up.

@@ -1,11 +1,12 @@
 //! The catalogue: prices of models and what they can do, as data.
 
+pub use aedile_core::model::Abilities;
 use aedile_core::model::ModelRef;
 use aedile_core::{MicroUsd, Usage};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use aedile_core::limits::{AGENT_CONTEXT_TOKENS_DEFAULT, AGENT_CONTEXT_TOKENS_MAX, MODEL_OUTPUT_TOKENS_DEFAULT};
+use aedile_core::limits::AGENT_CONTEXT_TOKENS_MAX;
 
 /// One row of the table. Prices are US dollars per million tokens, exact to six decimals.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -60,36 +61,6 @@ pub struct LongPrices {
     /// Input that was written into a cache which is kept for longer; twice `cache_write` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_write_long: Option<f64>,
-}
-
-/// What a model can do.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Abilities {
-    /// Its window, input and output together, in tokens.
-    pub context: u64,
-    /// The longest answer in tokens.
-    pub output: u64,
-    /// Whether it understands pictures.
-    pub images: bool,
-    /// Whether it understands PDF documents.
-    pub pdf: bool,
-    /// Whether it thinks before it answers.
-    pub thinking: bool,
-    /// Whether its answer can be held to a JSON schema.
-    pub structured: bool,
-}
-
-impl Abilities {
-    /// What is assumed of a model that is not in the catalogue: a middling window, short answers, and no more than text and tools.
-    pub const UNKNOWN: Self = Self {
-        context: AGENT_CONTEXT_TOKENS_DEFAULT,
-        output: MODEL_OUTPUT_TOKENS_DEFAULT as u64,
-        images: false,
-        pdf: false,
-        thinking: false,
-        structured: false,
-    };
 }
 
 /// What a request asks for that changes its price.

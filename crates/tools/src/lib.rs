@@ -45,7 +45,6 @@ pub use commands::BoxCommands;
 pub use door::{DoorClient, DoorError};
 pub use locks::clear_stale_locks;
 pub use mcp::{OfferedTool, OfferedTools, ToolAnswer, ToolCall, serve_mcp};
-pub use read::Sees;
 pub use submit::{SubmitError, Submitted, submit_work};
 pub use toolbox::ToolBox;
 pub use web_fetch::{FetchedPage, fetch_page};

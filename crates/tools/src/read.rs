@@ -2,7 +2,7 @@
 
 use aedile_core::limits::{READ_FILE_BYTES_MAX, READ_LINES_MAX, TOOL_OUTPUT_BYTES_MAX};
 use aedile_core::model::{Media, ToolSpec};
-use aedile_core::tool::{Tool, ToolOutput, ToolRisk};
+use aedile_core::tool::{Sight, Tool, ToolOutput, ToolRisk};
 use async_trait::async_trait;
 use image::ImageFormat;
 use serde_json::{Value, json};
@@ -31,27 +31,23 @@ const DOCUMENT_PAGES_MAX: u32 = 20;
 /// The tool.
 pub(crate) struct Read {
     pub(crate) place: Arc<Place>,
-    pub(crate) sees: Sees,
-}
-
-/// What the model takes besides text.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Sees {
-    /// Pictures.
-    pub pictures: bool,
-    /// PDFs as documents.
-    pub documents: bool,
+    pub(crate) sees: Sight,
 }
 
 #[async_trait]
 impl Tool for Read {
     fn spec(&self) -> ToolSpec {
+        let pictures = if self.sees.pictures() { "Pictures (PNG, JPEG, GIF, WebP) are shown as such. " } else { "" };
+        let pdf = match self.sees.documents() {
+            true => "A PDF is shown as a document or, with `pages`, as text.",
+            false => "A PDF is shown as text; `pages` picks some of it.",
+        };
         ToolSpec {
             name: "read".to_owned(),
             description: format!(
-                "Shows a file. Text comes with line numbers (number, tab, line), at most {READ_LINES_MAX} lines at once; go on with `offset`. Pictures (PNG, \
-                 JPEG, GIF, WebP) are shown as such. A PDF is shown as a document or, with `pages`, as text. A Jupyter notebook is shown cell by cell; \
-                 `offset` and `limit` then count cells. Relative paths start at the workspace's root. Use `ls` for directories."
+                "Shows a file. Text comes with line numbers (number, tab, line), at most {READ_LINES_MAX} lines at once; go on with `offset`. {pictures}{pdf} \
+                 A Jupyter notebook is shown cell by cell; `offset` and `limit` then count cells. Relative paths start at the workspace's root. Use `ls` for \
+                 directories."
             ),
             input_schema: json!({
                 "type": "object",
@@ -71,8 +67,8 @@ impl Tool for Read {
     }
 
     async fn call(&self, input: Value) -> ToolOutput {
-        let (place, sees) = (Arc::clone(&self.place), self.sees);
-        blocking_output(move || read(&place, sees, &input)).await
+        let (place, sees) = (Arc::clone(&self.place), self.sees.clone());
+        blocking_output(move || read(&place, &sees, &input)).await
     }
 }
 
@@ -81,7 +77,7 @@ struct Range {
     lines: usize,
 }
 
-fn read(place: &Place, sees: Sees, input: &Value) -> Result<ToolOutput, String> {
+fn read(place: &Place, sees: &Sight, input: &Value) -> Result<ToolOutput, String> {
     let input = Input::new(input)?;
     let path = place.resolve(input.path()?)?;
     let meta = fs::metadata(&path).map_err(|error| place.read_error(&path, &error))?;
@@ -119,7 +115,7 @@ struct Wanted<'a> {
     path: &'a Path,
     shown: &'a str,
     bytes: u64,
-    sees: Sees,
+    sees: &'a Sight,
 }
 
 impl Wanted<'_> {
@@ -139,7 +135,7 @@ impl Wanted<'_> {
     }
 
     fn picture(&self, format: ImageFormat) -> Result<ToolOutput, String> {
-        if !self.sees.pictures {
+        if !self.sees.pictures() {
             return Err(format!("{} is a picture ({}), which this model does not take", self.shown, format.to_mime_type()));
         }
         let picture = picture(&self.whole()?, format, self.shown)?;
@@ -149,7 +145,7 @@ impl Wanted<'_> {
     fn pdf(&self, pages: Option<&str>) -> Result<ToolOutput, String> {
         let bytes = self.whole()?;
         let pdf = Pdf::load(&bytes, self.shown)?;
-        if pages.is_none() && self.sees.documents && pdf.pages <= DOCUMENT_PAGES_MAX {
+        if pages.is_none() && self.sees.documents() && pdf.pages <= DOCUMENT_PAGES_MAX {
             let said = format!("{}: a PDF of {} pages, {} bytes", self.shown, pdf.pages, bytes.len());
             let media = Media::new("application/pdf", &bytes, Some(self.shown.to_owned()));
             return Ok(ToolOutput { media: vec![media], ..ToolOutput::ok(said) });

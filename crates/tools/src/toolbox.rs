@@ -1,6 +1,6 @@
 //! The tools of one session.
 
-use aedile_core::tool::{Tool, ToolRisk};
+use aedile_core::tool::{Sight, Tool, ToolRisk};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::mail::{MailRead, MailSend, TaskInfo};
 use crate::notebook_edit::NotebookEdit;
 use crate::place::Place;
 use crate::plan_tool::SubmitPlan;
-use crate::read::{Read, Sees};
+use crate::read::Read;
 use crate::shell::Shell;
 use crate::submit_tool::Submit;
 use crate::todo::Todo;
@@ -24,16 +24,16 @@ use crate::web_fetch::WebFetch;
 use crate::write::Write;
 
 /// Makes the tools of a session.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct ToolBox {
-    /// What the model takes besides text.
-    pub sees: Sees,
+    /// What the model takes besides text; the tools follow when it changes.
+    pub sees: Sight,
 }
 
 impl ToolBox {
     /// Makes the tools for a model that takes pictures and documents; see [`ToolBox::tools`].
     pub fn standard(cwd: &Path, scope: &[String], door: Option<DoorClient>) -> Vec<Arc<dyn Tool>> {
-        Self { sees: Sees { pictures: true, documents: true } }.tools(cwd, scope, door)
+        Self { sees: Sight::new(true, true) }.tools(cwd, scope, door)
     }
 
     /// Makes the tools of one session: `read`, `write`, `edit`, `multi_edit`, `apply_patch`, `notebook_edit`, `glob`, `grep`, `ls`, `bash`,
@@ -71,10 +71,10 @@ impl ToolBox {
         tools
     }
 
-    /// Makes the tools of a session that plans: as [`ToolBox::standard`], with `submit_plan` in the place of `submit` and of all that writes
+    /// Makes the tools of a session that plans: as [`ToolBox::tools`], with `submit_plan` in the place of `submit` and of all that writes
     /// files, since such a session changes nothing.
-    pub fn planning(cwd: &Path, door: DoorClient) -> Vec<Arc<dyn Tool>> {
-        let mut tools = Self::standard(cwd, &[], Some(door.clone()));
+    pub fn planning(self, cwd: &Path, door: DoorClient) -> Vec<Arc<dyn Tool>> {
+        let mut tools = self.tools(cwd, &[], Some(door.clone()));
         tools.retain(|tool| tool.risk() != ToolRisk::Write && tool.spec().name != "submit");
         tools.push(Arc::new(SubmitPlan { door }));
         tools

@@ -1,6 +1,7 @@
 //! `read` of pictures, PDFs and notebooks, and `notebook_edit`.
 
-use aedile_tools::{Sees, ToolBox};
+use aedile_core::tool::Sight;
+use aedile_tools::ToolBox;
 use image::{DynamicImage, ImageFormat};
 use lopdf::content::{Content, Operation};
 use lopdf::{Document, EncryptionState, EncryptionVersion, Object, Permissions, Stream, dictionary};
@@ -49,7 +50,7 @@ async fn a_picture_that_would_break_the_conversation_is_refused() {
     assert!(bench.err("read", json!({"path": "cut.png"})).await.contains("broken or too large"));
     assert!(bench.err("read", json!({"path": "bomb.png"})).await.contains("broken or too large"));
     assert!(bench.err("read", json!({"path": "huge.png"})).await.contains("at most 20 MiB are"));
-    bench.tools = ToolBox { sees: Sees { pictures: false, documents: false } }.tools(bench.directory.path(), &[], None);
+    bench.tools = ToolBox { sees: Sight::new(false, false) }.tools(bench.directory.path(), &[], None);
     assert!(bench.err("read", json!({"path": "a.png"})).await.contains("which this model does not take"));
 }
 
@@ -98,7 +99,7 @@ async fn a_pdf_is_a_document_or_the_text_of_its_pages() {
     for (pages, part) in [("4", "there are 3 pages"), ("3-2", "must look like"), ("x", "must look like"), ("0", "must look like")] {
         assert!(bench.err("read", json!({"path": "a.pdf", "pages": pages})).await.contains(part), "{pages}");
     }
-    bench.tools = ToolBox { sees: Sees { pictures: true, documents: false } }.tools(bench.directory.path(), &[], None);
+    bench.tools = ToolBox { sees: Sight::new(true, false) }.tools(bench.directory.path(), &[], None);
     assert!(bench.ok("read", json!({"path": "a.pdf"})).await.starts_with("--- page 1 ---\nFirst words\n"));
     let words: Vec<String> = (1..=40).map(|page| format!("page {page} {}", "word ".repeat(300))).collect();
     bench.put("long.pdf", pdf(&words.iter().map(String::as_bytes).collect::<Vec<_>>(), false));

@@ -1,6 +1,6 @@
 //! `aedile status`.
 
-use aedile_core::machine::{ChangeState, RunState};
+use aedile_core::machine::{AgentState, ChangeState, RunState};
 use aedile_core::view::RunView;
 use aedile_core::{Clock, MicroUsd};
 use clap::Args;
@@ -75,6 +75,10 @@ fn print(picture: &Picture, out: Output) {
     if run.rules.gates.is_empty() {
         out.line("  no gate is configured: what lands was not tested (add [[gate]] to aedile.toml)");
     }
+    for down in &run.down {
+        let again = down.again.map(|again| format!("; tried again at {}", moment(again))).unwrap_or_default();
+        out.line(format!("  {} is left alone since {}{again}: {}", down.provider, moment(down.since), one_line(&down.why, 200)));
+    }
     let mut rows = vec![["", "task", "state", "since", "agent", "waits for", "tokens", "cost"].map(str::to_owned).to_vec()];
     for task in &picture.tasks {
         let spent = picture.spent(task.task);
@@ -90,6 +94,12 @@ fn print(picture: &Picture, out: Output) {
         ]);
     }
     table(&rows).into_iter().for_each(|row| out.line(row));
+    for agent in picture.agents.iter().filter(|agent| agent.state != AgentState::Ended) {
+        if let Some(switched) = &agent.switched {
+            let (since, why) = (moment(switched.since), one_line(&switched.why, 200));
+            out.line(format!("  {} goes on with {} since {since}: {why}", agent.agent, switched.model));
+        }
+    }
     for change in picture.changes.iter().filter(|change| !matches!(change.state, ChangeState::Landed | ChangeState::Returned)) {
         out.line(format!("  landing: {} is {} for {}", picture.key(change.task), change.state, ago(now.since(change.since))));
     }
@@ -117,7 +127,7 @@ fn run_json(picture: &Picture) -> serde_json::Value {
     let agents: Vec<_> = picture
         .agents
         .iter()
-        .map(|agent| json!({ "agent": agent.agent, "task": agent.key, "state": agent.state, "since": moment(agent.since), "turn": agent.turn, "pid": agent.process.map(|(pid, _)| pid) }))
+        .map(|agent| json!({ "agent": agent.agent, "task": agent.key, "state": agent.state, "since": moment(agent.since), "turn": agent.turn, "pid": agent.process.map(|(pid, _)| pid), "model": agent.switched.as_ref().map(|to| json!({ "model": to.model, "why": to.why, "since": moment(to.since) })) }))
         .collect();
     let landing: Vec<_> = picture
         .changes
@@ -125,9 +135,14 @@ fn run_json(picture: &Picture) -> serde_json::Value {
         .filter(|change| !matches!(change.state, ChangeState::Landed | ChangeState::Returned))
         .map(|change| json!({ "change": change.change, "task": picture.key(change.task), "state": change.state, "since": moment(change.since) }))
         .collect();
+    let down: Vec<_> = run
+        .down
+        .iter()
+        .map(|down| json!({ "provider": down.provider, "why": down.why, "since": moment(down.since), "again": down.again.map(moment) }))
+        .collect();
     json!({
         "run": run.run, "goal": run.goal, "state": run.state, "worker": picture.worker, "since": moment(run.since), "started": moment(run.started), "repository": run.root,
         "target": run.target, "landing_ref": run.landing_ref, "base": run.base, "tip": run.tip, "gates": run.rules.gates.iter().map(|gate| &gate.name).collect::<Vec<_>>(),
-        "tasks": tasks, "agents": agents, "landing": landing, "unread_mail": picture.mail_for_person,
+        "tasks": tasks, "agents": agents, "providers_down": down, "landing": landing, "unread_mail": picture.mail_for_person,
     })
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use aedile_core::MicroUsd;
+use aedile_core::limits::FALLBACKS_MAX;
 use aedile_core::model::ModelRef;
 use aedile_core::money::Budget;
 use aedile_core::project::ProjectRules;
@@ -79,6 +80,8 @@ pub struct Build {
 pub struct Agents {
     /// Model of tasks that name none.
     pub model: Option<ModelRef>,
+    /// Models that agents go on with, in this order, when the provider of their own does not answer.
+    pub fallback: Vec<ModelRef>,
     /// Agents at work at once.
     pub at_once: Option<u32>,
 }
@@ -167,6 +170,7 @@ impl ConfigFile {
         for (name, section) in &file.runtime {
             crate::runtimes::check_section(name, section).map_err(|problem| bad(place, &problem))?;
         }
+        file.agents.check(place)?;
         FetchRules::new(&file.fetch.hosts).map_err(|problem| bad(place, &problem))?;
         file.budget.run(place)?;
         file.budget.task(place)?;
@@ -185,9 +189,29 @@ impl ConfigFile {
             run_budget: self.budget.run(place)?,
             task_budget: self.budget.task(place)?,
             agent_budget: self.budget.agent(place)?,
+            fallback: self.agents.fallback.clone(),
             allow_protected: false,
             hold: false,
         })
+    }
+}
+
+impl Agents {
+    fn check(&self, place: &str) -> Result<(), CliError> {
+        let list = &self.fallback;
+        if list.len() > FALLBACKS_MAX {
+            return Err(bad(place, &format!("[agents] fallback names {} models, at most {FALLBACKS_MAX} can be", list.len())));
+        }
+        for (at, model) in list.iter().enumerate() {
+            if model.provider == "script" {
+                let problem = format!("[agents] fallback names {model}, which plays written turns that only a tasks file can hold");
+                return Err(bad(place, &problem));
+            }
+            if list[..at].contains(model) {
+                return Err(bad(place, &format!("[agents] fallback names {model} twice")));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -238,6 +262,9 @@ mod tests {
             ("[protect]\npaths = [\"/etc\"]", "/etc"),
             ("[provider.anthropic]\nbase_url = \"https://evil.invalid\"", "[provider] does not belong here"),
             ("[prices.\"openai/x\"]\ninput = 0.0\noutput = 0.0", "[prices] does not belong here"),
+            ("[agents]\nfallback = [\"gpt\"]", "PROVIDER/MODEL"),
+            ("[agents]\nfallback = [\"script/x\"]", "script/x"),
+            ("[agents]\nfallback = [\"openai/x\", \"openai/x\"]", "twice"),
             ("[runtime.claude]\ncommand = [\"x\"]", "built in"),
             ("[runtime.x]\ncommand = []", "[runtime.x] needs a `command`"),
             ("[runtime.\"a b\"]\ncommand = [\"x\"]", "a b"),

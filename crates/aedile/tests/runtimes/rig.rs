@@ -175,6 +175,7 @@ impl Rig {
         let grant = DoorGrant {
             who,
             model: request.model.clone(),
+            others: Vec::new(),
             script: None,
             agent_budget: none,
             task_budget: none,
