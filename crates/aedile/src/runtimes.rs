@@ -1,5 +1,6 @@
 //! The runtimes that tasks may name: our own, Claude Code, and what `aedile.toml` adds.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use aedile_core::task::TaskSpec;
 use aedile_runtimes::{AcpRuntime, CLAUDE_VERSION_MIN, ClaudeRuntime};
 
 use crate::config::file::{ConfigFile, RuntimeSection};
+use crate::config::person::Api;
 use crate::env;
 use crate::error::CliError;
 
@@ -39,9 +41,13 @@ pub enum Found {
     Missing,
 }
 
-/// All of them.
+/// All of them, and the providers whose models they may use.
 #[derive(Debug, Clone)]
-pub struct Catalogue(Vec<Entry>);
+pub struct Catalogue {
+    entries: Vec<Entry>,
+    /// Names, and whether they speak Anthropic's format.
+    providers: BTreeMap<String, bool>,
+}
 
 impl Catalogue {
     /// The built-in ones and those of the file.
@@ -53,18 +59,51 @@ impl Catalogue {
             program: section.command.first().cloned(),
             section: Some(section.clone()),
         });
-        Self([own, claude].into_iter().chain(more).collect())
+        let built_in = [("anthropic", true), ("openai", false), ("gemini", false), ("ollama", false), ("script", true)];
+        let further = config.person.further().map(|(name, api, _)| (name, api == Api::Anthropic));
+        let providers = built_in.into_iter().chain(further).map(|(name, speaks)| (name.to_owned(), speaks)).collect();
+        Self { entries: [own, claude].into_iter().chain(more).collect(), providers }
+    }
+
+    /// Whether a runtime can use a model.
+    ///
+    /// # Errors
+    /// Says why not.
+    pub fn takes(&self, runtime: &Entry, model: &ModelRef) -> Result<(), String> {
+        match self.providers.get(&model.provider) {
+            None => {
+                let known = self.providers.keys().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+                Err(format!("provider {:?} of model {model} is not known; known are {known}", model.provider))
+            }
+            Some(false) if runtime.name == CLAUDE => {
+                Err(format!("runtime \"claude\" speaks Anthropic's format and cannot use the model {model}"))
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Checks the models that may take the place of others.
+    ///
+    /// # Errors
+    /// Names the one whose provider is not known.
+    pub fn check_fallback(&self, fallback: &[ModelRef]) -> Result<(), CliError> {
+        match fallback.iter().find(|model| !self.providers.contains_key(&model.provider)) {
+            None => Ok(()),
+            Some(model) => Err(CliError::config(format!("[agents] fallback names {model}, whose provider is not known"))
+                .hint(format!("known are {}", self.providers.keys().cloned().collect::<Vec<_>>().join(", ")))
+                .hint("others are added as `[provider.NAME]` in your own `config.toml` (docs/models.md)")),
+        }
     }
 
     /// Every one.
     pub fn entries(&self) -> &[Entry] {
-        &self.0
+        &self.entries
     }
 
     /// The one of that name.
     pub fn get(&self, name: &str) -> Result<&Entry, CliError> {
-        self.0.iter().find(|entry| entry.name == name).ok_or_else(|| {
-            let names = self.0.iter().map(|entry| format!("`{}`", entry.name)).collect::<Vec<_>>().join(", ");
+        self.entries.iter().find(|entry| entry.name == name).ok_or_else(|| {
+            let names = self.entries.iter().map(|entry| format!("`{}`", entry.name)).collect::<Vec<_>>().join(", ");
             CliError::config(format!("runtime {name:?} is not known"))
                 .hint(format!("known are {names}; another agent is added as `[runtime.NAME]` in aedile.toml (docs/runtimes.md)"))
         })
@@ -72,12 +111,12 @@ impl Catalogue {
 
     /// Programs that boxes must be able to start.
     pub fn programs(&self) -> Vec<String> {
-        self.0.iter().filter_map(|entry| entry.program.clone()).collect()
+        self.entries.iter().filter_map(|entry| entry.program.clone()).collect()
     }
 
     /// All of them, ready to be started.
     pub fn runtimes(&self) -> Vec<Arc<dyn Runtime>> {
-        self.0.iter().map(Entry::runtime).collect()
+        self.entries.iter().map(Entry::runtime).collect()
     }
 
     /// Checks that every runtime that the tasks name is installed.
@@ -124,19 +163,6 @@ impl Entry {
                 "`npm install -g @anthropic-ai/claude-code@{CLAUDE_VERSION_MIN}` (or newer) installs it; `aedile runtime test {}` tries it",
                 self.name
             )),
-        }
-    }
-
-    /// Whether it can use a model.
-    ///
-    /// # Errors
-    /// Says why not.
-    pub fn takes(&self, model: &ModelRef) -> Result<(), String> {
-        match self.name.as_str() {
-            CLAUDE if !matches!(model.provider.as_str(), "anthropic" | "script") => {
-                Err(format!("runtime \"claude\" speaks Anthropic's format and cannot use the model {model}"))
-            }
-            _ => Ok(()),
         }
     }
 

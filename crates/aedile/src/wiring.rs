@@ -16,7 +16,7 @@ use aedile_store::SqliteStore;
 
 use crate::clock::{OsEntropy, SystemClock};
 use crate::config::file::ConfigFile;
-use crate::config::person::{self, OpenAiApi};
+use crate::config::person::{self, Api};
 use crate::error::CliError;
 use crate::runtimes::Catalogue;
 use crate::{env, host, prices};
@@ -246,6 +246,10 @@ fn vault(config: &ConfigFile) -> Result<Vault, CliError> {
         };
         secrets.extend(key.map(|key| (name.to_owned(), key)));
     }
+    for (name, _, section) in config.person.further() {
+        let key = section.key_file.as_deref().map(key_from_file).transpose()?;
+        secrets.extend(key.map(|key| (name.to_owned(), key)));
+    }
     let file = config.person.provider.get(ANTHROPIC).and_then(|provider| provider.token_file.as_deref());
     let token = match (env::text(env::CLAUDE_TOKEN), file) {
         (Some(token), _) => Some(SecretString::from(token)),
@@ -293,13 +297,19 @@ fn providers(config: &ConfigFile, vault: &Vault) -> Vec<Provider> {
     let mut openai = make(OPENAI, ApiFormat::OpenAi, env::OPENAI_BASE_URL, env::OPENAI_API_KEY, OPENAI_VENDOR);
     let chosen = config.person.provider.get(OPENAI).and_then(|provider| provider.api);
     // Few other servers speak Responses, and OpenAI itself keeps its models' thinking only there.
-    if chosen.unwrap_or(if openai.base_url == OPENAI_VENDOR { OpenAiApi::Responses } else { OpenAiApi::Chat }) == OpenAiApi::Responses {
-        openai.format = ApiFormat::Responses;
-    }
-    vec![
+    openai.format = chosen.unwrap_or(if openai.base_url == OPENAI_VENDOR { Api::Responses } else { Api::Chat }).format();
+    let further = config.person.further().map(|(name, api, section)| Provider {
+        name: name.to_owned(),
+        format: api.format(),
+        base_url: section.base_url.clone().unwrap_or_default(),
+        key: if section.key_file.is_some() { ProviderKey::Secret(name.to_owned()) } else { ProviderKey::None },
+        context_tokens: section.context_tokens.or((api == Api::Ollama).then_some(OLLAMA_CONTEXT_TOKENS)),
+    });
+    let built_in = [
         make(ANTHROPIC, ApiFormat::Anthropic, env::ANTHROPIC_BASE_URL, env::ANTHROPIC_API_KEY, "https://api.anthropic.com"),
         openai,
         make(GEMINI, ApiFormat::Gemini, env::GEMINI_BASE_URL, env::GEMINI_API_KEY, "https://generativelanguage.googleapis.com"),
         make(OLLAMA, ApiFormat::Ollama, env::OLLAMA_BASE_URL, "", "http://127.0.0.1:11434"),
-    ]
+    ];
+    built_in.into_iter().chain(further).collect()
 }

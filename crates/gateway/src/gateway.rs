@@ -181,7 +181,7 @@ impl Gateway {
             let mut names: Vec<&str> = self.providers.keys().map(String::as_str).chain([SCRIPT]).collect();
             names.sort_unstable();
             format!(
-                "the provider {name} of the model {model} is not known; known are {}; another server that speaks one of their formats is named by `base_url` in your own `config.toml` (docs/configuration.md)",
+                "the provider {name} of the model {model} is not known; known are {}; others are added as `[provider.NAME]` in your own `config.toml` (docs/configuration.md)",
                 names.join(", ")
             )
         })?;

@@ -103,8 +103,12 @@ impl Endpoint {
 /// A subscription's token is only taken by a request that says so, besides whatever else it says.
 fn mark_subscription(headers: &mut HeaderMap) {
     let name = HeaderName::from_static("anthropic-beta");
-    let asked: Vec<&str> = headers.get_all(&name).iter().filter_map(|value| value.to_str().ok()).collect();
-    let all = asked.into_iter().chain([SUBSCRIPTION_BETA]).collect::<Vec<_>>().join(",");
+    let lines = headers.get_all(&name).iter().filter_map(|value| value.to_str().ok());
+    let mut all: Vec<&str> = lines.flat_map(|line| line.split(',')).map(str::trim).filter(|beta| !beta.is_empty()).collect();
+    if !all.contains(&SUBSCRIPTION_BETA) {
+        all.push(SUBSCRIPTION_BETA);
+    }
+    let all = all.join(",");
     if let Ok(value) = HeaderValue::from_str(&all) {
         headers.insert(name, value);
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use aedile_core::limits::MODEL_ANSWER_BYTES_MAX;
 use aedile_testkit::{Conversation, ScriptedServer, Step};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -220,4 +221,49 @@ async fn a_client_that_reads_slowly_holds_the_provider_back_and_gets_everything(
     soon(client.read_to_end(&mut rest)).await.unwrap();
     soon(serve).await.unwrap();
     assert!(seen.len() + rest.len() > total << 20);
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_end_is_cut_and_charged_as_it_was_reserved() {
+    let provider = ByHand::new().await;
+    let rig = Rig::new(&provider.url);
+    let (_door, url) = rig.open(rig.grant(CLAUDE));
+    let mut client = send(&url, &ask("claude-test", true)).await;
+    let (_, _, mut out) = provider.take().await;
+    let serve = tokio::spawn(async move {
+        out.write_all(format!("{SSE_HEAD}{}", chunk(&start_event(1))).as_bytes()).await.unwrap();
+        let piece = chunk(&format!(": {}\n", "x".repeat(1 << 20)));
+        // The door hangs up.
+        while out.write_all(piece.as_bytes()).await.is_ok() {}
+    });
+    let mut seen = Vec::new();
+    let _ = soon(client.read_to_end(&mut seen)).await;
+    soon(serve).await.unwrap();
+    assert!(!seen.ends_with(b"0\r\n\r\n") && seen.len() < MODEL_ANSWER_BYTES_MAX + (4 << 20), "{}", seen.len());
+    until("the settlement", || rig.costs().first().is_some_and(|cost| cost.estimated == 1)).await;
+}
+
+#[tokio::test]
+async fn a_subscriptions_token_is_put_in_and_its_beta_stands_beside_those_of_the_client() {
+    let step = || Step::text(KEY).header("request-id", KEY);
+    let server = ScriptedServer::start(vec![Conversation::any().step(step()).step(step())]);
+    let rig = Rig::with_subscription(&server.url());
+    let (_door, url) = rig.open(rig.grant("subscription/claude-test"));
+    let client = aedile_models::client_for(["http://"]).unwrap();
+    for asked in [["one-2025-01-01,two-2025-02-02", "three-2025-03-03"], ["oauth-2025-04-20", "one-2025-01-01"]] {
+        let mut request = client.post(format!("{url}/v1/messages")).header("authorization", "Bearer aedile-placeholder");
+        for beta in asked {
+            request = request.header("anthropic-beta", beta);
+        }
+        let answer =
+            soon(request.header("x-api-key", "aedile-placeholder").body(ask("claude-test", false).to_string()).send()).await.unwrap();
+        assert!(answer.status() == 200 && !format!("{:?}", answer.headers()).contains(KEY), "{answer:?}");
+    }
+    let seen = server.finish();
+    for request in &seen {
+        assert_eq!((request.header("authorization"), request.header("x-api-key")), (Some(format!("Bearer {KEY}").as_str()), None));
+    }
+    let betas: Vec<_> = seen.iter().map(|request| request.header("anthropic-beta")).collect();
+    let all = "one-2025-01-01,two-2025-02-02,three-2025-03-03,oauth-2025-04-20";
+    assert_eq!(betas, [Some(all), Some("oauth-2025-04-20,one-2025-01-01")]);
 }

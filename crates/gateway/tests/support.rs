@@ -79,15 +79,24 @@ impl Rig {
     }
 
     pub(crate) fn over(url: &str, store: Arc<dyn Store>) -> Self {
-        Self::with(url, store, &[])
+        Self::with(url, store, None)
     }
 
     /// With a further provider, `backup`, that speaks Anthropic's format.
     pub(crate) fn with_backup(url: &str) -> Self {
-        Self::with(url, Arc::new(MemoryStore::new(Arc::new(SteppingClock::default()))), &["backup"])
+        Self::further(url, "backup", ProviderKey::Secret("KEY".into()))
     }
 
-    fn with(url: &str, store: Arc<dyn Store>, more: &[&str]) -> Self {
+    /// With a further provider, `subscription`, whose key is the token of one.
+    pub(crate) fn with_subscription(url: &str) -> Self {
+        Self::further(url, "subscription", ProviderKey::Token("KEY".into()))
+    }
+
+    fn further(url: &str, name: &'static str, key: ProviderKey) -> Self {
+        Self::with(url, Arc::new(MemoryStore::new(Arc::new(SteppingClock::default()))), Some((name, key)))
+    }
+
+    fn with(url: &str, store: Arc<dyn Store>, further: Option<(&str, ProviderKey)>) -> Self {
         // Fails when another test of this process has done it.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (clock, entropy) = (Arc::new(SteppingClock::default()), Arc::new(SeededEntropy::new(7)));
@@ -108,7 +117,7 @@ impl Rig {
             provider("ollama", ApiFormat::Ollama),
             wants_key,
         ];
-        providers.extend(more.iter().map(|name| provider(name, ApiFormat::Anthropic)));
+        providers.extend(further.map(|(name, key)| Provider { key, ..provider(name, ApiFormat::Anthropic) }));
         let runtime = tokio::runtime::Handle::current();
         let gateway = Gateway::new(providers, prices(), vault, store.clone(), clock.clone(), entropy.clone(), runtime).unwrap();
         let ids = (clock.as_ref() as &dyn Clock, entropy.as_ref() as &dyn Entropy);

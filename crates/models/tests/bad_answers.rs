@@ -89,17 +89,32 @@ async fn nothing_at_all_is_asked_again_and_an_answer_without_content_is_one() {
 
 #[tokio::test]
 async fn an_endless_answer_is_given_up_on() {
-    let filler = format!(": {}\n\n", "x".repeat(1 << 20));
-    for format in [WireFormat::Anthropic, WireFormat::Ollama] {
+    for format in ALL {
+        let more = "x".repeat(1 << 20);
         let piece = match format {
-            WireFormat::Ollama => format!("{}\n", json!({"message": {"content": "x".repeat(1 << 20)}, "done": false})),
-            _ => filler.clone(),
+            WireFormat::Anthropic => json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": more}}),
+            WireFormat::OpenAi => json!({"choices": [{"index": 0, "delta": {"content": more}}]}),
+            WireFormat::Responses => json!({"type": "response.output_text.delta", "output_index": 0, "content_index": 0, "delta": more}),
+            WireFormat::Gemini => json!({"candidates": [{"content": {"role": "model", "parts": [{"text": more}]}}]}),
+            WireFormat::Ollama => json!({"message": {"content": more}, "done": false}),
         };
-        let body = piece.repeat(MODEL_ANSWER_BYTES_MAX / (1 << 20) + 1);
+        let frame = if format == WireFormat::Ollama { format!("{piece}\n") } else { format!("data: {piece}\n\n") };
+        let start = match format {
+            WireFormat::Anthropic => {
+                "data: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n"
+            }
+            _ => "",
+        };
+        let body = format!("{start}{}", frame.repeat(MODEL_ANSWER_BYTES_MAX / (1 << 20) + 1));
         let (answer, waits) = answered(format, vec![Step::raw(stream_kind(format), &body)]).await;
-        assert!(matches!(answer.unwrap_err(), ModelError::Protocol(message) if message.contains("does not end")), "{format:?}");
-        assert_eq!(waits, []);
+        let fault = answer.unwrap_err();
+        assert!(matches!(&fault, ModelError::Protocol(message) if message.contains("does not end within")), "{format:?}: {fault}");
+        assert_eq!(waits, [], "{format:?}: it is not asked for again");
     }
+    // Comments keep a stream alive and are no answer either.
+    let body = format!(": {}\n\n", "x".repeat(1 << 20)).repeat(MODEL_ANSWER_BYTES_MAX / (1 << 20) + 1);
+    let (answer, _) = answered(WireFormat::OpenAi, vec![Step::raw("text/event-stream", &body)]).await;
+    assert!(matches!(answer.unwrap_err(), ModelError::Protocol(message) if message.contains("does not end within")));
     let line = "x".repeat(aedile_models::sse::SSE_EVENT_BYTES_MAX + 2);
     let (answer, _) = answered(WireFormat::Ollama, vec![Step::raw("application/x-ndjson", &line)]).await;
     assert!(matches!(answer.unwrap_err(), ModelError::Protocol(message) if message.contains("one line")));

@@ -9,16 +9,14 @@ use aedile_core::model::{Block, Media, Message, ModelRequest, Role};
 use aedile_testkit::{Conversation, ScriptedServer, Step, WireFormat, require};
 use serde_json::{Map, Value, json};
 
-use crate::support::{api, ask, request};
-
-/// Ollama has no library among them that checks more than we do.
-const FORMATS: [WireFormat; 4] = [WireFormat::Anthropic, WireFormat::OpenAi, WireFormat::Responses, WireFormat::Gemini];
+use crate::support::{ALL, api, ask, request};
 
 /// A Python with the vendors' libraries.
 #[expect(clippy::disallowed_methods, reason = "the environment says where it is")]
 fn python(test: &str) -> Option<String> {
     let python = std::env::var("AEDILE_SDK_PYTHON").ok().filter(|python| Path::new(python).is_file());
-    let missing = python.is_none().then_some("AEDILE_SDK_PYTHON names no Python with anthropic, openai and google-genai (see .ci/run)");
+    let missing =
+        python.is_none().then_some("AEDILE_SDK_PYTHON names no Python with anthropic, openai, google-genai and ollama (see .ci/run)");
     require(test, missing).then_some(python).flatten()
 }
 
@@ -71,7 +69,7 @@ fn thought(format: WireFormat) -> Message {
 async fn our_requests_have_the_types_of_the_vendors_libraries() {
     let Some(python) = python("our_requests_have_the_types_of_the_vendors_libraries") else { return };
     let mut cases = Vec::new();
-    for format in FORMATS {
+    for format in ALL {
         let server = ScriptedServer::start(vec![Conversation::any().afterwards(Step::text("ok"))]);
         let mut think = request("hi");
         think.messages.extend([thought(format), Message::user("go on")]);
@@ -90,17 +88,17 @@ async fn our_requests_have_the_types_of_the_vendors_libraries() {
         let bodies = server.finish().into_iter().chain(answered.finish()).map(|seen| seen.body);
         cases.extend(bodies.map(|body| json!({"format": api(format).name(), "body": body})));
     }
-    assert_eq!(cases.len(), 20);
+    assert_eq!(cases.len(), 25);
     let file = tempfile::NamedTempFile::new().unwrap();
     serde_json::to_writer(&file, &cases).unwrap();
     let said = run(&python, &["requests", file.path().to_str().unwrap()]);
-    assert_eq!(said.matches("5 requests are as the library would write them").count(), 4, "{said}");
+    assert_eq!(said.matches("5 requests are as the library would write them").count(), 5, "{said}");
 }
 
 #[tokio::test]
 async fn the_libraries_read_what_we_read() {
     let Some(python) = python("the_libraries_read_what_we_read") else { return };
-    for format in FORMATS {
+    for format in ALL {
         let step = || {
             Step::text("Hällo, I look.")
                 .and_tool("read", json!({"path": "a"}))

@@ -123,7 +123,8 @@ impl Runtime for AcpRuntime {
         let set = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let mut env = vec![set(ENV_DOOR_URL, &request.door_url), set(ENV_MODEL, &request.model.to_string())];
         let provider = request.model.provider.as_str();
-        if matches!(provider, "anthropic" | "script") {
+        // What a further provider speaks is not known here; the door takes the one or the other.
+        if !matches!(provider, "openai" | "gemini" | "ollama") {
             env.extend([set("ANTHROPIC_BASE_URL", &request.door_url), set("ANTHROPIC_API_KEY", PLACEHOLDER_KEY)]);
         }
         if provider != "anthropic" {

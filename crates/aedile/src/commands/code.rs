@@ -117,7 +117,8 @@ fn start(args: &CodeArgs, way: &Way, out: Output) -> CliResult {
     let place = place(&project, way)?;
     let runtimes = Catalogue::of(&local);
     let entry = runtimes.get(&spec.runtime).map_err(|error| CliError { code: exit::USAGE, ..error })?;
-    entry.takes(&spec.model).map_err(CliError::usage)?;
+    runtimes.takes(entry, &spec.model).map_err(CliError::usage)?;
+    runtimes.check_fallback(&rules.fallback)?;
     runtimes.installed(std::slice::from_ref(&spec))?;
     tell(&project, &rules, &spec, &place, out)?;
     let mut worker = Worker::open(&state::dir()?, project, &local)?;

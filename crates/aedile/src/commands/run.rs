@@ -175,6 +175,7 @@ fn start(args: &RunArgs, out: Output) -> Result<worker::Outcome, CliError> {
         }
     };
     defaults.runtimes.installed(&specs)?;
+    defaults.runtimes.check_fallback(&rules.fallback)?;
     let usd = file::dollars(args.budget_usd, "--budget-usd", "command line");
     if let Some(usd) = usd.map_err(|error| CliError::usage(error.message))? {
         rules.run_budget.usd = Some(usd);

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use aedile_core::MicroUsd;
 use aedile_core::model::ModelRef;
+use aedile_models::ApiFormat;
 use serde::Deserialize;
 
 use super::file::bad;
@@ -16,6 +17,8 @@ use crate::error::CliError;
 pub const PROVIDER: &str = "provider";
 /// The second of them.
 pub const PRICES: &str = "prices";
+/// The providers that need no `api`.
+const BUILT_IN: [&str; 4] = ["anthropic", "openai", "gemini", "ollama"];
 /// The smallest window in which our agent can work: its prompt, its tools and an answer.
 const CONTEXT_TOKENS_MIN: u64 = 16_000;
 
@@ -23,7 +26,7 @@ const CONTEXT_TOKENS_MIN: u64 = 16_000;
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PersonFile {
-    /// Providers by name: `anthropic`, `openai`, `gemini`, `ollama`.
+    /// Providers by name: `anthropic`, `openai`, `gemini`, `ollama`, and further ones, which say what they speak.
     pub provider: BTreeMap<String, Provider>,
     /// Prices of models that the built-in table lacks or has wrong, by `provider/model`.
     pub prices: BTreeMap<String, Price>,
@@ -39,20 +42,39 @@ pub struct Provider {
     pub key_file: Option<String>,
     /// A file with mode 0600 that holds the token of a subscription, which Anthropic takes from Claude Code alone.
     pub token_file: Option<String>,
-    /// Which of its formats our agent speaks to `openai`.
-    pub api: Option<OpenAiApi>,
+    /// What it speaks; for `openai` which of its formats our agent does.
+    pub api: Option<Api>,
     /// The window of its models in tokens.
     pub context_tokens: Option<u64>,
 }
 
-/// `[provider.openai] api`.
+/// `[provider.NAME] api`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum OpenAiApi {
-    /// Responses.
+pub enum Api {
+    /// Anthropic Messages.
+    Anthropic,
+    /// OpenAI Responses.
     Responses,
-    /// Chat Completions, which most other servers speak.
+    /// OpenAI Chat Completions, which most other servers speak.
     Chat,
+    /// Gemini.
+    Gemini,
+    /// Ollama's own.
+    Ollama,
+}
+
+impl Api {
+    /// The wire format.
+    pub fn format(self) -> ApiFormat {
+        match self {
+            Self::Anthropic => ApiFormat::Anthropic,
+            Self::Responses => ApiFormat::Responses,
+            Self::Chat => ApiFormat::OpenAi,
+            Self::Gemini => ApiFormat::Gemini,
+            Self::Ollama => ApiFormat::Ollama,
+        }
+    }
 }
 
 /// `[prices."PROVIDER/MODEL"]`, dollars for a million tokens.
@@ -103,20 +125,7 @@ impl PersonFile {
     pub fn parse(text: &str, place: &str) -> Result<Self, CliError> {
         let file: Self = toml::from_str(text).map_err(|error| bad(place, error.to_string().trim_end()))?;
         for (name, provider) in &file.provider {
-            if !matches!(name.as_str(), "anthropic" | "openai" | "gemini" | "ollama") {
-                return Err(bad(place, &format!("[provider.{name}] is not known")).first_hint(
-                    "providers are `anthropic`, `openai` (anything that speaks its format, by base_url), `gemini` and `ollama`",
-                ));
-            }
-            if provider.api.is_some() && name != "openai" {
-                return Err(bad(place, &format!("[provider.{name}] api is not known: only `openai` has two")));
-            }
-            if provider.context_tokens.is_some_and(|tokens| tokens < CONTEXT_TOKENS_MIN) {
-                return Err(bad(place, &format!("[provider.{name}] context_tokens must be at least {CONTEXT_TOKENS_MIN}")));
-            }
-        }
-        if file.provider.iter().any(|(name, provider)| name != "anthropic" && provider.token_file.is_some()) {
-            return Err(bad(place, "[provider] token_file: only `anthropic` has subscriptions"));
+            provider.check(name).map_err(|problem| bad(place, &problem))?;
         }
         for (model, price) in &file.prices {
             let known = model.parse::<ModelRef>().map_err(|error| bad(place, &format!("[prices]: {error}")))?;
@@ -126,6 +135,48 @@ impl PersonFile {
             }
         }
         Ok(file)
+    }
+
+    /// The providers that are not built in, each with what it speaks.
+    pub fn further(&self) -> impl Iterator<Item = (&str, Api, &Provider)> {
+        let further = self.provider.iter().filter(|(name, _)| !BUILT_IN.contains(&name.as_str()));
+        further.filter_map(|(name, provider)| Some((name.as_str(), provider.api?, provider)))
+    }
+}
+
+impl Provider {
+    /// What of it cannot be used.
+    fn check(&self, name: &str) -> Result<(), String> {
+        let built_in = BUILT_IN.contains(&name);
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if name.is_empty() || name.len() > 40 || !name.chars().all(plain) || matches!(name, "script" | "anthropic-token") {
+            return Err(format!(
+                "[provider.{name:?}] must be named with 1 to 40 letters, digits, `-` and `_`, and not `script` or `anthropic-token`"
+            ));
+        }
+        match self.api {
+            None if !built_in => {
+                return Err(format!(
+                    "[provider.{name}] is none of `anthropic`, `openai`, `gemini` and `ollama`, so it needs `api`, which says what it speaks: \
+                     `anthropic`, `responses`, `chat`, `gemini` or `ollama`"
+                ));
+            }
+            Some(Api::Responses | Api::Chat) if name == "openai" => {}
+            Some(_) if built_in => {
+                return Err(format!("[provider.{name}] api is not known: only `openai` has two, `responses` and `chat`"));
+            }
+            _ => {}
+        }
+        if !built_in && self.base_url.is_none() {
+            return Err(format!("[provider.{name}] needs a `base_url`: where it is"));
+        }
+        if self.context_tokens.is_some_and(|tokens| tokens < CONTEXT_TOKENS_MIN) {
+            return Err(format!("[provider.{name}] context_tokens must be at least {CONTEXT_TOKENS_MIN}"));
+        }
+        if name != "anthropic" && self.token_file.is_some() {
+            return Err("[provider] token_file: only `anthropic` has subscriptions".to_owned());
+        }
+        Ok(())
     }
 }
 
@@ -137,7 +188,12 @@ mod tests {
     fn every_mistake_names_its_place() {
         for (text, part) in [
             ("target = \"main\"", "target"),
-            ("[provider.acme]\nbase_url = \"x\"", "acme"),
+            ("[provider.acme]\nbase_url = \"x\"", "acme] is none of"),
+            ("[provider.acme]\napi = \"anthropic\"", "needs a `base_url`"),
+            ("[provider.\"a/b\"]\napi = \"chat\"\nbase_url = \"x\"", "a/b"),
+            ("[provider.script]\napi = \"chat\"\nbase_url = \"x\"", "script"),
+            ("[provider.openai]\napi = \"gemini\"", "openai"),
+            ("[provider.acme]\napi = \"chat\"\nbase_url = \"x\"\ntoken_file = \"x\"", "token_file"),
             ("[provider.gemini]\napi = \"chat\"", "gemini"),
             ("[provider.openai]\napi = \"soap\"", "soap"),
             ("[provider.ollama]\ncontext_tokens = 100", "context_tokens"),

@@ -137,11 +137,6 @@ impl TaskEntry {
         if model.provider == "script" && script.is_none() {
             return Err(here(format!("model {model} plays written turns, but the task has no `script`")));
         }
-        if !matches!(model.provider.as_str(), "script" | "anthropic" | "openai" | "gemini" | "ollama") {
-            return Err(here(format!("provider {:?} of model {model} is not known", model.provider)).first_hint(
-                "providers are `anthropic`, `openai` (anything that speaks its format, by base_url), `gemini`, `ollama` and `script`",
-            ));
-        }
         if self.role.as_deref() == Some(COORDINATOR) {
             return Err(
                 here(format!("role {COORDINATOR:?} is for the agent that plans")).first_hint("`aedile run \"GOAL\"` plans for a goal")
@@ -152,7 +147,11 @@ impl TaskEntry {
             let CliError { message, hints, .. } = error;
             hints.into_iter().rev().fold(here(message), CliError::first_hint)
         })?;
-        entry.takes(&model).map_err(here)?;
+        defaults.runtimes.takes(entry, &model).map_err(|problem| {
+            here(problem).first_hint(
+                "`openai` is everything that speaks its format; others are added as `[provider.NAME]` in your own `config.toml` (docs/models.md)",
+            )
+        })?;
         Ok(TaskSpec {
             key: self.id.clone(),
             title: self.title.clone().unwrap_or_else(|| self.id.to_string()),

@@ -2,6 +2,7 @@
 
 mod bad;
 mod commands;
+mod doors;
 mod rig;
 mod suite;
 mod together;

@@ -83,6 +83,23 @@ def check_gemini(bodies):
         types.GenerationConfig.model_validate(body["generationConfig"])
 
 
+def check_ollama(bodies):
+    from ollama._types import ChatRequest, Message, Options
+
+    # Its types take any field; ours must have none that it does not know. The server knows calls by an id, the library not yet.
+    known = set(Message.model_fields) | {"tool_call_id"}
+    for body in bodies:
+        assert set(body) <= set(ChatRequest.model_fields), f"unknown fields: {set(body) - set(ChatRequest.model_fields)}"
+        assert set(body["options"]) <= set(Options.model_fields), f"unknown options: {body['options']}"
+        ChatRequest.model_validate({**body, "messages": []})
+        for message in body["messages"]:
+            assert set(message) <= known, f"unknown fields: {set(message) - known}"
+            pictures = [{"value": picture} for picture in message.get("images", [])]
+            Message.model_validate({**message, "images": pictures})
+            for call in message.get("tool_calls", []):
+                assert set(call) <= {"id", "function"} and set(call["function"]) <= set(Message.ToolCall.Function.model_fields), call
+
+
 def check_requests(path):
     with open(path) as file:
         cases = json.load(file)
@@ -92,6 +109,8 @@ def check_requests(path):
             check_anthropic(bodies)
         elif format == "gemini":
             check_gemini(bodies)
+        elif format == "ollama":
+            check_ollama(bodies)
         else:
             check_openai(bodies, format)
         print(f"{format}: {len(bodies)} requests are as the library would write them")
@@ -162,8 +181,28 @@ def ask_gemini(url):
     return text, calls, usage.prompt_token_count - cached, usage.candidates_token_count, cached
 
 
+def ask_ollama(url):
+    from ollama import Client
+
+    tools = [{"type": "function", "function": {"name": "read", "description": "Reads.", "parameters": TOOL_SCHEMA}}]
+    text, calls, last = "", [], None
+    for chunk in Client(host=url).chat(
+        model="test-model", messages=[{"role": "user", "content": "hi"}], tools=tools, stream=True
+    ):
+        text += chunk.message.content or ""
+        calls += [[call.function.name, dict(call.function.arguments)] for call in chunk.message.tool_calls or []]
+        last = chunk
+    return text, calls, last.prompt_eval_count, last.eval_count, 0
+
+
 def answer(format, url):
-    ask = {"anthropic": ask_anthropic, "openai-chat": ask_chat, "openai-responses": ask_responses, "gemini": ask_gemini}
+    ask = {
+        "anthropic": ask_anthropic,
+        "openai-chat": ask_chat,
+        "openai-responses": ask_responses,
+        "gemini": ask_gemini,
+        "ollama": ask_ollama,
+    }
     text, calls, input_tokens, output_tokens, cached = ask[format](url)
     print(json.dumps({"text": text, "calls": calls, "usage": [input_tokens, output_tokens, cached]}))
 
