@@ -1,7 +1,7 @@
 //! Makes room when the conversation fills the model's window: first old tool output goes, then old steps become a summary.
 
 use aedile_core::limits::MODEL_OUTPUT_TOKENS_DEFAULT;
-use aedile_core::model::{Block, Message, ModelDelta, ModelProvider, ModelRequest};
+use aedile_core::model::{Block, Message, ModelDelta, ModelError, ModelProvider, ModelRequest};
 use aedile_core::tool::cut_middle;
 use serde_json::Map;
 use std::fmt::Write;
@@ -49,8 +49,8 @@ pub(crate) fn split(conversation: &Conversation, room: Room) -> Option<usize> {
     kept_from(&conversation.messages, room.limit() / 3).filter(|at| *at > 0)
 }
 
-/// Asks the model for a summary of the messages. `None` when it gives none.
-pub(crate) async fn summary(provider: &dyn ModelProvider, model: &str, old: &[Message], room: Room) -> Option<String> {
+/// Asks the model for a summary of the messages. `None` when it says nothing.
+pub(crate) async fn summary(provider: &dyn ModelProvider, model: &str, old: &[Message], room: Room) -> Result<Option<String>, ModelError> {
     let log = cut_middle(&log_of(old), bytes_for(room.limit() / 10 * 7));
     let request = ModelRequest {
         model: model.to_owned(),
@@ -62,9 +62,9 @@ pub(crate) async fn summary(provider: &dyn ModelProvider, model: &str, old: &[Me
         extra: Map::new(),
     };
     let mut nobody = |_: ModelDelta| {};
-    let response = provider.stream(&request, &mut nobody).await.ok()?;
+    let response = provider.stream(&request, &mut nobody).await?;
     let text = text_of(&response.message);
-    (!text.trim().is_empty()).then(|| cut_middle(text.trim(), bytes_for(room.limit() / 4)))
+    Ok((!text.trim().is_empty()).then(|| cut_middle(text.trim(), bytes_for(room.limit() / 4))))
 }
 
 /// What takes the place of a summary: the calls that were made.

@@ -229,10 +229,15 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// Another model takes over, since the provider of the present one is down. The conversation is condensed if it does not fit.
-    async fn stand_in(&mut self, next: &str, why: &str) -> Result<(), TurnEnd> {
+    fn take_over(&mut self, next: &str, why: &str) -> Result<(), TurnEnd> {
         self.state.stand_in(next).map_err(|problem| failed(format!("{why}; {next} cannot take over: {problem}")))?;
         self.state.room.live.warn(format!("{next} takes over until the next prompt: {why}"));
+        Ok(())
+    }
+
+    /// Another model takes over, since the provider of the present one is down. The conversation is condensed if it does not fit.
+    async fn stand_in(&mut self, next: &str, why: &str) -> Result<(), TurnEnd> {
+        self.take_over(next, why)?;
         if self.request_tokens() > self.room().limit() {
             self.make_room(AUTO).await?;
         }
@@ -241,10 +246,13 @@ impl<'a> Turn<'a> {
 
     async fn ask_once(&mut self) -> Result<Result<ModelResponse, ModelError>, TurnEnd> {
         let request = self.request();
-        let mut pieces = |delta: ModelDelta| {
-            if let ModelDelta::Text(text) = delta {
-                (self.sink)(SessionEvent::Text { text });
+        let mut pieces = |delta: ModelDelta| match delta {
+            ModelDelta::Text(text) => (self.sink)(SessionEvent::Text { text }),
+            ModelDelta::Retrying { attempt, after, reason } => {
+                let wait_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+                (self.sink)(SessionEvent::Retrying { attempt, why: reason, wait_ms });
             }
+            ModelDelta::Thinking(_) | ModelDelta::ToolStarted { .. } => {}
         };
         tokio::select! {
             answer = self.state.config.provider.stream(&request, &mut pieces) => Ok(answer),
@@ -298,22 +306,35 @@ impl<'a> Turn<'a> {
             return self.record(Record::Condensed { messages }).map(|()| true);
         }
         let Some(from) = split(conversation, room) else { return Ok(false) };
-        let old = &conversation.messages[..from];
-        let config = &self.state.config;
-        let summary = tokio::select! {
-            summary = summary(&*config.provider, &config.model, old, room) => summary.unwrap_or_else(|| call_list(old)),
-            _ = self.cancel.changed() => return Err(end(TurnStop::Cancelled)),
-        };
+        let summary = self.summarise(from, room).await?;
         let todo = match self.state.todo() {
             Some(todo) => Some(todo.call(json!({})).await.text),
             None => None,
         };
         let digest = Digest { summary: &summary, todo: todo.as_deref(), transcript: self.state.journal.path() };
+        let conversation = &self.state.conversation;
         let messages = condensed(conversation, from, &digest, room);
         if tokens(&messages) >= tokens(&conversation.messages) {
             return Ok(false);
         }
         self.record(Record::Condensed { messages }).map(|()| true)
+    }
+
+    /// Asks for a summary of the messages before `from`; a list of calls takes the place of one that does not come.
+    async fn summarise(&mut self, from: usize, room: Room) -> Result<String, TurnEnd> {
+        for _ in 0..FALLBACKS_MAX {
+            let (config, old) = (&self.state.config, &self.state.conversation.messages[..from]);
+            let asked = tokio::select! {
+                asked = summary(&*config.provider, &config.model, old, room) => asked,
+                _ = self.cancel.changed() => return Err(end(TurnStop::Cancelled)),
+            };
+            match asked {
+                Ok(Some(summary)) => return Ok(summary),
+                Err(ModelError::Down { message, next }) => self.take_over(&next, &message)?,
+                Ok(None) | Err(_) => break,
+            }
+        }
+        Ok(call_list(&self.state.conversation.messages[..from]))
     }
 }
 

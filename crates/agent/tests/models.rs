@@ -1,8 +1,9 @@
 //! Changes of the model, wished and forced.
 
 use aedile_agent::ModelChoice;
-use aedile_core::model::{Abilities, ModelError, ModelRequest};
+use aedile_core::model::{Abilities, DeltaSink, ModelError, ModelProvider, ModelRequest, ModelResponse};
 use aedile_core::runtime::{SessionEvent, TurnStop};
+use async_trait::async_trait;
 use serde_json::json;
 use std::sync::Arc;
 
@@ -73,6 +74,33 @@ async fn a_conversation_that_does_not_fit_the_next_model_is_condensed_for_it() {
     let last = other.request(other.count() - 1);
     assert!(!last.tools.is_empty() && all_text(&last).len() < 40_000, "{}", all_text(&last).len());
     assert!(all_text(&bench.model.request(3)).len() > 70_000);
+}
+
+/// A model whose provider is down.
+struct Away;
+
+#[async_trait]
+impl ModelProvider for Away {
+    async fn stream(&self, _: &ModelRequest, _: &mut dyn DeltaSink) -> Result<ModelResponse, ModelError> {
+        Err(ModelError::Down { message: "anthropic is left alone".to_owned(), next: "script/other".to_owned() })
+    }
+}
+
+#[tokio::test]
+async fn the_summary_too_is_asked_of_the_model_that_takes_over() {
+    let show = |name: &str| Turn::Calls(vec![("bash", json!({"command": format!("yes {name} | head -c 25000")}))]);
+    let mut bench = Bench::new(vec![show("a"), show("b"), show("c"), Turn::Say("Shown.")]);
+    let session = bench.session();
+    session.prompt("show", &bench.sink()).await;
+    let id = session.id().clone();
+    drop(session);
+    let other = Played::new(vec![Turn::Say("Done.")]);
+    offer(&mut bench, ModelChoice { context_tokens: 18_000, ..choice(&other, "other") });
+    bench.config.provider = Arc::new(Away);
+    bench.config.context_tokens = 18_000;
+    assert_eq!(bench.open(&id).await.prompt("go on", &bench.sink()).await.stop, TurnStop::EndTurn);
+    assert!(other.request(0).tools.is_empty(), "the summary");
+    assert!(all_text(&other.request(1)).contains("SUMMARY"));
 }
 
 #[tokio::test]

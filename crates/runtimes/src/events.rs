@@ -7,7 +7,7 @@ use aedile_core::runtime::SessionEvent;
 use aedile_core::tool::cut_middle;
 use serde_json::{Value, json};
 
-use crate::ours::OurMeta;
+use crate::ours::{OurMeta, Retrying};
 use crate::rpc::{self, Chunk, ContentBlock, ToolCall, ToolContent, UpdateKind, UpdateParams};
 
 /// Titles and ids are cut to this many characters.
@@ -48,13 +48,15 @@ impl Updates {
 
     fn read_as(&mut self, kind: &str, line: &[u8], ours: &OurMeta, out: &mut dyn FnMut(SessionEvent)) -> Result<(), String> {
         match kind {
-            "agent_thought_chunk" if !ours.warning && !ours.output && ours.subagent.is_none() => {}
+            "agent_thought_chunk" if !ours.warning && !ours.output && ours.retrying.is_none() && ours.subagent.is_none() => {}
             // What a sub-agent says is a thought for whoever does not know of sub-agents.
             "agent_message_chunk" | "agent_thought_chunk" => {
                 let chunk: UpdateParams<Chunk> = rpc::params(line)?;
                 let Some(text) = text_of(chunk.update.content).filter(|text| !text.is_empty()) else { return Ok(()) };
                 out(if ours.output {
                     SessionEvent::Output { value: serde_json::from_str(&text).map_err(|error| error.to_string())? }
+                } else if let Some(Retrying { attempt, wait_ms }) = ours.retrying {
+                    SessionEvent::Retrying { attempt, why: text, wait_ms }
                 } else if ours.warning {
                     SessionEvent::Warning { text }
                 } else {
@@ -160,8 +162,12 @@ pub(crate) fn to_update(event: &SessionEvent) -> Value {
             "content": {"type": "text", "text": text},
             "_meta": {"aedile": {"message": true}},
         }),
+        SessionEvent::Retrying { attempt, why, wait_ms } => json!({
+            "sessionUpdate": "agent_thought_chunk",
+            "content": {"type": "text", "text": why},
+            "_meta": {"aedile": {"retrying": {"attempt": attempt, "waitMs": wait_ms}}},
+        }),
         // The protocol has no update of its own for what follows: clients show thoughts to people, and ours leaves them out.
-        SessionEvent::Retrying { attempt, why, wait_ms } => thought(&format!("try {attempt} in {wait_ms} ms: {why}")),
         SessionEvent::Used { usage, .. } => thought(&format!("{} tokens", usage.total())),
     }
 }
@@ -191,6 +197,7 @@ mod tests {
             SessionEvent::Text { text: "h\u{e9}llo\n".into() },
             SessionEvent::Warning { text: "the hook broke".into() },
             SessionEvent::Output { value: json!({"n": [1, null]}) },
+            SessionEvent::Retrying { attempt: 2, why: "529: overloaded".into(), wait_ms: 500 },
             SessionEvent::ToolStarted { id: "1".into(), title: "bash ls".into() },
             SessionEvent::Message { text: "stop\nthat".into() },
             SessionEvent::ToolEnded { id: "1".into(), is_error: true, output: "no".into() },

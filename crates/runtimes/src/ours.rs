@@ -97,10 +97,23 @@ pub struct OurMeta {
     /// A thought that is the turn's answer by a schema.
     #[serde(default)]
     pub output: bool,
+    /// A thought that says why the model is asked again.
+    #[serde(default)]
+    pub retrying: Option<Retrying>,
     /// Words of the person's that reached the agent within the turn.
     #[serde(default)]
     pub message: bool,
     /// The sub-agent whose update it is.
     #[serde(default)]
     pub subagent: Option<String>,
+}
+
+/// Which try of a model request comes, and when.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Retrying {
+    /// From 2.
+    pub attempt: u32,
+    /// Milliseconds until then.
+    pub wait_ms: u64,
 }
