@@ -140,3 +140,15 @@ fn a_run_goes_on_with_the_next_model_when_a_provider_is_down() {
     assert_eq!(paid, [45; 4]);
     server.finish();
 }
+
+#[test]
+fn a_fallback_at_a_provider_that_nobody_knows_is_refused_before_anything_starts() {
+    let scenario = Scenario::with_config("target = \"main\"\n[agents]\nmodel = \"anthropic/claude-sonnet-4-5\"\nfallback = [\"acme/x\"]\n");
+    scenario.tasks("goal = \"g\"\n[[task]]\nid = \"one\"\nprompt = \"p\"\n");
+    for ended in [scenario.finish(&[]), scenario.run(&["code", "Do it."])] {
+        ended.expect_code(4);
+        let hints = ["[agents] fallback names acme/x", "known are anthropic, gemini, ollama, openai", "[provider.NAME]"];
+        assert!(hints.iter().all(|part| ended.stderr.contains(part)), "{}", ended.stderr);
+    }
+    assert_eq!(scenario.events(), Vec::<serde_json::Value>::new(), "nothing was begun");
+}

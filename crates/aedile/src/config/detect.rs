@@ -132,7 +132,8 @@ pub fn render(found: &Found, target: &str) -> String {
          # Gates: commands (given to `sh -c`) that must succeed on the merged tree, in a clean room without network, before anything lands.\n{gates}\
          [build]\n# Directories that builds write: writable for agents whatever their scope, never part of a change.\ndirectories = [{}]\n\n\
          [agents]\n# Model of tasks that name none, as PROVIDER/MODEL. Keys come from ANTHROPIC_API_KEY, OPENAI_API_KEY or a key file.\n\
-         # model = \"anthropic/claude-sonnet-4-5\"\n# Agents at work at once.\n# at_once = 4\n\n\
+         # model = \"anthropic/claude-sonnet-4-5\"\n# Models that agents go on with while its provider is down.\n# fallback = [\"openai/gpt-5-mini\"]\n\
+         # Agents at work at once.\n# at_once = 4\n\n\
          [budget]\n# Dollars for a whole run, and for each task that names no budget.\n# run_usd = 10.0\n# task_usd = 2.0\n\n\
          [protect]\n# Further paths that no change may touch without --allow-protected (this file and CI configuration always are).\n# paths = [\"migrations/**\"]\n",
         quoted(target),

@@ -149,7 +149,7 @@ impl TaskEntry {
         })?;
         defaults.runtimes.takes(entry, &model).map_err(|problem| {
             here(problem).first_hint(
-                "`openai` is everything that speaks its format; others are added as `[provider.NAME]` in your own `config.toml` (docs/models.md)",
+                "providers are those built in (`openai` is everything that speaks its format) and those that `[provider.NAME]` in your own `config.toml` adds (docs/models.md)",
             )
         })?;
         Ok(TaskSpec {
