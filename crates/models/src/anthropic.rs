@@ -1,13 +1,11 @@
 //! The Anthropic Messages format.
 
-use aedile_core::ExposeSecret;
 use aedile_core::model::{Block, DeltaSink, Media, Message, ModelError, ModelProvider, ModelRequest, ModelResponse, Role, ToolSpec};
 use async_trait::async_trait;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value, json};
 
 use crate::anthropic_stream::Reader;
-use crate::call::{Call, Endpoint};
+use crate::call::Endpoint;
 use crate::format::ApiFormat;
 use crate::{portable, schema};
 
@@ -30,29 +28,11 @@ impl AnthropicMessages {
 #[async_trait]
 impl ModelProvider for AnthropicMessages {
     async fn stream(&self, request: &ModelRequest, sink: &mut dyn DeltaSink) -> Result<ModelResponse, ModelError> {
-        let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(HeaderName::from_static("anthropic-version"), HeaderValue::from_static(ANTHROPIC_VERSION));
-        if let Some(key) = &self.endpoint.key {
-            headers.insert(HeaderName::from_static("x-api-key"), secret_header(key.expose_secret())?);
-        }
         let request = &portable::for_format(request, ApiFormat::Anthropic);
         let mut body = request_to_wire(request, true);
         mark_cached(&mut body);
-        let url = ApiFormat::Anthropic.url(&self.endpoint.base_url, &ApiFormat::Anthropic.chat_method(&request.model, true));
-        let call = Call { endpoint: &self.endpoint, url, headers, body: body.to_string().into() };
-        let origin = portable::origin(ApiFormat::Anthropic, &request.model);
-        call.run(Reader::default, sink).await.map(|answer| portable::signed(answer, origin))
+        self.endpoint.ask((ApiFormat::Anthropic, &request.model), &body, Reader::default, sink).await
     }
-}
-
-/// Makes a header value that is never printed.
-pub(crate) fn secret_header(text: &str) -> Result<HeaderValue, ModelError> {
-    let mut value = HeaderValue::from_str(text).map_err(|_| {
-        ModelError::Protocol("the key holds characters that no header may hold; check the key for spaces and line ends".to_owned())
-    })?;
-    value.set_sensitive(true);
-    Ok(value)
 }
 
 /// Writes the request as the body of `POST /v1/messages`. Empty texts and messages without content are left out, because the API refuses them.

@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use aedile_core::limits::{DOOR_BODY_BYTES_MAX, MODEL_ANSWER_BYTES_MAX, MODEL_SILENT_MAX, MODEL_TRIES_MAX, RETRY_AFTER_MAX};
 use aedile_core::model::{DeltaSink, ModelDelta, ModelError, ModelResponse};
-use aedile_core::{Clock, Entropy, SecretString};
+use aedile_core::{Clock, Entropy, ExposeSecret, SecretString};
 use bytes::Bytes;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use serde_json::Value;
 
+use crate::anthropic::ANTHROPIC_VERSION;
+use crate::format::ApiFormat;
 use crate::grant::DOWN_ERROR;
-use crate::retry;
 use crate::sse::{SseEvent, SseParser};
+use crate::{portable, retry};
 
 /// Characters of a provider's error text that are passed on.
 const ERROR_CHARS_MAX: usize = 2000;
@@ -34,6 +36,48 @@ pub struct Endpoint {
     pub clock: Arc<dyn Clock>,
     /// Makes the waits between tries differ.
     pub entropy: Arc<dyn Entropy>,
+}
+
+impl Endpoint {
+    /// Asks a model for a stream; `make` starts a new reader for each try. The answer is signed with whose it is.
+    pub(crate) async fn ask<R: AnswerReader>(
+        &self,
+        (format, model): (ApiFormat, &str),
+        body: &Value,
+        make: impl Fn() -> R + Send + Sync,
+        sink: &mut dyn DeltaSink,
+    ) -> Result<ModelResponse, ModelError> {
+        let url = format.url(&self.base_url, &format.chat_method(model, true));
+        let call = Call { endpoint: self, url, headers: self.headers(format)?, body: body.to_string().into() };
+        let answer = call.run(make, sink).await;
+        answer.map(|answer| portable::signed(answer, portable::origin(format, model)))
+    }
+
+    /// The headers of a request in the format, with the key where it wants it.
+    fn headers(&self, format: ApiFormat) -> Result<HeaderMap, ModelError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if format == ApiFormat::Anthropic {
+            headers.insert(HeaderName::from_static("anthropic-version"), HeaderValue::from_static(ANTHROPIC_VERSION));
+        }
+        let Some(key) = self.key.as_ref().map(ExposeSecret::expose_secret) else { return Ok(headers) };
+        let (name, value) = match format {
+            ApiFormat::Anthropic => (HeaderName::from_static("x-api-key"), secret_header(key)?),
+            ApiFormat::Gemini => (HeaderName::from_static("x-goog-api-key"), secret_header(key)?),
+            ApiFormat::OpenAi | ApiFormat::Responses | ApiFormat::Ollama => (AUTHORIZATION, secret_header(&format!("Bearer {key}"))?),
+        };
+        headers.insert(name, value);
+        Ok(headers)
+    }
+}
+
+/// Makes a header value that is never printed.
+fn secret_header(text: &str) -> Result<HeaderValue, ModelError> {
+    let mut value = HeaderValue::from_str(text).map_err(|_| {
+        ModelError::Protocol("the key holds characters that no header may hold; check the key for spaces and line ends".to_owned())
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// Makes the HTTP client for the given base URLs. It follows no redirects. When all of them are plain `http` no root
@@ -171,16 +215,16 @@ enum Failure {
 }
 
 /// A request that is ready to be sent, as often as needed.
-pub(crate) struct Call<'a> {
-    pub(crate) endpoint: &'a Endpoint,
-    pub(crate) url: String,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
+struct Call<'a> {
+    endpoint: &'a Endpoint,
+    url: String,
+    headers: HeaderMap,
+    body: Bytes,
 }
 
 impl Call<'_> {
     /// Sends the request until it is answered; `make` starts a new reader for each try.
-    pub(crate) async fn run<R: AnswerReader>(
+    async fn run<R: AnswerReader>(
         &self,
         make: impl Fn() -> R + Send + Sync,
         sink: &mut dyn DeltaSink,

@@ -2,15 +2,13 @@
 
 use std::collections::HashMap;
 
-use aedile_core::ExposeSecret;
 use aedile_core::limits::MODEL_OUTPUT_TOKENS_DEFAULT;
 use aedile_core::model::{Block, DeltaSink, Media, Message, ModelError, ModelProvider, ModelRequest, ModelResponse, Role, ToolSpec};
 use async_trait::async_trait;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value, json};
 
-use crate::anthropic::{input_object, others, secret_header, texts};
-use crate::call::{Call, Endpoint};
+use crate::anthropic::{input_object, others, texts};
+use crate::call::Endpoint;
 use crate::format::ApiFormat;
 use crate::gemini_stream::Reader;
 use crate::portable;
@@ -36,18 +34,9 @@ impl Gemini {
 #[async_trait]
 impl ModelProvider for Gemini {
     async fn stream(&self, request: &ModelRequest, sink: &mut dyn DeltaSink) -> Result<ModelResponse, ModelError> {
-        let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Some(key) = &self.endpoint.key {
-            headers.insert(HeaderName::from_static("x-goog-api-key"), secret_header(key.expose_secret())?);
-        }
         let request = &portable::for_format(request, ApiFormat::Gemini);
         let body = request_to_wire(request);
-        let url = ApiFormat::Gemini.url(&self.endpoint.base_url, &ApiFormat::Gemini.chat_method(&request.model, true));
-        let call = Call { endpoint: &self.endpoint, url, headers, body: body.to_string().into() };
-        let origin = portable::origin(ApiFormat::Gemini, &request.model);
-        let answer = call.run(|| Reader::new(self.endpoint.entropy.clone()), sink).await;
-        answer.map(|answer| portable::signed(answer, origin))
+        self.endpoint.ask((ApiFormat::Gemini, &request.model), &body, || Reader::new(self.endpoint.entropy.clone()), sink).await
     }
 }
 

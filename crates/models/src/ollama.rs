@@ -2,17 +2,16 @@
 
 use std::sync::Arc;
 
+use aedile_core::Entropy;
 use aedile_core::limits::MODEL_OUTPUT_TOKENS_DEFAULT;
 use aedile_core::model::{
     Block, DeltaSink, Media, Message, ModelDelta, ModelError, ModelProvider, ModelRequest, ModelResponse, ModelStop, Role, ToolSpec,
 };
-use aedile_core::{Entropy, ExposeSecret};
 use async_trait::async_trait;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde_json::{Map, Value, json};
 
-use crate::anthropic::{input_object, others, secret_header};
-use crate::call::{AnswerReader, Call, Endpoint, Framing, Problem, ProviderError};
+use crate::anthropic::{input_object, others};
+use crate::call::{AnswerReader, Endpoint, Framing, Problem, ProviderError};
 use crate::format::ApiFormat;
 use crate::gemini::call_names;
 use crate::meter::UsageReader;
@@ -39,21 +38,12 @@ impl Ollama {
 #[async_trait]
 impl ModelProvider for Ollama {
     async fn stream(&self, request: &ModelRequest, sink: &mut dyn DeltaSink) -> Result<ModelResponse, ModelError> {
-        let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Some(key) = &self.endpoint.key {
-            headers.insert(AUTHORIZATION, secret_header(&format!("Bearer {}", key.expose_secret()))?);
-        }
         let request = &portable::for_format(request, ApiFormat::Ollama);
         let mut body = request_to_wire(request, true);
         if let Some(options) = body["options"].as_object_mut() {
             options.entry("num_ctx").or_insert(json!(self.context_tokens));
         }
-        let url = ApiFormat::Ollama.url(&self.endpoint.base_url, &ApiFormat::Ollama.chat_method(&request.model, true));
-        let call = Call { endpoint: &self.endpoint, url, headers, body: body.to_string().into() };
-        let origin = portable::origin(ApiFormat::Ollama, &request.model);
-        let answer = call.run(|| Reader::new(self.endpoint.entropy.clone()), sink).await;
-        answer.map(|answer| portable::signed(answer, origin))
+        self.endpoint.ask((ApiFormat::Ollama, &request.model), &body, || Reader::new(self.endpoint.entropy.clone()), sink).await
     }
 }
 

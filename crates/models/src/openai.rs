@@ -1,14 +1,12 @@
 //! The OpenAI Chat Completions format, as OpenAI and the many servers that follow it speak it.
 
-use aedile_core::ExposeSecret;
 use aedile_core::limits::MODEL_OUTPUT_TOKENS_DEFAULT;
 use aedile_core::model::{Block, DeltaSink, Media, Message, ModelError, ModelProvider, ModelRequest, ModelResponse, Role, ToolSpec};
 use async_trait::async_trait;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde_json::{Map, Value, json};
 
-use crate::anthropic::{input_object, others, secret_header, texts};
-use crate::call::{Call, Endpoint};
+use crate::anthropic::{input_object, others, texts};
+use crate::call::Endpoint;
 use crate::format::ApiFormat;
 use crate::openai_stream::Reader;
 use crate::{portable, schema};
@@ -29,18 +27,9 @@ impl OpenAiChat {
 #[async_trait]
 impl ModelProvider for OpenAiChat {
     async fn stream(&self, request: &ModelRequest, sink: &mut dyn DeltaSink) -> Result<ModelResponse, ModelError> {
-        let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Some(key) = &self.endpoint.key {
-            headers.insert(AUTHORIZATION, secret_header(&format!("Bearer {}", key.expose_secret()))?);
-        }
         let request = &portable::for_format(request, ApiFormat::OpenAi);
         let body = request_to_wire(request, true);
-        let url = ApiFormat::OpenAi.url(&self.endpoint.base_url, &ApiFormat::OpenAi.chat_method(&request.model, true));
-        let call = Call { endpoint: &self.endpoint, url, headers, body: body.to_string().into() };
-        let origin = portable::origin(ApiFormat::OpenAi, &request.model);
-        let answer = call.run(|| Reader::new(self.endpoint.entropy.clone()), sink).await;
-        answer.map(|answer| portable::signed(answer, origin))
+        self.endpoint.ask((ApiFormat::OpenAi, &request.model), &body, || Reader::new(self.endpoint.entropy.clone()), sink).await
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::claude_wire::{self as wire, ApiRetry, ControlRequest, ControlResponse, Head, Initialized, Spoken, TurnResult};
 use crate::flood::Flood;
-use crate::line::{Line, LineReader};
+use crate::line::{Line, LineReader, Listener, listen};
 
 /// Titles and ids are cut to this many characters.
 const TITLE_CHARS_MAX: usize = 200;
@@ -57,55 +57,7 @@ pub(crate) struct Reader {
     flood: Flood,
 }
 
-impl Reader {
-    /// `session` is a UUID of this life of the agent.
-    pub(crate) fn new(out: mpsc::Sender<String>, sink: SessionSink, session: &str) -> Self {
-        Self {
-            out,
-            sink,
-            prefix: session.chars().take(24).collect(),
-            messages: 0,
-            initialize: None,
-            turn: None,
-            abandoned: 0,
-            cost: 0.0,
-            flood: Flood::new(),
-        }
-    }
-
-    /// Works until the agent's output ends, it breaks the protocol, or nobody asks any more. Then every question is answered with why.
-    pub(crate) async fn run<R: AsyncRead + Unpin>(mut self, mut lines: LineReader<R>, mut asked: mpsc::Receiver<Ask>) {
-        let why = loop {
-            let step = tokio::select! {
-                line = lines.next() => match line {
-                    Ok(Some(line)) => self.line(line),
-                    Ok(None) => Err(String::new()),
-                    Err(error) => Err(format!("its output cannot be read: {error}")),
-                },
-                ask = asked.recv() => match ask {
-                    Some(ask) => self.ask(ask),
-                    None => return,
-                },
-            };
-            if let Err(why) = step {
-                break why;
-            }
-        };
-        if let Some(turn) = self.turn.take() {
-            let _ = turn.reply.send(Err(why.clone()));
-        }
-        if let Some(reply) = self.initialize.take() {
-            let _ = reply.send(Err(why.clone()));
-        }
-        while let Some(ask) = asked.recv().await {
-            match ask {
-                Ask::Initialize { reply } => drop(reply.send(Err(why.clone()))),
-                Ask::Prompt { reply, .. } => drop(reply.send(Err(why.clone()))),
-                Ask::Message { .. } | Ask::Interrupt => {}
-            }
-        }
-    }
-
+impl Listener<Ask> for Reader {
     fn ask(&mut self, ask: Ask) -> Result<(), String> {
         match ask {
             Ask::Initialize { reply } => {
@@ -137,6 +89,50 @@ impl Reader {
         }
     }
 
+    fn line(&mut self, line: Line) -> Result<(), String> {
+        let line = match line {
+            Line::Whole(line) => line,
+            Line::TooLong => return Err(format!("it sent a line of more than {PROTOCOL_LINE_BYTES_MAX} bytes")),
+        };
+        self.flood.take(line.len())?;
+        self.understand(&line).unwrap_or_else(|problem| self.flood.garbage(&problem))
+    }
+}
+
+impl Reader {
+    /// `session` is a UUID of this life of the agent.
+    pub(crate) fn new(out: mpsc::Sender<String>, sink: SessionSink, session: &str) -> Self {
+        Self {
+            out,
+            sink,
+            prefix: session.chars().take(24).collect(),
+            messages: 0,
+            initialize: None,
+            turn: None,
+            abandoned: 0,
+            cost: 0.0,
+            flood: Flood::new(),
+        }
+    }
+
+    /// Works until the agent's output ends, it breaks the protocol, or nobody asks any more. Then every question is answered with why.
+    pub(crate) async fn run<R: AsyncRead + Unpin>(mut self, mut lines: LineReader<R>, mut asked: mpsc::Receiver<Ask>) {
+        let Some(why) = listen(&mut self, &mut lines, &mut asked).await else { return };
+        if let Some(turn) = self.turn.take() {
+            let _ = turn.reply.send(Err(why.clone()));
+        }
+        if let Some(reply) = self.initialize.take() {
+            let _ = reply.send(Err(why.clone()));
+        }
+        while let Some(ask) = asked.recv().await {
+            match ask {
+                Ask::Initialize { reply } => drop(reply.send(Err(why.clone()))),
+                Ask::Prompt { reply, .. } => drop(reply.send(Err(why.clone()))),
+                Ask::Message { .. } | Ask::Interrupt => {}
+            }
+        }
+    }
+
     fn uuid(&mut self) -> String {
         self.messages += 1;
         format!("{}{:012x}", self.prefix, self.messages)
@@ -150,15 +146,6 @@ impl Reader {
             // When the writer has stopped, the process has ended and its stdout says so.
             Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
         }
-    }
-
-    fn line(&mut self, line: Line) -> Result<(), String> {
-        let line = match line {
-            Line::Whole(line) => line,
-            Line::TooLong => return Err(format!("it sent a line of more than {PROTOCOL_LINE_BYTES_MAX} bytes")),
-        };
-        self.flood.take(line.len())?;
-        self.understand(&line).unwrap_or_else(|problem| self.flood.garbage(&problem))
     }
 
     /// Reads one line. The outer error is a line that is not understood, the inner one ends the session.

@@ -13,7 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::events::Updates;
 use crate::flood::Flood;
-use crate::line::{Line, LineReader};
+use crate::line::{Line, LineReader, Listener, listen};
 use crate::rpc::{self, Id, Kind, PermissionParams, RpcError};
 
 /// Services that an agent asked for in vain and that are told of.
@@ -120,32 +120,7 @@ struct Reader {
     refused: HashSet<String>,
 }
 
-impl Reader {
-    async fn run<R: AsyncRead + Unpin>(mut self, mut lines: LineReader<R>, mut asked: mpsc::Receiver<Ask>) {
-        let why = loop {
-            let step = tokio::select! {
-                line = lines.next() => match line {
-                    Ok(Some(line)) => self.line(line),
-                    Ok(None) => Err(String::new()),
-                    Err(error) => Err(format!("its output cannot be read: {error}")),
-                },
-                ask = asked.recv() => match ask {
-                    Some(ask) => self.ask(ask),
-                    None => return,
-                },
-            };
-            if let Err(why) = step {
-                break why;
-            }
-        };
-        for (_, reply) in self.pending.drain() {
-            let _ = reply.send(Err(Failure::Broken(why.clone())));
-        }
-        while let Some(ask) = asked.recv().await {
-            let _ = ask.reply.send(Err(Failure::Broken(why.clone())));
-        }
-    }
-
+impl Listener<Ask> for Reader {
     fn ask(&mut self, ask: Ask) -> Result<(), String> {
         let id = self.next_id;
         self.next_id += 1;
@@ -156,16 +131,6 @@ impl Reader {
         }
         self.pending.insert(id, ask.reply);
         self.send(rpc::request(id, ask.method, &ask.params))
-    }
-
-    fn send(&self, line: String) -> Result<(), String> {
-        match self.out.try_send(line) {
-            Err(mpsc::error::TrySendError::Full(_)) => {
-                Err(format!("it does not read its input: {PROTOCOL_QUEUE_MAX} messages wait for it"))
-            }
-            // When the writer has stopped, the process has ended and its stdout says so.
-            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
-        }
     }
 
     fn line(&mut self, line: Line) -> Result<(), String> {
@@ -192,6 +157,28 @@ impl Reader {
             }
             Ok(Kind::Notification(_)) => Ok(()),
             Err(problem) => self.flood.garbage(&problem),
+        }
+    }
+}
+
+impl Reader {
+    async fn run<R: AsyncRead + Unpin>(mut self, mut lines: LineReader<R>, mut asked: mpsc::Receiver<Ask>) {
+        let Some(why) = listen(&mut self, &mut lines, &mut asked).await else { return };
+        for (_, reply) in self.pending.drain() {
+            let _ = reply.send(Err(Failure::Broken(why.clone())));
+        }
+        while let Some(ask) = asked.recv().await {
+            let _ = ask.reply.send(Err(Failure::Broken(why.clone())));
+        }
+    }
+
+    fn send(&self, line: String) -> Result<(), String> {
+        match self.out.try_send(line) {
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                Err(format!("it does not read its input: {PROTOCOL_QUEUE_MAX} messages wait for it"))
+            }
+            // When the writer has stopped, the process has ended and its stdout says so.
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use aedile_core::limits::PROTOCOL_LINE_BYTES_MAX;
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::sync::mpsc;
 
 /// The buffer shrinks to this after a long line.
 const BUFFER_BYTES_KEPT: usize = 8 * 1024;
@@ -13,6 +14,35 @@ pub(crate) enum Line {
     Whole(Vec<u8>),
     /// A line over `PROTOCOL_LINE_BYTES_MAX`; its bytes were dropped.
     TooLong,
+}
+
+/// The two ends of whoever reads what an agent says: its lines, and what is asked of it.
+pub(crate) trait Listener<A> {
+    /// Takes a line. An error ends it.
+    fn line(&mut self, line: Line) -> Result<(), String>;
+    /// Takes a question. An error ends it.
+    fn ask(&mut self, ask: A) -> Result<(), String>;
+}
+
+/// Listens until the agent's output ends, it breaks the protocol, or nobody asks any more (`None`). Returns why.
+pub(crate) async fn listen<A, R: AsyncRead + Unpin>(
+    to: &mut impl Listener<A>,
+    lines: &mut LineReader<R>,
+    asked: &mut mpsc::Receiver<A>,
+) -> Option<String> {
+    loop {
+        let step = tokio::select! {
+            line = lines.next() => match line {
+                Ok(Some(line)) => to.line(line),
+                Ok(None) => Err(String::new()),
+                Err(error) => Err(format!("its output cannot be read: {error}")),
+            },
+            ask = asked.recv() => to.ask(ask?),
+        };
+        if let Err(why) = step {
+            return Some(why);
+        }
+    }
 }
 
 /// Reads lines. [`LineReader::next`] may be dropped and called again without losing anything.
