@@ -114,6 +114,20 @@ async fn white_space_is_forgiven_last_and_what_stays_is_the_files_own() {
 }
 
 #[tokio::test]
+async fn lines_that_come_stand_beside_the_hunk_below_them() {
+    let bench = Bench::new();
+    bench.put("a.rs", "fn foo() {\n    old();\n}\n");
+    applied(
+        &bench,
+        "*** Begin Patch\n*** Update File: a.rs\n@@ fn foo() {\n+    log();\n@@\n-    old();\n+    new();\n*** End Patch",
+    )
+    .await;
+    assert_eq!(bench.get("a.rs"), "fn foo() {\n    log();\n    new();\n}\n");
+    applied(&bench, "*** Begin Patch\n*** Update File: a.rs\n@@\n+// one\n@@\n+// two\n*** End Patch").await;
+    assert_eq!(bench.get("a.rs"), "fn foo() {\n    log();\n    new();\n}\n// one\n// two\n");
+}
+
+#[tokio::test]
 async fn a_unified_diff_is_taken_even_with_wrong_counts() {
     let bench = code();
     let patch = "Here it is:\n\ndiff --git a/src/a.rs b/src/a.rs\nindex 1..2 100644\n--- a/src/a.rs\n+++ b/src/a.rs\n@@ -9,9 +9,2 @@ impl B {\n     fn one() {\n-        old();\n+        new();\n     }\ndiff --git a/run.sh b/bin/run.sh\nsimilarity index 100%\nrename from run.sh\nrename to bin/run.sh\ndiff --git a/src/gone.rs b/src/gone.rs\ndeleted file mode 100644\n--- a/src/gone.rs\n+++ /dev/null\n@@ -1 +0,0 @@\n-gone\ndiff --git a/n.txt b/n.txt\nnew file mode 100644\n--- /dev/null\n+++ b/n.txt\n@@ -0,0 +1,2 @@\n+--- n\n+2\n";

@@ -57,14 +57,25 @@ pub(crate) fn apply_hunks(mut text: TextFile, hunks: &[Hunk]) -> Result<Applied,
         }
         replacements.push(replacement(&text.lines, hunk, &place));
     }
-    replacements.sort_by_key(|replacement| std::cmp::Reverse(replacement.at));
-    for Replacement { at, length, lines } in replacements {
-        text.lines.splice(at..at + length, lines);
-    }
+    text.lines = spliced(std::mem::take(&mut text.lines), replacements);
     if let Some(final_newline) = hunks.iter().rev().find_map(|hunk| hunk.final_newline) {
         text.final_newline = final_newline;
     }
     Ok(Applied { text, loose })
+}
+
+/// Puts all replacements in, in one pass. Lines that only come stand before a part that is replaced at the same place, in the order of the patch.
+fn spliced(old: Vec<Line>, mut replacements: Vec<Replacement>) -> Vec<Line> {
+    replacements.sort_by_key(|replacement| (replacement.at, replacement.length));
+    let (mut new, mut old, mut at) = (Vec::new(), old.into_iter(), 0);
+    for replacement in replacements {
+        new.extend(old.by_ref().take(replacement.at - at));
+        new.extend(replacement.lines);
+        old.by_ref().take(replacement.length).for_each(drop);
+        at = replacement.at + replacement.length;
+    }
+    new.extend(old);
+    new
 }
 
 /// Where a hunk fits.
@@ -114,6 +125,8 @@ impl Fit<'_> {
             (None, false) if !hunk.at_end => (from + 1).min(end),
             _ => end,
         };
+        // A wrong number may lead into what an earlier hunk replaces: the lines go behind that.
+        let at = self.taken.iter().find(|(start, end)| *start < at && at < *end).map_or(at, |(_, end)| *end);
         Place { at, length: 0, level: Level::Exact }
     }
 
@@ -198,4 +211,67 @@ fn replacement(have: &[Line], hunk: &Hunk, place: &Place) -> Replacement {
         }
     }
     Replacement { at: place.at, length: place.length, lines }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::super::{Action, parse};
+    use super::*;
+
+    /// For each line of a file: how many lines come above it, whether it goes, and how many lines take its place.
+    type Edit = (usize, bool, usize);
+
+    /// The old text, the patch with a hunk for each single edit, without any context, and the text that it must make.
+    fn wanted(edits: &[Edit], at_end: usize) -> (String, String, String) {
+        let (mut old, mut new, mut patch) = (Vec::new(), Vec::new(), vec!["--- a".to_owned(), "+++ a".to_owned()]);
+        let insert = |above: usize, name: &str, count: usize, patch: &mut Vec<String>, new: &mut Vec<String>| {
+            for line in (0..count).map(|number| format!("{name} {number}")) {
+                patch.extend([format!("@@ -{above},0 +1 @@"), format!("+{line}")]);
+                new.push(line);
+            }
+        };
+        for (index, (above, goes, instead)) in edits.iter().enumerate() {
+            let line = format!("line {index}");
+            insert(index, &format!("above {index}"), *above, &mut patch, &mut new);
+            if *goes {
+                let instead: Vec<String> = (0..*instead).map(|number| format!("for {index} {number}")).collect();
+                patch.extend([format!("@@ -{} +1 @@", index + 1), format!("-{line}")]);
+                patch.extend(instead.iter().map(|line| format!("+{line}")));
+                new.extend(instead);
+            } else {
+                new.push(line.clone());
+            }
+            old.push(line);
+        }
+        insert(edits.len(), "end", at_end, &mut patch, &mut new);
+        let text = |lines: Vec<String>| lines.into_iter().map(|line| line + "\n").collect::<String>();
+        (text(old), text(patch), text(new))
+    }
+
+    fn patched(old: &str, patch: &str) -> String {
+        let changes = parse(patch).unwrap();
+        let Action::Update { hunks, .. } = &changes[0].action else { unreachable!("the patch updates one file") };
+        apply_hunks(TextFile::parse(old), hunks).unwrap().text.render()
+    }
+
+    proptest! {
+        /// However closely hunks stand beside each other, each has its effect and none has another's.
+        #[test]
+        fn hunks_that_touch_each_other_keep_what_each_of_them_says(
+            edits in vec((0..3_usize, any::<bool>(), 0..3_usize), 1..12), at_end in 0..4_usize,
+        ) {
+            let (old, patch, new) = wanted(&edits, at_end);
+            prop_assume!(patch.contains("@@"));
+            prop_assert_eq!(patched(&old, &patch), new);
+        }
+    }
+
+    #[test]
+    fn a_number_that_leads_into_another_hunk_loses_nothing() {
+        let patch = "--- a\n+++ a\n@@ -1,3 +1 @@\n-a\n-b\n-c\n+x\n@@ -2,0 +2 @@\n+y\n";
+        assert_eq!(patched("a\nb\nc\nd\n", patch), "x\ny\nd\n");
+    }
 }
