@@ -57,6 +57,10 @@ pub enum SessionError {
 pub(crate) struct Journal {
     file: File,
     path: PathBuf,
+    /// Its bytes up to the end of the last whole record.
+    whole: u64,
+    /// Half a record could not be taken away: what came behind it would make the session unreadable.
+    broken: bool,
 }
 
 fn path_of(home: &Path, id: &SessionId) -> Result<PathBuf, SessionError> {
@@ -97,9 +101,10 @@ impl Journal {
             _ => SessionError::Io { path: path.clone(), source },
         };
         let file = OpenOptions::new().append(true).open(&path).map_err(io_error)?;
-        let journal = Self::lock(file, path.clone(), id)?;
+        let mut journal = Self::lock(file, path.clone(), id)?;
         let (records, whole) = Self::read_at(&path, id)?;
         journal.file.set_len(whole).map_err(io_error)?;
+        journal.whole = whole;
         Ok((journal, records))
     }
 
@@ -132,19 +137,31 @@ impl Journal {
 
     fn lock(file: File, path: PathBuf, id: &SessionId) -> Result<Self, SessionError> {
         match file.try_lock() {
-            Ok(()) => Ok(Self { file, path }),
+            Ok(()) => Ok(Self { file, path, whole: 0, broken: false }),
             Err(TryLockError::WouldBlock) => Err(SessionError::Busy { id: id.to_string() }),
             Err(TryLockError::Error(source)) => Err(SessionError::Io { path, source }),
         }
     }
 
-    /// Appends a record.
+    /// Appends a record. One that cannot be written whole, as on a full disk, leaves no trace.
     pub(crate) fn append(&mut self, record: &Record) -> Result<(), SessionError> {
-        let written = serde_json::to_vec(record).map_err(io::Error::from).and_then(|mut line| {
-            line.push(b'\n');
-            self.file.write_all(&line)
-        });
-        written.map_err(|source| SessionError::Io { path: self.path.clone(), source })
+        let io_error = |source| SessionError::Io { path: self.path.clone(), source };
+        if self.broken {
+            return Err(io_error(io::Error::other("half a record of an earlier failure could not be removed; open the session again")));
+        }
+        let mut line = serde_json::to_vec(record).map_err(|error| io_error(error.into()))?;
+        line.push(b'\n');
+        match self.file.write_all(&line) {
+            Ok(()) => {
+                self.whole += line.len() as u64;
+                Ok(())
+            }
+            Err(source) => {
+                let error = io_error(source);
+                self.broken = self.file.set_len(self.whole).is_err();
+                Err(error)
+            }
+        }
     }
 
     /// Where it is.

@@ -2,10 +2,12 @@
 
 use aedile_agent::{Session, SessionError};
 use aedile_core::runtime::TurnStop;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::sync::Arc;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::support::{Bench, Played, Turn, all_text, choice, eventually, last_results};
 
@@ -115,4 +117,30 @@ async fn the_model_changes_in_the_middle_of_a_session_and_stays_changed() {
         busy.interrupt();
     });
     assert_eq!(end.stop, TurnStop::Cancelled);
+}
+
+/// Sent to a process that writes beyond its limit; without a handler it ends it.
+const SIGXFSZ: i32 = 25;
+
+#[tokio::test]
+async fn a_record_that_was_not_written_whole_leaves_the_session_readable() {
+    let mut bench = Bench::new(vec![Turn::Say("one"), Turn::Say("two"), Turn::Say("three")]);
+    let session = bench.session();
+    let id = session.id().clone();
+    assert_eq!(session.prompt("first", &bench.sink()).await.stop, TurnStop::EndTurn);
+    // A limit on the size of files fails within a record, as a full disk does.
+    let _handled = signal(SignalKind::from_raw(SIGXFSZ)).unwrap();
+    let before = fs::read(bench.journal(&id)).unwrap();
+    let limit = getrlimit(Resource::Fsize);
+    setrlimit(Resource::Fsize, Rlimit { current: Some(before.len() as u64 + 20), ..limit }).unwrap();
+    let end = session.prompt("does not fit any more", &bench.sink()).await;
+    setrlimit(Resource::Fsize, limit).unwrap();
+    assert!(end.stop == TurnStop::Failed && end.detail.as_deref().unwrap().contains("cannot be read or written"), "{end:?}");
+    assert_eq!(fs::read(bench.journal(&id)).unwrap(), before, "no half of a record stays");
+    assert_eq!(session.prompt("second", &bench.sink()).await.stop, TurnStop::EndTurn);
+    drop(session);
+    bench.next_life(vec![Turn::Say("resumed")]);
+    assert_eq!(bench.open(&id).await.prompt("third", &bench.sink()).await.stop, TurnStop::EndTurn);
+    let asked = all_text(&bench.model.request(0));
+    assert!(asked.contains("second") && !asked.contains("does not fit"), "{asked}");
 }
