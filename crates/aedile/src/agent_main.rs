@@ -12,7 +12,7 @@ use aedile_core::model::{Abilities, ModelRef};
 use aedile_core::tool::{Sight, Tool};
 use aedile_models::{Endpoint, Granted, door_client};
 use aedile_runtimes::PLACEHOLDER_KEY;
-use aedile_tools::{BoxCommands, DoorClient, ToolBox, clear_stale_locks};
+use aedile_tools::{BoxCommands, DoorClient, ToolBox, clear_leftovers, clear_stale_locks};
 
 use crate::clock::{OsEntropy, SystemClock};
 use crate::output::Output;
@@ -40,8 +40,10 @@ async fn serve() -> Result<(), String> {
     let door = DoorClient::new(&url).map_err(|error| error.to_string())?;
     let Task { scope, notes, has_task, plans } = task(&door).await?;
     if has_task {
-        // A git that was killed with an earlier box would block every commit here.
-        clear_stale_locks(&std::env::current_dir().map_err(|error| error.to_string())?);
+        // A git that was killed with an earlier box would block every commit here, and half-written files would be part of it.
+        let workspace = std::env::current_dir().map_err(|error| error.to_string())?;
+        clear_stale_locks(&workspace);
+        clear_leftovers(&workspace);
     }
     let tools: aedile_agent::ToolFactory = Arc::new(move |cwd: &Path, sees: &Sight| -> Vec<Arc<dyn Tool>> {
         let tools = ToolBox { sees: sees.clone() };

@@ -24,6 +24,7 @@ pub mod sandbox;
 pub mod scope;
 pub mod store;
 pub mod task;
+pub mod temporary;
 pub mod tool;
 pub mod view;
 

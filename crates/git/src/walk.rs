@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use aedile_core::limits::SNAPSHOT_FILE_BYTES_MAX;
+use aedile_core::temporary::is_temporary_name;
 
 use crate::ignored::Rules;
 
@@ -29,7 +30,8 @@ pub(crate) struct Listing {
     pub(crate) left_out: Vec<(PathBuf, &'static str)>,
 }
 
-/// Lists everything below `root` that the rules do not ignore. `.git` is skipped everywhere, so a nested repository is ordinary files.
+/// Lists everything below `root` that the rules do not ignore. `.git` is skipped everywhere, so a nested repository is ordinary files. A file that
+/// a killed tool of ours left half-written is skipped, what it had set aside to delete is not.
 pub(crate) fn list(root: &Path, rules: &Rules) -> Listing {
     let mut listing = Listing::default();
     let mut todo = vec![(PathBuf::new(), false)];
@@ -47,7 +49,8 @@ pub(crate) fn list(root: &Path, rules: &Rules) -> Listing {
                 }
                 continue;
             }
-            let hidden = only_tracked || rules.ignores(&path, kind.is_dir());
+            let half_written = kind.is_file() && is_temporary_name(name.as_bytes());
+            let hidden = only_tracked || half_written || rules.ignores(&path, kind.is_dir());
             if hidden && !rules.tracks(&path, kind.is_dir()) {
                 continue;
             }

@@ -42,6 +42,14 @@ impl Saved {
     }
 }
 
+#[test]
+fn half_written_files_of_a_killed_tool_are_not_saved_and_what_it_set_aside_is() {
+    let mut saved = Saved::new(World::new());
+    saved.workspace.repo.write("src/.aedile-7-1.tmp", "half").write(".aedile-7-2.tmp/b.txt", "b\n").remove("src/b.txt");
+    let snapshot = saved.take();
+    assert_eq!(saved.files(&snapshot), set(&[".aedile-7-2.tmp/b.txt", ".gitignore", "src/a.txt"]));
+}
+
 fn set(names: &[&str]) -> BTreeSet<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }

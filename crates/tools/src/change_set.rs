@@ -5,7 +5,7 @@ use std::fs::{self, Permissions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::files::{create_beside, read_text, write_file};
+use crate::files::{read_text, set_aside, write_file};
 use crate::place::Place;
 
 /// What the files shall be. Nothing is written before [`ChangeSet::write`].
@@ -23,7 +23,7 @@ enum Step {
     Made(PathBuf, Vec<PathBuf>),
     /// A file was written over; this is what it held.
     Written(PathBuf, Vec<u8>),
-    /// What is to be deleted lies under another name until everything is done.
+    /// What is to be deleted lies in a directory beside it until everything is done.
     SetAside(PathBuf, PathBuf),
 }
 
@@ -75,7 +75,9 @@ impl<'a> ChangeSet<'a> {
         for (path, text) in &self.files {
             let step = match text {
                 Some(text) => self.write_one(path, text, &mut done),
-                None => set_aside(path, &mut done),
+                // Otherwise it was made and deleted by the same patch.
+                None if fs::symlink_metadata(path).is_ok() => set_aside(path).map(|aside| done.push(Step::SetAside(path.clone(), aside))),
+                None => Ok(()),
             };
             if let Err(error) = step {
                 let problem = self.place.write_error(path, &error);
@@ -89,8 +91,9 @@ impl<'a> ChangeSet<'a> {
         }
         for step in &done {
             if let Step::SetAside(_, aside) = step {
-                // Its directory took the new name a moment ago.
+                // Its directory took it in a moment ago.
                 let _ = fs::remove_file(aside);
+                remove_parent(aside);
             }
         }
         Ok(())
@@ -108,15 +111,12 @@ impl<'a> ChangeSet<'a> {
     }
 }
 
-fn set_aside(path: &Path, done: &mut Vec<Step>) -> io::Result<()> {
-    if fs::symlink_metadata(path).is_err() {
-        // Made and deleted by the same patch.
-        return Ok(());
+/// Removes the directory in which something was set aside.
+fn remove_parent(aside: &Path) {
+    if let Some(directory) = aside.parent() {
+        // Only what is empty goes.
+        let _ = fs::remove_dir(directory);
     }
-    let (aside, _) = create_beside(path.parent().unwrap_or(path))?;
-    fs::rename(path, &aside).inspect_err(|_| drop(fs::remove_file(&aside)))?;
-    done.push(Step::SetAside(path.to_owned(), aside));
-    Ok(())
 }
 
 /// Takes steps back, the last first, and names the files where that failed.
@@ -140,7 +140,7 @@ fn take_back(place: &Place, done: Vec<Step>) -> Vec<String> {
                 (path, restored)
             }
             Step::SetAside(path, aside) => {
-                let restored = fs::rename(&aside, &path);
+                let restored = fs::rename(&aside, &path).inspect(|()| remove_parent(&aside));
                 (path, restored)
             }
         };

@@ -1,6 +1,7 @@
 //! Reading a text whole, and writing a file whole: a temporary file beside it, then a rename.
 
 use aedile_core::limits::READ_FILE_BYTES_MAX;
+use aedile_core::temporary::temporary_name;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -63,15 +64,28 @@ fn replace(target: &Path, parent: &Path, content: &[u8]) -> io::Result<()> {
 }
 
 /// Creates a new file with a name that nothing else has; the caller removes or renames it.
-pub(crate) fn create_beside(directory: &Path) -> io::Result<(PathBuf, File)> {
+fn create_beside(directory: &Path) -> io::Result<(PathBuf, File)> {
+    make_beside(directory, |path| OpenOptions::new().write(true).create_new(true).open(path))
+}
+
+/// Moves what is at `path` into a new directory beside it, under its own name, so that a later life can put it back
+/// ([`crate::clear_leftovers`]). Returns where it lies now.
+pub(crate) fn set_aside(path: &Path) -> io::Result<PathBuf> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err(io::Error::other("it is not a file")) };
+    let (directory, ()) = make_beside(parent, |path| fs::create_dir(path))?;
+    let aside = directory.join(name);
+    fs::rename(path, &aside).inspect_err(|_| drop(fs::remove_dir(&directory)))?;
+    Ok(aside)
+}
+
+fn make_beside<T>(directory: &Path, make: impl Fn(&Path) -> io::Result<T>) -> io::Result<(PathBuf, T)> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     loop {
-        let name = format!(".aedile-{}-{}.tmp", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let path = directory.join(name);
-        match OpenOptions::new().write(true).create_new(true).open(&path) {
+        let path = directory.join(temporary_name(std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
+        match make(&path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
-            Ok(file) => return Ok((path, file)),
+            Ok(made) => return Ok((path, made)),
         }
     }
 }

@@ -17,6 +17,7 @@ mod html;
 mod http;
 mod input;
 mod jobs;
+mod leftovers;
 mod locks;
 mod ls;
 mod mail;
@@ -43,6 +44,7 @@ mod write;
 
 pub use commands::BoxCommands;
 pub use door::{DoorClient, DoorError};
+pub use leftovers::clear_leftovers;
 pub use locks::clear_stale_locks;
 pub use mcp::{OfferedTool, OfferedTools, ToolAnswer, ToolCall, serve_mcp};
 pub use submit::{SubmitError, Submitted, submit_work};

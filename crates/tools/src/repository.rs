@@ -2,6 +2,8 @@
 
 use aedile_core::ids::CommitId;
 use aedile_core::limits::GIT_TIMEOUT;
+use aedile_core::temporary::is_temporary_name;
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -12,10 +14,21 @@ use crate::submit::SubmitError;
 pub(crate) struct Change {
     pub(crate) staged: u8,
     pub(crate) unstaged: u8,
-    pub(crate) path: String,
+    /// As git has it.
+    pub(crate) path: Vec<u8>,
 }
 
 impl Change {
+    /// The path as it is shown; a byte that is not UTF-8 stands as U+FFFD.
+    pub(crate) fn shown(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.path)
+    }
+
+    /// Whether a killed tool left it; it is nobody's work.
+    fn is_leftover(&self) -> bool {
+        self.staged == b'?' && self.path.split(|byte| *byte == b'/').any(is_temporary_name)
+    }
+
     /// Whether a merge left it undecided.
     pub(crate) fn is_unmerged(&self) -> bool {
         matches!((self.staged, self.unstaged), (b'U', _) | (_, b'U') | (b'A', b'A') | (b'D', b'D'))
@@ -60,26 +73,27 @@ impl Repository {
             self.git("see what was changed", &["status", "--porcelain=v1", "-z", "--untracked-files=all", "--no-renames"], &[]).await?;
         let entries = output.split(|byte| *byte == 0).filter(|entry| entry.len() > 3);
         Ok(entries
-            .map(|entry| Change { staged: entry[0], unstaged: entry[1], path: String::from_utf8_lossy(&entry[3..]).into_owned() })
+            .map(|entry| Change { staged: entry[0], unstaged: entry[1], path: entry[3..].to_vec() })
+            .filter(|change| !change.is_leftover())
             .collect())
     }
 
     /// Takes the paths out of the index; their files stay as they are.
-    pub(crate) async fn unstage(&self, paths: &[&str]) -> Result<(), SubmitError> {
+    pub(crate) async fn unstage(&self, paths: &[&[u8]]) -> Result<(), SubmitError> {
         self.on_paths("leave out what is outside the scope", &["reset", "-q"], paths).await
     }
 
     /// Puts the paths into the index, deletions included.
-    pub(crate) async fn stage(&self, paths: &[&str]) -> Result<(), SubmitError> {
+    pub(crate) async fn stage(&self, paths: &[&[u8]]) -> Result<(), SubmitError> {
         self.on_paths("add the changed files", &["add", "-A"], paths).await
     }
 
-    async fn on_paths(&self, what: &str, args: &[&str], paths: &[&str]) -> Result<(), SubmitError> {
+    async fn on_paths(&self, what: &str, args: &[&str], paths: &[&[u8]]) -> Result<(), SubmitError> {
         if paths.is_empty() {
             return Ok(());
         }
         let args: Vec<&str> = args.iter().copied().chain(["--pathspec-from-file=-", "--pathspec-file-nul"]).collect();
-        self.git(what, &args, paths.join("\0").as_bytes()).await.map(drop)
+        self.git(what, &args, &paths.join(&0)).await.map(drop)
     }
 
     /// Whether the index differs from the last commit.
@@ -110,10 +124,10 @@ impl Repository {
     }
 
     /// Paths that the workspace's own commits changed.
-    pub(crate) async fn own_paths(&self) -> Result<BTreeSet<String>, SubmitError> {
+    pub(crate) async fn own_paths(&self) -> Result<BTreeSet<Vec<u8>>, SubmitError> {
         let args = [&["log", "--format=", "--name-only", "-z", "--no-renames", "--diff-merges=first-parent", "HEAD"], GIVEN].concat();
         let output = self.git("see what the commits changed", &args, &[]).await?;
-        let paths = output.split(|byte| *byte == 0).map(|path| String::from_utf8_lossy(path).trim_start_matches('\n').to_owned());
+        let paths = output.split(|byte| *byte == 0).map(|path| path.strip_prefix(b"\n").unwrap_or(path).to_vec());
         Ok(paths.filter(|path| !path.is_empty()).collect())
     }
 

@@ -3,8 +3,10 @@
 use aedile_core::agent_api::{AgentReply, AgentRequest};
 use aedile_core::ids::{AgentName, CommitId, TaskKey};
 use aedile_core::scope::Scope;
+use std::ffi::OsStr;
 use std::fmt::Write;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::door::{DoorClient, DoorError};
@@ -74,7 +76,7 @@ pub enum SubmitError {
 pub struct Submitted {
     /// The commit that the task's branch is at now.
     pub commit: CommitId,
-    /// Changed paths outside the scope. They are as they were and not part of the commit. At most 100 are named; the last entry then says how many more.
+    /// Changed paths outside the scope, and those whose names are not UTF-8. They are as they were and not part of the commit. At most 100 are named; the last entry then says how many more.
     pub left_out: Vec<String>,
     /// What the orchestrator answered, in a sentence.
     pub message: String,
@@ -107,7 +109,7 @@ pub async fn submit_work(door: &DoorClient, workspace: &Path, summary: &str) -> 
     let merging = repository.is_merging();
     let changes = repository.changes().await?;
     let (inside, outside): (Vec<&Change>, Vec<&Change>) = changes.iter().partition(|change| is_inside(&task.scope, change));
-    let undecided: Vec<String> = outside.iter().filter(|change| change.is_unmerged()).map(|change| change.path.clone()).collect();
+    let undecided: Vec<String> = outside.iter().filter(|change| change.is_unmerged()).map(|change| change.shown().into_owned()).collect();
     if !undecided.is_empty() {
         return Err(SubmitError::ConflictsOutside(undecided));
     }
@@ -115,16 +117,16 @@ pub async fn submit_work(door: &DoorClient, workspace: &Path, summary: &str) -> 
     // What a merge has put into the index is the other side's work, not this task's.
     let outside: Vec<&Change> = outside.into_iter().filter(|change| !merging || change.unstaged != b' ').collect();
     if !merging {
-        let staged: Vec<&str> =
-            outside.iter().filter(|change| !matches!(change.staged, b' ' | b'?')).map(|change| change.path.as_str()).collect();
+        let staged: Vec<&[u8]> =
+            outside.iter().filter(|change| !matches!(change.staged, b' ' | b'?')).map(|change| change.path.as_slice()).collect();
         repository.unstage(&staged).await?;
     }
-    let dirty: Vec<&str> = inside.iter().filter(|change| change.unstaged != b' ').map(|change| change.path.as_str()).collect();
+    let dirty: Vec<&[u8]> = inside.iter().filter(|change| change.unstaged != b' ').map(|change| change.path.as_slice()).collect();
     repository.stage(&dirty).await?;
     if merging || repository.has_staged().await? {
         repository.commit(&message(summary, &task.key), task.agent.as_str()).await?;
     }
-    let left_out = names(outside.iter().map(|change| change.path.clone()).collect());
+    let left_out = names(outside.iter().map(|change| change.shown().into_owned()).collect());
     if repository.own_commits().await? == 0 {
         return Err(SubmitError::Nothing { left_out });
     }
@@ -153,9 +155,9 @@ fn unexpected(reply: &AgentReply) -> SubmitError {
     SubmitError::Door(DoorError::NotUnderstood { problem: format!("it does not fit the call: {reply:?}") })
 }
 
-/// A path with `/` at its end is a repository within the repository; git would record only a link to it.
+/// A path with `/` at its end is a repository within the repository; git would record only a link to it. A name that is not UTF-8 cannot land.
 fn is_inside(scope: &Scope, change: &Change) -> bool {
-    !change.path.ends_with('/') && scope.allows(&change.path)
+    std::str::from_utf8(&change.path).is_ok_and(|path| !path.ends_with('/') && scope.allows(path))
 }
 
 fn message(summary: &str, key: &TaskKey) -> String {
@@ -167,7 +169,11 @@ async fn refuse_markers(repository: &Repository, scope: &Scope, inside: &[&Chang
     let mut paths = repository.own_paths().await?;
     paths.extend(inside.iter().map(|change| change.path.clone()));
     let root = repository.root();
-    let left: Vec<String> = paths.into_iter().filter(|path| scope.allows(path) && has_markers(&root.join(path))).collect();
+    let marked = |path: &Vec<u8>| {
+        let shown = String::from_utf8_lossy(path).into_owned();
+        (scope.allows(&shown) && has_markers(&root.join(OsStr::from_bytes(path)))).then_some(shown)
+    };
+    let left: Vec<String> = paths.iter().filter_map(marked).collect();
     if left.is_empty() { Ok(()) } else { Err(SubmitError::Conflicts(left)) }
 }
 
@@ -202,7 +208,8 @@ fn left_out_text(left_out: &[String]) -> String {
         return String::new();
     }
     let is_lock = |path: &&String| LOCK_FILES.contains(&path.rsplit('/').next().unwrap_or_default());
-    let (locks, others): (Vec<&String>, Vec<&String>) = left_out.iter().partition(is_lock);
+    let (unnamed, left_out): (Vec<&String>, Vec<&String>) = left_out.iter().partition(|path| path.contains(char::REPLACEMENT_CHARACTER));
+    let (locks, others): (Vec<&String>, Vec<&String>) = left_out.into_iter().partition(is_lock);
     let join = |paths: &[&String]| paths.iter().map(|path| path.as_str()).collect::<Vec<_>>().join(", ");
     let mut text = String::new();
     if !others.is_empty() {
@@ -211,6 +218,9 @@ fn left_out_text(left_out: &[String]) -> String {
     }
     if !locks.is_empty() {
         let _ = write!(text, " Lock files that tools rewrite were left out too: {}.", join(&locks));
+    }
+    if !unnamed.is_empty() {
+        let _ = write!(text, " Left out because their names are not UTF-8, which cannot land; rename them: {}.", join(&unnamed));
     }
     text
 }

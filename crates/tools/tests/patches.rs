@@ -117,11 +117,8 @@ async fn white_space_is_forgiven_last_and_what_stays_is_the_files_own() {
 async fn lines_that_come_stand_beside_the_hunk_below_them() {
     let bench = Bench::new();
     bench.put("a.rs", "fn foo() {\n    old();\n}\n");
-    applied(
-        &bench,
-        "*** Begin Patch\n*** Update File: a.rs\n@@ fn foo() {\n+    log();\n@@\n-    old();\n+    new();\n*** End Patch",
-    )
-    .await;
+    applied(&bench, "*** Begin Patch\n*** Update File: a.rs\n@@ fn foo() {\n+    log();\n@@\n-    old();\n+    new();\n*** End Patch")
+        .await;
     assert_eq!(bench.get("a.rs"), "fn foo() {\n    log();\n    new();\n}\n");
     applied(&bench, "*** Begin Patch\n*** Update File: a.rs\n@@\n+// one\n@@\n+// two\n*** End Patch").await;
     assert_eq!(bench.get("a.rs"), "fn foo() {\n    log();\n    new();\n}\n// one\n// two\n");

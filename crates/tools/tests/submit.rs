@@ -1,9 +1,11 @@
 //! Submitting from a real clone.
 
 use aedile_core::agent_api::{AgentReply, AgentRequest};
-use aedile_tools::{SubmitError, Submitted, clear_stale_locks, submit_work};
+use aedile_tools::{SubmitError, Submitted, clear_leftovers, clear_stale_locks, submit_work};
 use serde_json::json;
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 
 use crate::support::{Bench, FakeDoor, git};
 
@@ -152,6 +154,42 @@ async fn a_nested_repository_is_left_out() {
     let submitted = submit(&bench, &door).await.unwrap();
     assert_eq!(submitted.left_out, ["inner/"]);
     assert_eq!(git(bench.directory.path(), &["show", "--format=", "--name-only", "HEAD"]), "src/lib.rs");
+}
+
+#[tokio::test]
+async fn a_name_that_is_not_utf_8_is_left_out_and_the_rest_is_submitted() {
+    let door = FakeDoor::of_task(&["src/**"]);
+    let bench = clone(&door, &["src/**"]);
+    let root = bench.directory.path();
+    let odd = OsStr::from_bytes(b"caf\xe9.rs");
+    bench.put("src/lib.rs", "two\n");
+    fs::write(bench.path("src").join(odd), "odd\n").unwrap();
+    git(root, &["add", "-A"]);
+    let submitted = submit(&bench, &door).await.unwrap();
+    assert_eq!(git(root, &["show", "--format=", "--name-only", "HEAD"]), "src/lib.rs");
+    assert_eq!(submitted.left_out, ["src/caf\u{fffd}.rs"]);
+    assert!(submitted.text().contains("names are not UTF-8, which cannot land; rename them: src/caf\u{fffd}.rs."), "{}", submitted.text());
+    assert_eq!(fs::read_to_string(bench.path("src").join(odd)).unwrap(), "odd\n");
+}
+
+#[tokio::test]
+async fn what_a_killed_tool_left_is_no_work_and_is_mended_at_the_next_start() {
+    let door = FakeDoor::of_task(&["**"]);
+    let bench = clone(&door, &["**"]);
+    bench.put("src/lib.rs", "two\n");
+    bench.put("src/.aedile-71-0.tmp", "half of a fi");
+    submit(&bench, &door).await.unwrap();
+    assert_eq!(git(bench.directory.path(), &["show", "--format=", "--name-only", "HEAD"]), "src/lib.rs");
+    // One file was on its way out, another has been written anew since.
+    fs::create_dir(bench.path("src/.aedile-71-1.tmp")).unwrap();
+    fs::rename(bench.path("src/old.rs"), bench.path("src/.aedile-71-1.tmp/old.rs")).unwrap();
+    bench.put(".aedile-71-2.tmp/README.md", "earlier\n");
+    bench.put("src/.aedile-71.tmp", "not ours\n");
+    assert_eq!(clear_leftovers(bench.directory.path()), 2);
+    assert_eq!(bench.get("src/old.rs"), "old\n");
+    assert!(!bench.path("src/.aedile-71-0.tmp").exists() && !bench.path("src/.aedile-71-1.tmp").exists());
+    assert_eq!((bench.get("README.md").as_str(), bench.get(".aedile-71-2.tmp/README.md").as_str()), ("hi\n", "earlier\n"));
+    assert!(bench.path("src/.aedile-71.tmp").exists());
 }
 
 #[tokio::test]
