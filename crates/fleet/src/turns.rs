@@ -1,6 +1,7 @@
 //! The turns of one life: prompt, watch, save, deliver mail, remind.
 
 use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use aedile_core::agent_api::MailText;
@@ -106,6 +107,15 @@ impl<'a> Post<'a> {
                 Posted::Look
             }
             None => std::future::pending().await,
+        }
+    }
+
+    /// The mail that the agent has taken in while nobody looked.
+    fn taken(&mut self) -> Vec<MailId> {
+        let Some((mail, sending)) = &mut self.sending else { return Vec::new() };
+        match sending.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(true) => std::mem::take(mail),
+            Poll::Ready(false) | Poll::Pending => Vec::new(),
         }
     }
 
@@ -275,7 +285,11 @@ impl Unit {
         tokio::pin!(turn);
         let cut = loop {
             tokio::select! {
-                end = &mut turn => return Ok((end, Cut::No)),
+                end = &mut turn => {
+                    // Both may be there at once; what was taken in must not be delivered again.
+                    self.delivered.extend(post.taken());
+                    return Ok((end, Cut::No));
+                }
                 Some(call) = self.calls.recv() => {
                     let answer = self.answer(call.request).await?;
                     // The door may have given up waiting.
@@ -314,6 +328,7 @@ impl Unit {
         };
         agent.session.interrupt().await;
         let end = tokio::time::timeout(self.parts.pace.term_grace, &mut turn).await;
+        self.delivered.extend(post.taken());
         let no_answer = || TurnEnd { stop: TurnStop::Cancelled, detail: Some("it did not answer the interruption".to_owned()) };
         Ok((end.unwrap_or_else(|_| no_answer()), cut))
     }

@@ -24,6 +24,8 @@ const CALLS_MAX: usize = 10_000;
 const INTERACTIVE: &[&str] = &["AskUserQuestion", "EnterPlanMode", "ExitPlanMode"];
 /// The id of our first request.
 const INITIALIZE: &str = "initialize";
+/// The ids of requests to take a message back begin so; its uuid follows.
+const TAKE_BACK: &str = "take-back-";
 
 /// What the reader's task is asked to do. A reply that is dropped means that the connection is over.
 pub(crate) enum Ask {
@@ -37,6 +39,8 @@ pub(crate) enum Ask {
 struct Turn {
     reply: oneshot::Sender<Result<TurnEnd, String>>,
     cancelled: bool,
+    /// Its prompt and the messages that were sent within it: a result for one of them is its result.
+    uuids: HashSet<String>,
     /// Messages within the turn that were not taken in yet, by their uuid.
     waiting: HashMap<String, (String, oneshot::Sender<bool>)>,
     /// Tool calls that were begun.
@@ -51,8 +55,8 @@ pub(crate) struct Reader {
     messages: u64,
     initialize: Option<oneshot::Sender<Result<Initialized, String>>>,
     turn: Option<Turn>,
-    /// Turns that nobody waits for any more and whose results are still to come.
-    abandoned: u32,
+    /// Messages of ours whose results nobody waits for any more.
+    abandoned: HashSet<String>,
     cost: f64,
     flood: Flood,
 }
@@ -65,9 +69,10 @@ impl Listener<Ask> for Reader {
                 self.send(wire::ask(INITIALIZE, &json!({"subtype": "initialize", "hooks": null})))
             }
             Ask::Prompt { text, reply } => {
-                self.abandoned += u32::from(self.turn.is_some());
-                self.turn = Some(Turn { reply, cancelled: false, waiting: HashMap::new(), calls: HashSet::new() });
+                self.abandoned.extend(self.turn.take().into_iter().flat_map(|turn| turn.uuids));
                 let uuid = self.uuid();
+                let uuids = HashSet::from([uuid.clone()]);
+                self.turn = Some(Turn { reply, cancelled: false, uuids, waiting: HashMap::new(), calls: HashSet::new() });
                 self.send(wire::message(&uuid, &text))
             }
             Ask::Message { text, reply } => {
@@ -77,12 +82,19 @@ impl Listener<Ask> for Reader {
                     return Ok(());
                 };
                 let line = wire::message(&uuid, &text);
+                turn.uuids.insert(uuid.clone());
                 turn.waiting.insert(uuid, (text, reply));
                 self.send(line)
             }
             Ask::Interrupt => {
                 let Some(turn) = self.turn.as_mut().filter(|turn| !turn.cancelled) else { return Ok(()) };
                 turn.cancelled = true;
+                // Otherwise it would begin a turn of its own with what waits.
+                let waiting: Vec<String> = turn.waiting.keys().cloned().collect();
+                for uuid in waiting {
+                    let request = json!({"subtype": "cancel_async_message", "message_uuid": uuid});
+                    self.send(wire::ask(&format!("{TAKE_BACK}{uuid}"), &request))?;
+                }
                 let id = format!("interrupt-{}", self.messages);
                 self.send(wire::ask(&id, &json!({"subtype": "interrupt"})))
             }
@@ -109,7 +121,7 @@ impl Reader {
             messages: 0,
             initialize: None,
             turn: None,
-            abandoned: 0,
+            abandoned: HashSet::new(),
             cost: 0.0,
             flood: Flood::new(),
         }
@@ -165,7 +177,7 @@ impl Reader {
 
     fn tell(&self, event: SessionEvent) {
         // Until a new prompt is sent, what belongs to an abandoned turn is nobody's.
-        if self.turn.is_some() && self.abandoned == 0 {
+        if self.turn.is_some() && self.abandoned.is_empty() {
             (self.sink)(event);
         }
     }
@@ -203,6 +215,10 @@ impl Reader {
 
     fn heard(&mut self, spoken: Spoken) {
         if spoken.is_replay {
+            if self.turn.as_ref().is_some_and(|turn| turn.uuids.contains(&spoken.uuid.0)) {
+                // What came before it has ended, or goes on as a part of this turn.
+                self.abandoned.clear();
+            }
             let taken = self.turn.as_mut().and_then(|turn| turn.waiting.remove(&spoken.uuid.0));
             if let Some((text, reply)) = taken {
                 self.tell(SessionEvent::Message { text });
@@ -224,6 +240,9 @@ impl Reader {
         let total = result.total_cost_usd.filter(|cost| cost.is_finite());
         let usd = total.map(|total| (total - self.cost).max(0.0));
         self.cost = total.unwrap_or(self.cost);
+        if !self.is_of_this_turn(result) {
+            return;
+        }
         if let Some(used) = &result.usage {
             let usage = Usage {
                 input_tokens: used.input_tokens,
@@ -234,19 +253,29 @@ impl Reader {
             };
             self.tell(SessionEvent::Used { usage, usd });
         }
-        if self.abandoned > 0 {
-            self.abandoned -= 1;
-            return;
-        }
-        // A message that came too late for the turn begins the next one by itself; for us it is still the same.
-        let goes_on = |turn: &Turn| !turn.cancelled && !turn.waiting.is_empty() && !result.is_error;
-        if self.turn.as_ref().is_some_and(goes_on) {
+        // A message that came too late for the turn begins the next one by itself, also behind an error; for us it is still the same.
+        if self.turn.as_ref().is_some_and(|turn| !turn.cancelled && !turn.waiting.is_empty()) {
             return;
         }
         if let Some(turn) = self.turn.take() {
+            // What could not be taken back has a result of its own.
+            self.abandoned.extend(turn.waiting.into_keys());
             let end = if turn.cancelled { TurnEnd { stop: TurnStop::Cancelled, detail: None } } else { turn_end(result) };
             let _ = turn.reply.send(Ok(end));
         }
+    }
+
+    /// Whether a result is that of the present turn, by the messages that it names.
+    fn is_of_this_turn(&mut self, result: &TurnResult) -> bool {
+        let named: Vec<&str> = result.user_message_uuids.0.iter().map(|block| block.text.0.as_str()).collect();
+        if named.is_empty() {
+            // It does not say: what was given up has its result first.
+            let ours = self.abandoned.is_empty();
+            self.abandoned.clear();
+            return ours;
+        }
+        self.abandoned.retain(|uuid| !named.contains(&uuid.as_str()));
+        self.turn.as_ref().is_some_and(|turn| named.iter().any(|uuid| turn.uuids.contains(*uuid)))
     }
 
     /// The box is the boundary: what it allows is allowed. Only what would wait for a person is not.
@@ -270,6 +299,14 @@ impl Reader {
 
     fn answered(&mut self, answer: ControlResponse) {
         let answer = answer.response;
+        if let Some(uuid) = answer.request_id.0.strip_prefix(TAKE_BACK)
+            && answer.response.as_ref().is_some_and(|response| response.cancelled == Some(true))
+            && let Some(turn) = &mut self.turn
+            && let Some((_, reply)) = turn.waiting.remove(uuid)
+        {
+            turn.uuids.remove(uuid);
+            let _ = reply.send(false);
+        }
         if answer.request_id.0 == INITIALIZE
             && let Some(reply) = self.initialize.take()
         {

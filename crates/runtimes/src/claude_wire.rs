@@ -142,11 +142,14 @@ pub(crate) struct Answered {
     pub(crate) response: Option<Initialized>,
 }
 
-/// What the answer to `initialize` holds.
+/// What the answers to `initialize` and to `cancel_async_message` hold.
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct Initialized {
     #[serde(default)]
     pub(crate) claude_code_version: Text,
+    /// Whether a message that waited is taken back.
+    #[serde(default)]
+    pub(crate) cancelled: Option<bool>,
 }
 
 /// `result`: the turn is over.
@@ -171,6 +174,9 @@ pub(crate) struct TurnResult {
     pub(crate) usage: Option<ResultUsage>,
     #[serde(default)]
     pub(crate) errors: Blocks,
+    /// The messages that the turn has taken in.
+    #[serde(default)]
+    pub(crate) user_message_uuids: Blocks,
 }
 
 /// Tokens of the turn.

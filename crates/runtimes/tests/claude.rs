@@ -155,6 +155,67 @@ async fn a_message_reaches_the_turn_or_makes_it_go_on() {
 }
 
 #[tokio::test]
+async fn a_turn_that_failed_goes_on_with_the_message_that_waits() {
+    let mut played = played().await;
+    let agent = &mut played.agent;
+    let turn = async {
+        let (first, _) = agent.told().await;
+        let (second, _) = agent.told().await;
+        agent
+            .result(json!({"is_error": true, "terminal_reason": "api_error", "api_error_status": 502, "user_message_uuids": [first]}))
+            .await;
+        agent.replay(&second).await;
+        agent.result(json!({"stop_reason": "max_tokens", "user_message_uuids": [second]})).await;
+    };
+    let message = async { assert!(played.session.message("hear this").await) };
+    let (end, (), ()) = soon(async { tokio::join!(played.session.prompt("go"), turn, message) }).await;
+    assert_eq!(end.stop, TurnStop::MaxTokens, "the last word counts");
+    let agent = &mut played.agent;
+    let next = async {
+        let (uuid, _) = agent.told().await;
+        agent.result(json!({"user_message_uuids": [uuid]})).await;
+    };
+    let (end, ()) = soon(async { tokio::join!(played.session.prompt("next"), next) }).await;
+    assert_eq!(end.stop, TurnStop::EndTurn);
+}
+
+#[tokio::test]
+async fn an_interrupt_takes_back_what_waits_and_no_result_is_taken_for_anothers() {
+    let mut played = played().await;
+    for taken_back in [true, false] {
+        let agent = &mut played.agent;
+        let turn = async {
+            let (first, _) = agent.told().await;
+            let (second, _) = agent.told().await;
+            played.session.interrupt().await;
+            let asked = agent.hear().await;
+            assert_eq!(asked["request"], json!({"subtype": "cancel_async_message", "message_uuid": second}));
+            let response = json!({"subtype": "success", "request_id": asked["request_id"], "response": {"cancelled": taken_back}});
+            agent.say(json!({"type": "control_response", "response": response})).await;
+            assert_eq!(agent.hear().await["request"]["subtype"], "interrupt");
+            agent.result(json!({"subtype": "error_during_execution", "is_error": true, "user_message_uuids": [first]})).await;
+            second
+        };
+        let message = async { played.session.message("hear this").await };
+        let (end, second, heard) = soon(async { tokio::join!(played.session.prompt("go"), turn, message) }).await;
+        assert_eq!((end.stop, heard), (TurnStop::Cancelled, false));
+        let next = async {
+            let (uuid, _) = agent.told().await;
+            if !taken_back {
+                let said = json!({"role": "assistant", "content": [{"type": "text", "text": "of another turn"}]});
+                agent.say(json!({"type": "assistant", "message": said})).await;
+                agent.result(json!({"is_error": true, "user_message_uuids": [second]})).await;
+            }
+            agent.replay(&uuid).await;
+            agent.result(json!({"stop_reason": "max_tokens", "user_message_uuids": [uuid]})).await;
+        };
+        let (end, ()) = soon(async { tokio::join!(played.session.prompt("next"), next) }).await;
+        assert_eq!(end.stop, TurnStop::MaxTokens, "taken back: {taken_back}");
+    }
+    assert!(played.events.lock().unwrap().is_empty(), "what belongs to another turn is not reported");
+}
+
+#[tokio::test]
 async fn what_the_box_allows_is_allowed_and_nobody_is_asked() {
     let mut played = played().await;
     let agent = &mut played.agent;

@@ -94,6 +94,34 @@ async fn a_message_reaches_the_model_in_the_middle_of_a_turn() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_waits_at_an_interrupt_is_heard_once() {
+    for agent in Agent::all("a_message_that_waits_at_an_interrupt_is_heard_once") {
+        let once = |step: Step| {
+            step.expect(|request| match request.text().matches("use the word blue").count() {
+                1 => Ok(()),
+                times => Err(format!("it is said {times} times")),
+            })
+        };
+        let talk = Conversation::any().step(agent.shell(HOLD)).step(once(Step::text("Blue it is."))).step(Step::text("And again."));
+        let server = ScriptedServer::start(vec![talk]);
+        let rig = agent.rig(&server);
+        let life = rig.start(None).await.unwrap();
+        let meanwhile = async {
+            rig.made("held").await;
+            tokio::join!(life.session.message("use the word blue"), life.session.interrupt()).0
+        };
+        let (end, taken) = soon(async { tokio::join!(life.session.prompt("Go."), meanwhile) }).await;
+        assert_eq!((end.stop, taken), (TurnStop::Cancelled, false), "{agent:?}");
+        let end = soon(life.session.prompt("As I said: use the word blue.")).await;
+        assert_eq!(end.stop, TurnStop::EndTurn, "{agent:?}: {end:?}");
+        assert!(life.text().contains("Blue it is.") && !life.text().contains("And again."), "{agent:?}: {:?}", life.events());
+        assert_eq!(soon(life.session.prompt("More.")).await.stop, TurnStop::EndTurn, "{agent:?}");
+        assert!(life.text().contains("And again."), "{agent:?}: no turn has the answer of another");
+        server.finish();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_interrupt_ends_a_turn_within_a_tool_and_the_session_goes_on() {
     for agent in Agent::all("an_interrupt_ends_a_turn_within_a_tool_and_the_session_goes_on") {
         let talk = Conversation::any().step(agent.shell(HOLD)).step(Step::text("Here again.").expect_latest("go on, please"));
