@@ -31,17 +31,17 @@ pub(crate) enum Failure {
 /// The line of an answer, from which the caller reads the result.
 type Reply = Result<Vec<u8>, Failure>;
 
-/// What the reader's task is asked to do.
-struct Ask {
-    method: &'static str,
-    params: Value,
-    reply: oneshot::Sender<Reply>,
+/// What the reader's task is asked to do, in this order.
+enum Ask {
+    /// A request, and where its answer goes.
+    Request { method: &'static str, params: Value, reply: oneshot::Sender<Reply> },
+    /// End the turn of the session.
+    Cancel { session: String },
 }
 
 /// A connection to an agent. Dropping it closes the agent's stdin.
 pub(crate) struct Connection {
     asks: mpsc::Sender<Ask>,
-    out: mpsc::Sender<String>,
     cancelling: Arc<AtomicBool>,
     _tasks: [AbortOnDropHandle<()>; 2],
 }
@@ -57,7 +57,7 @@ impl Connection {
         let (asks, asked) = mpsc::channel(16);
         let cancelling = Arc::new(AtomicBool::new(false));
         let reader = Reader {
-            out: out.clone(),
+            out,
             sink,
             updates: Updates::default(),
             pending: HashMap::new(),
@@ -69,7 +69,7 @@ impl Connection {
         };
         let writing = tokio::spawn(write_lines(stdin, lines));
         let reading = tokio::spawn(reader.run(LineReader::new(stdout), asked));
-        Self { asks, out, cancelling, _tasks: [AbortOnDropHandle::new(reading), AbortOnDropHandle::new(writing)] }
+        Self { asks, cancelling, _tasks: [AbortOnDropHandle::new(reading), AbortOnDropHandle::new(writing)] }
     }
 
     /// Sends a request and waits for the line that answers it.
@@ -79,15 +79,22 @@ impl Connection {
         }
         let (reply, answer) = oneshot::channel();
         let over = || Failure::Broken(String::new());
-        self.asks.send(Ask { method, params, reply }).await.map_err(|_| over())?;
+        self.asks.send(Ask::Request { method, params, reply }).await.map_err(|_| over())?;
         answer.await.map_err(|_| over())?
     }
 
-    /// Asks the agent to end the turn of the session.
-    pub(crate) fn cancel(&self, session: &str) {
+    /// Asks the agent to end the turn of the session, behind whatever was asked before.
+    pub(crate) async fn cancel(&self, session: &str) {
         self.cancelling.store(true, Ordering::SeqCst);
-        // A full queue means an agent that does not read; it would not read this either.
-        let _ = self.out.try_send(rpc::notification(rpc::SESSION_CANCEL, &json!({"sessionId": session})));
+        // The connection is over when nobody takes it.
+        let _ = self.asks.send(Ask::Cancel { session: session.to_owned() }).await;
+    }
+
+    /// The same for one who cannot wait.
+    pub(crate) fn cancel_now(&self, session: &str) {
+        self.cancelling.store(true, Ordering::SeqCst);
+        // A full queue means a reader that has much to do; the session is about to end then.
+        let _ = self.asks.try_send(Ask::Cancel { session: session.to_owned() });
     }
 
     /// Whether the present turn was cancelled.
@@ -122,15 +129,19 @@ struct Reader {
 
 impl Listener<Ask> for Reader {
     fn ask(&mut self, ask: Ask) -> Result<(), String> {
+        let (method, params, reply) = match ask {
+            Ask::Request { method, params, reply } => (method, params, reply),
+            Ask::Cancel { session } => return self.send(rpc::notification(rpc::SESSION_CANCEL, &json!({"sessionId": session}))),
+        };
         let id = self.next_id;
         self.next_id += 1;
-        match ask.method {
+        match method {
             rpc::SESSION_LOAD => self.loading = Some(id),
             rpc::SESSION_PROMPT => self.updates.begin_turn(),
             _ => {}
         }
-        self.pending.insert(id, ask.reply);
-        self.send(rpc::request(id, ask.method, &ask.params))
+        self.pending.insert(id, reply);
+        self.send(rpc::request(id, method, &params))
     }
 
     fn line(&mut self, line: Line) -> Result<(), String> {
@@ -168,7 +179,9 @@ impl Reader {
             let _ = reply.send(Err(Failure::Broken(why.clone())));
         }
         while let Some(ask) = asked.recv().await {
-            let _ = ask.reply.send(Err(Failure::Broken(why.clone())));
+            if let Ask::Request { reply, .. } = ask {
+                let _ = reply.send(Err(Failure::Broken(why.clone())));
+            }
         }
     }
 

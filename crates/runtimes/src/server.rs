@@ -1,10 +1,12 @@
 //! The agent's side: a `LocalAgent` on stdio.
 
-use std::sync::Arc;
+use std::future::{Future, poll_fn};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 
 use aedile_core::SessionId;
 use aedile_core::limits::{PROTOCOL_LINE_BYTES_MAX, PROTOCOL_QUEUE_MAX, TERM_GRACE};
-use aedile_core::runtime::{LocalAgent, RuntimeError, SessionMode, SessionSink, TurnEnd, TurnStop};
+use aedile_core::runtime::{LocalAgent, RuntimeError, SessionEvent, SessionMode, SessionSink, TurnEnd, TurnStop};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
@@ -18,6 +20,9 @@ use crate::rpc::{self, InitializeParams, Kind, OpenParams, PromptParams, Session
 
 /// Requests that are worked on at once; further ones are refused.
 const REQUESTS_AT_ONCE_MAX: usize = 64;
+
+/// Events besides pieces of text that may wait for a client that does not read: far more than one turn has.
+const EVENTS_KEPT_MAX: usize = 16 * 1024;
 
 /// Why serving ended before the client closed our stdin.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +63,7 @@ where
     R: AsyncRead + Unpin + Send,
     W: AsyncWrite + Unpin + Send + 'static,
 {
-    let (out, lines) = mpsc::channel(PROTOCOL_QUEUE_MAX);
+    let (out, lines) = mpsc::channel(PROTOCOL_QUEUE_MAX + EVENTS_KEPT_MAX);
     let mut writer = tokio::spawn(write_lines(stdout, lines));
     let asks = Arc::new(Asks::new(out.clone()));
     let mut server = Server { agent, out, asks, work: JoinSet::new() };
@@ -117,7 +122,8 @@ impl Server {
             }
             Ok(Kind::Request(id, method)) => {
                 let (agent, out, asks) = (self.agent.clone(), self.out.clone(), self.asks.clone());
-                self.work.spawn(async move {
+                let is_prompt = method == rpc::SESSION_PROMPT;
+                let mut work = Box::pin(async move {
                     let answer = match handle(agent.as_ref(), &method, &line, &out, &asks).await {
                         Ok(result) => rpc::answer(&id, &result),
                         Err(refused) => rpc::failure(Some(&id), refused.code, &refused.message),
@@ -125,6 +131,11 @@ impl Server {
                     // The client has gone when nobody takes it.
                     let _ = out.send(answer).await;
                 });
+                // A turn begins before the next line is read, so that a cancel right behind the prompt finds it.
+                let over = is_prompt && poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await.is_ready();
+                if !over {
+                    self.work.spawn(work);
+                }
             }
             Ok(Kind::Notification(method)) if method == rpc::SESSION_CANCEL => {
                 let named = rpc::params::<SessionNamed>(&line).ok().and_then(|named| SessionId::new(named.session_id).ok());
@@ -197,7 +208,12 @@ async fn handle(agent: &dyn LocalAgent, method: &str, line: &[u8], out: &mpsc::S
             let session = session_id(prompt.session_id)?;
             let sink = sink_to(out, &session);
             match prompt.meta.and_then(|meta| meta.aedile).and_then(|ours| ours.output_schema) {
-                Some(schema) => prompted(agent.prompt_for_output(&session, &text, &schema, sink).await),
+                Some(schema) => {
+                    let (sink, output) = keeping_output(sink);
+                    let answer = prompted(agent.prompt_for_output(&session, &text, &schema, sink).await);
+                    let output = output.lock().unwrap_or_else(PoisonError::into_inner).take();
+                    answer.map(|answer| with_output(answer, output))
+                }
                 None => prompted(agent.prompt(&session, &text, sink).await),
             }
         }
@@ -238,10 +254,37 @@ fn prompt_text(prompt: &PromptParams) -> Result<String, Refused> {
     Ok(parts.join("\n"))
 }
 
-/// Events become notifications. A client that does not read loses events rather than stopping the turn; the turn's end is never lost.
+/// A sink that also keeps the last value that the agent gave as its answer.
+fn keeping_output(sink: SessionSink) -> (SessionSink, Arc<Mutex<Option<Value>>>) {
+    let kept = Arc::<Mutex<Option<Value>>>::default();
+    let keep = kept.clone();
+    let sink: SessionSink = Arc::new(move |event| {
+        if let SessionEvent::Output { value } = &event {
+            *keep.lock().unwrap_or_else(PoisonError::into_inner) = Some(value.clone());
+        }
+        sink(event);
+    });
+    (sink, kept)
+}
+
+/// The value stands in the answer to the prompt too.
+fn with_output(mut answer: Value, output: Option<Value>) -> Value {
+    if let Some(output) = output {
+        answer["_meta"]["aedile"] = json!({ "output": output });
+    }
+    answer
+}
+
+/// Events become notifications. A client that does not read loses pieces of text rather than stopping the turn, and other events only when
+/// more of them wait than a turn can have; the turn's end is never lost.
 fn sink_to(out: &mpsc::Sender<String>, session: &SessionId) -> SessionSink {
     let (out, session) = (out.clone(), session.clone());
     Arc::new(move |event| {
+        let is_text = matches!(event, SessionEvent::Text { .. });
+        if is_text && out.capacity() <= EVENTS_KEPT_MAX {
+            tracing::warn!(session = session.as_str(), "the client does not read; a piece of text is not reported");
+            return;
+        }
         let update = json!({"sessionId": session.as_str(), "update": to_update(&event)});
         if out.try_send(rpc::notification(rpc::SESSION_UPDATE, &update)).is_err() {
             tracing::warn!(session = session.as_str(), "the client does not read; an event is not reported");

@@ -30,7 +30,7 @@ struct Turn<'a> {
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         if !self.answered {
-            self.session.connection.cancel(self.session.id.as_str());
+            self.session.connection.cancel_now(self.session.id.as_str());
         }
         self.session.in_turn.store(false, Ordering::SeqCst);
     }
@@ -62,7 +62,7 @@ impl AgentSession for AcpSession {
     }
 
     async fn interrupt(&self) {
-        self.connection.cancel(self.id.as_str());
+        self.connection.cancel(self.id.as_str()).await;
     }
 
     fn takes_messages(&self) -> bool {

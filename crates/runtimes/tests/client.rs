@@ -251,3 +251,17 @@ fn the_environment_names_the_door_and_holds_no_key() {
     assert!(launch.env.contains(&("OPENAI_BASE_URL".into(), "http://127.0.0.1:7070/v1/".into())));
     assert!(!launch.env.iter().any(|(name, _)| name.starts_with("ANTHROPIC")));
 }
+
+#[tokio::test]
+async fn an_interrupt_does_not_overtake_its_prompt() {
+    let mut played = played().await;
+    let agent = &mut played.agent;
+    let turn = async {
+        let (prompt, _) = agent.expect("session/prompt").await;
+        agent.expect("session/cancel").await;
+        agent.answer(&prompt, json!({"stopReason": "cancelled"})).await;
+    };
+    let both = async { tokio::join!(played.session.prompt("go"), played.session.interrupt()).0 };
+    let (end, ()) = soon(async { tokio::join!(both, turn) }).await;
+    assert_eq!(end.stop, TurnStop::Cancelled);
+}

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::unix::pipe;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 pub(crate) const WAIT: Duration = Duration::from_secs(20);
 
@@ -26,7 +26,7 @@ pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
 #[derive(Default)]
 pub(crate) struct FakeAgent {
     pub(crate) sessions: Mutex<HashMap<String, Vec<String>>>,
-    pub(crate) cancelled: Notify,
+    pub(crate) cancelled: watch::Sender<u64>,
     pub(crate) waiting: Notify,
     pub(crate) asker: Mutex<Option<Arc<dyn PermissionAsker>>>,
 }
@@ -52,9 +52,11 @@ impl LocalAgent for FakeAgent {
         let end = |stop, detail: Option<&str>| TurnEnd { stop, detail: detail.map(str::to_owned) };
         match text {
             "wait" => {
+                // What comes before it is another turn's.
+                let mut cancelled = self.cancelled.subscribe();
                 sink(SessionEvent::Text { text: "waiting".into() });
                 self.waiting.notify_one();
-                self.cancelled.notified().await;
+                cancelled.changed().await.unwrap();
                 end(TurnStop::Cancelled, None)
             }
             "ask" => {
@@ -64,6 +66,14 @@ impl LocalAgent for FakeAgent {
                 let (call, title, always) = ("c1".to_owned(), "bash ls".to_owned(), Some("Bash(ls)".to_owned()));
                 let answer = asker.ask(PermissionQuestion { session: session.clone(), call, title, input, always }).await;
                 end(TurnStop::EndTurn, Some(&format!("{answer:?}")))
+            }
+            "flood" => {
+                for _ in 0..10_000 {
+                    sink(SessionEvent::Text { text: "word ".into() });
+                }
+                sink(SessionEvent::ToolStarted { id: "c1".into(), title: "bash ls".into() });
+                sink(SessionEvent::ToolEnded { id: "c1".into(), is_error: false, output: String::new() });
+                end(TurnStop::EndTurn, None)
             }
             "limit" => end(TurnStop::Limit, Some("the same call was made 5 times")),
             "tokens" => end(TurnStop::MaxTokens, None),
@@ -82,7 +92,7 @@ impl LocalAgent for FakeAgent {
 
     async fn prompt_for_output(&self, session: &SessionId, text: &str, schema: &Value, sink: SessionSink) -> TurnEnd {
         sink(SessionEvent::Output { value: serde_json::json!({"asked": text, "by": schema}) });
-        self.prompt(session, "limit", sink).await
+        self.prompt(session, if text == "flood" { text } else { "limit" }, sink).await
     }
 
     async fn fork_session(&self, id: &SessionId, cwd: &str) -> Result<SessionId, RuntimeError> {
@@ -111,7 +121,7 @@ impl LocalAgent for FakeAgent {
     }
 
     async fn cancel(&self, _session: &SessionId) {
-        self.cancelled.notify_one();
+        self.cancelled.send_modify(|count| *count += 1);
     }
 }
 

@@ -154,3 +154,41 @@ async fn forks_models_and_schemas_reach_the_agent() {
     assert_eq!(update["content"]["text"], json!({"asked": "count", "by": {"type": "object"}}).to_string());
     assert_eq!(update["_meta"]["aedile"]["output"], true);
 }
+
+#[tokio::test]
+async fn a_cancel_right_behind_the_prompt_ends_its_turn() {
+    let mut client = serve();
+    open(&mut client, json!({})).await;
+    for id in 2..12 {
+        let prompt = json!({"sessionId": "session-1", "prompt": [{"type": "text", "text": "wait"}]});
+        let prompt = json!({"jsonrpc": "2.0", "id": id, "method": "session/prompt", "params": prompt});
+        let cancel = json!({"jsonrpc": "2.0", "method": "session/cancel", "params": {"sessionId": "session-1"}});
+        client.say(format!("{prompt}\n{cancel}")).await;
+        assert_eq!(client.hear().await["method"], "session/update");
+        assert_eq!(client.hear().await["result"], json!({"stopReason": "cancelled"}));
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_reads_late_misses_pieces_of_text_and_nothing_else() {
+    let mut client = serve();
+    open(&mut client, json!({})).await;
+    let meta = json!({"aedile": {"outputSchema": {"type": "object"}}});
+    let prompt = json!({"sessionId": "session-1", "prompt": [{"type": "text", "text": "flood"}], "_meta": meta});
+    client.say(json!({"jsonrpc": "2.0", "id": 4, "method": "session/prompt", "params": prompt})).await;
+    let (mut kinds, mut texts) = (Vec::new(), 0);
+    let answer = loop {
+        let mut heard = client.hear().await;
+        if heard["id"] == 4 {
+            break heard["result"].take();
+        }
+        let update = heard["params"]["update"].take();
+        match update["sessionUpdate"].as_str().unwrap() {
+            "agent_message_chunk" if update["_meta"].is_null() => texts += 1,
+            kind => kinds.push(kind.to_owned()),
+        }
+    };
+    assert!((1..10_000).contains(&texts), "{texts}");
+    assert_eq!(kinds, ["agent_thought_chunk", "tool_call", "tool_call_update"]);
+    assert_eq!(answer["_meta"]["aedile"]["output"]["asked"], "flood");
+}
