@@ -131,6 +131,7 @@ fn bad_input_is_answered_and_hurts_nobody() {
         ("run", json!({ "tasks": "gone.toml" }), "cannot read the tasks file gone.toml", 4),
         ("mail_send", json!({ "to": "ada", "body": "hello" }), "nothing has been run yet", 1),
         ("init", json!({}), "aedile.toml exists already", 4),
+        ("logs", json!({ "agent": "ada" }), "nothing has been run yet", 1),
     ] {
         let answer = client.call(tool, arguments);
         let (said, error) = (answer["content"][0]["text"].as_str().unwrap(), &answer["structuredContent"]);

@@ -188,6 +188,11 @@ async fn listen(stdout: ChildStdout, lines: bool, long: bool, words: mpsc::Sende
     let mut reader = BufReader::new(stdout).lines();
     while let Ok(Some(line)) = reader.next_line().await {
         let Ok(value) = serde_json::from_str::<Value>(&line) else { continue };
+        if value["error"].is_string() {
+            // The command's last word, also where it gives a list.
+            said.last = Some(value);
+            continue;
+        }
         if long {
             progress(&value, &mut narrator, &words);
             if said.run.is_none() && value["event"]["type"].as_str().is_some_and(|kind| kind == "run_started" || kind == "run_resumed") {
@@ -259,7 +264,9 @@ fn answer_of(leaf: &Leaf, ended: Option<Ended>) -> ToolAnswer {
     let meaning = exit::ALL.iter().find(|known| code == Some(i32::from(known.code)) && known.code != exit::OK).map(|known| known.meaning);
     let text = [Some(value.to_string()), meaning.map(str::to_owned), Some(notes).filter(|notes| !notes.is_empty())];
     let text = text.into_iter().flatten().collect::<Vec<_>>().join("\n\n");
-    ToolAnswer { value, text: Some(text), is_error: false }
+    // A run whose tasks have not all landed is a result like another.
+    let is_error = ![exit::OK, exit::NOT_ALL_LANDED].iter().any(|fine| code == Some(i32::from(*fine)));
+    ToolAnswer { value, text: Some(text), is_error }
 }
 
 fn how(code: Option<i32>) -> String {
