@@ -1,5 +1,7 @@
 //! Our coding agent as a program: it speaks the agent protocol on stdio, and to the world only through its door.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -7,7 +9,7 @@ use std::sync::Arc;
 use aedile_agent::{Agent, AgentConfig, ModelChoice};
 use aedile_core::SecretString;
 use aedile_core::agent_api::{AgentReply, AgentRequest};
-use aedile_core::limits::PLAN_STEPS_MAX;
+use aedile_core::limits::{PLAN_STEPS_MAX, SETTINGS_BYTES_MAX};
 use aedile_core::model::{Abilities, ModelRef};
 use aedile_core::tool::{Sight, Tool};
 use aedile_models::{Endpoint, Granted, door_client};
@@ -59,12 +61,25 @@ async fn serve() -> Result<(), String> {
     let (provider, name) = (Arc::clone(&own.provider), own.model.clone());
     let mut config = AgentConfig::new(provider, name, tools, Arc::new(BoxCommands), home, clock, entropy).with_model(own);
     config.notes = notes;
+    config.own_settings = own_settings()?;
     config.models = Some(Arc::new(move |name: &str| found(&choices, &name.parse()?)));
     if plans {
         config.max_steps = PLAN_STEPS_MAX;
     }
     let agent = Arc::new(Agent::new(config));
     aedile_runtimes::serve_acp(agent, tokio::io::stdin(), tokio::io::stdout()).await.map_err(|error| error.to_string())
+}
+
+/// The person's own settings, read once, before the agent can do anything.
+fn own_settings() -> Result<Option<(String, String)>, String> {
+    let Some(path) = env::text(env::SETTINGS) else { return Ok(None) };
+    let mut text = String::new();
+    let read = File::open(&path).and_then(|file| file.take(SETTINGS_BYTES_MAX + 1).read_to_string(&mut text));
+    read.map_err(|error| format!("AEDILE_SETTINGS names {path}, which cannot be read: {error}"))?;
+    if text.len() as u64 > SETTINGS_BYTES_MAX {
+        return Err(format!("AEDILE_SETTINGS names {path}, which has more than {SETTINGS_BYTES_MAX} bytes"));
+    }
+    Ok(Some((path, text)))
 }
 
 /// The task's scope, and what the system prompt says of it.

@@ -45,6 +45,8 @@ pub const CRASH_AT: &str = "AEDILE_CRASH_AT";
 pub const DOOR: &str = "AEDILE_DOOR";
 /// Inside a box: the model that the door grants.
 pub const MODEL: &str = "AEDILE_MODEL";
+/// Where our coding agent reads the person's own settings.
+pub const SETTINGS: &str = "AEDILE_SETTINGS";
 /// Where the person's git configuration is.
 pub const XDG_CONFIG_HOME: &str = "XDG_CONFIG_HOME";
 /// The person's signing keys.
@@ -105,6 +107,10 @@ pub const ALL: &[EnvVar] = &[
     },
     EnvVar { name: DOOR, meaning: "Inside a box: the base URL of the door. Set by aedile." },
     EnvVar { name: MODEL, meaning: "Inside a box: the model that the door grants. Set by aedile." },
+    EnvVar {
+        name: SETTINGS,
+        meaning: "Inside a box in which an editor drives our agent: a `settings.json` of yours, whose rules may allow and whose hooks may approve; bring it in read-only (`--ro`).",
+    },
 ];
 
 /// Reads a variable of the table; empty counts as not set.

@@ -58,6 +58,8 @@ pub struct AgentConfig {
     pub tools: ToolFactory,
     /// Runs the repository's hooks.
     pub commands: Arc<dyn CommandRunner>,
+    /// The person's own `settings.json`: the text, and what it is called in warnings. Only there do rules that allow and hooks that approve count.
+    pub own_settings: Option<(String, String)>,
     /// Whoever can be asked before a call; without one the box alone decides.
     pub asker: Option<Arc<dyn PermissionAsker>>,
     /// The agent's home; sessions are kept below it.
@@ -94,6 +96,7 @@ impl AgentConfig {
             model: model.into(),
             tools,
             commands,
+            own_settings: None,
             asker: None,
             models: None,
             home: home.into(),

@@ -94,6 +94,8 @@ impl Hooks {
             self.live.warn(format!("the {} says: {}", title(hook), cut_middle(&message, CONTEXT_BYTES_MAX)));
         }
         if let Some(permit) = answer.permit
+            // A repository's hook saves no question.
+            && (hook.own || permit.0 != Permit::Allow)
             && outcome.permit.as_ref().is_none_or(|known| known.0 < permit.0)
         {
             outcome.permit = Some(permit);

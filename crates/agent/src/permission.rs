@@ -4,7 +4,7 @@
 
 use aedile_core::ids::SessionId;
 use aedile_core::runtime::{PermissionAnswer, PermissionAsker, PermissionQuestion};
-use aedile_core::tool::{Tool, ToolRisk};
+use aedile_core::tool::{Tool, ToolRisk, Withheld};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,7 @@ use crate::conversation::Call;
 use crate::public_names::public_name;
 use crate::rule::{Fit, Rule, field, files_of, paths_of_one};
 use crate::settings::RuleTexts;
-use crate::shell_parts::parts_of;
+use crate::shell_parts::{has_placeholder, parts_of};
 
 /// Files in which a change could give rights to later sessions; accepted edits do not cover them.
 const GUARDED: &[&str] = &[".git", ".claude", ".agents", ".aedile"];
@@ -142,6 +142,19 @@ impl Gate {
         self.asker.is_some()
     }
 
+    /// What a tool that searches must pass over: what is denied and, where somebody can be asked, what must be asked for. `None` when no rule says so.
+    pub(crate) fn withheld(self: &Arc<Self>, tool: &str) -> Option<Withheld> {
+        let mut rules = self.deny.iter().chain(self.ask.iter().filter(|_| self.is_attended()));
+        if !rules.any(|rule| rule.withholds_files(tool)) {
+            return None;
+        }
+        let (gate, tool) = (Arc::clone(self), tool.to_owned());
+        Some(Arc::new(move |path| {
+            let mut rules = gate.deny.iter().chain(gate.ask.iter().filter(|_| gate.is_attended()));
+            rules.any(|rule| rule.withholds(&tool, path, &gate.cwd))
+        }))
+    }
+
     /// Judges a call by rules and mode alone.
     pub(crate) fn judge(&self, tool: &dyn Tool, call: &Call) -> Verdict {
         if let Some(rule) = self.deny.iter().find(|rule| rule.fits(call, &self.cwd, Fit::Any)) {
@@ -173,7 +186,7 @@ impl Gate {
             return allow.iter().any(|rule| rule.fits(call, &self.cwd, Fit::Every));
         }
         let parts = parts_of(field(&call.input, &["command"]).unwrap_or_default());
-        if parts.unclear || parts.commands.is_empty() {
+        if !parts.is_known() {
             return allow.iter().any(|rule| rule.is_whole() && rule.allows_command(&[]));
         }
         let commands = parts.commands.iter().all(|words| allow.iter().any(|rule| rule.allows_command(words)));
@@ -220,13 +233,13 @@ impl Gate {
     }
 }
 
-/// The rule that saves asking again; none for a command that is not understood.
+/// The rule that saves asking again; none for a command that is not understood, that is fed by a file or that holds the output of another.
 fn always(call: &Call) -> Option<String> {
     if call.name != "bash" {
         return Some(public_name(&call.name).to_owned());
     }
     let parts = parts_of(field(&call.input, &["command"])?);
-    let single = !parts.unclear && parts.writes.is_empty() && parts.commands.len() == 1;
+    let single = parts.is_known() && parts.writes.is_empty() && parts.commands.len() == 1 && !has_placeholder(&parts.commands[0]);
     let words = parts.commands.first().filter(|_| single)?.join(" ");
     (!words.contains(['*', '(', ')', '\n'])).then(|| format!("Bash({words})"))
 }

@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::conversation::Call;
 use crate::public_names::own_name;
-use crate::shell_parts::{base_name, is_assignment, parts_of, wrapped};
+use crate::shell_parts::{base_name, has_placeholder, is_assignment, parts_of, wrapped};
 
 /// The longest rule.
 const RULE_BYTES_MAX: usize = 1000;
@@ -107,6 +107,10 @@ impl Rule {
                 _ => true,
             });
         }
+        if call.name == "bash" && fit == Fit::Any && self.tool == "read" && matches!(self.what, What::Path(_)) {
+            let reads = parts_of(field(&call.input, &["command"]).unwrap_or_default()).reads;
+            return reads.iter().any(|path| self.is_for_path(Path::new(path), cwd));
+        }
         if !self.is_for(&call.name) {
             return false;
         }
@@ -119,12 +123,29 @@ impl Rule {
         }
     }
 
-    /// Whether it allows one command of a compound one.
+    /// Whether it keeps a tool that searches from the file or directory.
+    pub(crate) fn withholds(&self, tool: &str, path: &Path, cwd: &Path) -> bool {
+        self.is_for(tool) && self.is_for_path(path, cwd)
+    }
+
+    /// Whether it names files, for a tool that searches.
+    pub(crate) fn withholds_files(&self, tool: &str) -> bool {
+        self.is_for(tool) && matches!(self.what, What::Path(_))
+    }
+
+    fn is_for_path(&self, path: &Path, cwd: &Path) -> bool {
+        match &self.what {
+            What::Path(glob) => paths_of_one(path, cwd).iter().any(|path| glob.is_match(path)),
+            _ => false,
+        }
+    }
+
+    /// Whether it allows one command of a compound one. A text in which the output of another command stands is not known, so no pattern fits it.
     pub(crate) fn allows_command(&self, words: &[String]) -> bool {
         self.tool == "bash"
             && match &self.what {
                 What::All => true,
-                What::Command(pattern) => pattern.is_match(&words.join(" ")),
+                What::Command(pattern) => !has_placeholder(words) && pattern.is_match(&words.join(" ")),
                 _ => false,
             }
     }
@@ -153,7 +174,7 @@ fn fits_command(pattern: &Regex, command: &str, fit: Fit) -> bool {
     let parts = parts_of(command);
     let fits = |words: &[String]| pattern.is_match(&words.join(" "));
     match fit {
-        Fit::Every => !parts.unclear && !parts.commands.is_empty() && parts.commands.iter().all(|words| fits(words)),
+        Fit::Every => parts.is_known() && parts.commands.iter().all(|words| !has_placeholder(words) && fits(words)),
         Fit::Any => {
             let hidden = |words: &Vec<String>| {
                 let assignments = words.iter().take_while(|word| is_assignment(word)).count();
@@ -225,7 +246,7 @@ fn patched_file(line: &str) -> Option<String> {
 }
 
 /// A path as it is written and as the file system has it: a link must not hide where it leads.
-pub(crate) fn paths_of_one(path: &str, cwd: &Path) -> Vec<PathBuf> {
+pub(crate) fn paths_of_one(path: impl AsRef<Path>, cwd: &Path) -> Vec<PathBuf> {
     let mut clean = PathBuf::new();
     for part in cwd.join(path).components() {
         match part {

@@ -44,7 +44,7 @@ impl Session {
         check_cwd(cwd)?;
         let id = new_id(config)?;
         let mut warnings = Vec::new();
-        let settings = read_settings(cwd, &mut warnings);
+        let settings = read_settings(cwd, config.own_settings.as_ref(), config.asker.is_some(), &mut warnings);
         let journal = Journal::create(&config.home, &id, settings.clone())?;
         Ok(Self::with(id.clone(), State::new(config, cwd, &id, settings, journal, warnings)))
     }

@@ -1,5 +1,6 @@
-//! What a repository's `settings.json` files say: hooks and permission rules.
+//! What `settings.json` files say, the person's own and a repository's: hooks and permission rules.
 //!
+//! A repository's files only take away: that something may be done without a question is said by the person alone.
 //! They are read once, when a session begins, and kept in its journal: what the agent writes into them later gives it no right, in this
 //! process or in one that resumes the session.
 
@@ -33,7 +34,8 @@ pub(crate) struct Settings {
 /// Permission rules as they are written.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct RuleTexts {
-    #[serde(default)]
+    /// The person's own.
+    #[serde(default, rename = "own_allow")]
     pub(crate) allow: Vec<String>,
     #[serde(default)]
     pub(crate) ask: Vec<String>,
@@ -59,6 +61,9 @@ pub(crate) struct Hook {
     pub(crate) matcher: String,
     pub(crate) command: String,
     pub(crate) timeout_s: u64,
+    /// Whether it stands in the person's own settings.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) own: bool,
 }
 
 impl Hook {
@@ -68,15 +73,20 @@ impl Hook {
     }
 }
 
-/// Reads the files. What cannot be used is left out and said in `warnings`.
-pub(crate) fn read_settings(cwd: &Path, warnings: &mut Vec<String>) -> Settings {
+/// Reads the person's own settings (their name and text) and the repository's files. What cannot be used is left out and said in `warnings`.
+/// `attended` says that questions are asked, so that it matters what a repository would have allowed.
+pub(crate) fn read_settings(cwd: &Path, own: Option<&(String, String)>, attended: bool, warnings: &mut Vec<String>) -> Settings {
     let mut settings = Settings::default();
+    let mut read = |file: &str, own: bool, text: &str, warnings: &mut Vec<String>| match serde_json::from_str::<Map<String, Value>>(text) {
+        Ok(map) => Reader { file, own, attended, settings: &mut settings, warnings }.read(&map),
+        Err(error) => warnings.push(format!("{file} is not used: it is not a JSON object ({error})")),
+    };
+    if let Some((name, text)) = own {
+        read(name, true, text, warnings);
+    }
     for name in FILES {
         match read_small(&cwd.join(name), SETTINGS_BYTES_MAX) {
-            Ok(Some(text)) => match serde_json::from_str::<Map<String, Value>>(&text) {
-                Ok(map) => Reader { file: name, settings: &mut settings, warnings }.read(&map),
-                Err(error) => warnings.push(format!("{name} is not used: it is not a JSON object ({error})")),
-            },
+            Ok(Some(text)) => read(name, false, &text, warnings),
             Ok(None) => {}
             Err(problem) => warnings.push(format!("{name} is not used: {problem}")),
         }
@@ -106,6 +116,8 @@ pub(crate) fn read_small(path: &Path, max: u64) -> Result<Option<String>, String
 /// Takes one file over.
 struct Reader<'a> {
     file: &'a str,
+    own: bool,
+    attended: bool,
     settings: &'a mut Settings,
     warnings: &'a mut Vec<String>,
 }
@@ -138,10 +150,18 @@ impl Reader<'_> {
     }
 
     fn permissions(&mut self, map: &Map<String, Value>) {
+        const NOT_ITS: &str = "a repository cannot switch questions off, only a person can";
+        let (own, attended) = (self.own, self.attended);
         let rules = &mut self.settings.permissions;
         let mut bad = Vec::new();
         for (kind, texts) in [("allow", &mut rules.allow), ("ask", &mut rules.ask), ("deny", &mut rules.deny)] {
             let Some(value) = map.get(kind) else { continue };
+            if kind == "allow" && !own {
+                if attended && value.as_array().is_none_or(|list| !list.is_empty()) {
+                    bad.push(format!("`permissions.allow` is not used: {NOT_ITS} (AEDILE_SETTINGS names a file of yours)"));
+                }
+                continue;
+            }
             let Some(list) = value.as_array() else {
                 bad.push(format!("`permissions.{kind}` is not used: it must be a list"));
                 continue;
@@ -158,10 +178,9 @@ impl Reader<'_> {
         }
         match map.get("defaultMode").and_then(Value::as_str).map(|id| (id, Mode::from_id(id))) {
             None => {}
-            Some((_, Some(Mode::Bypass))) => {
-                bad.push("the mode bypassPermissions is not used: a repository cannot switch questions off, only a person can".to_owned());
-            }
-            Some((_, Some(mode))) => rules.mode = Some(mode),
+            Some((id, Some(Mode::Bypass | Mode::AcceptEdits))) if !own => bad.push(format!("the mode {id} is not used: {NOT_ITS}")),
+            // The person's own file is read first and counts.
+            Some((_, Some(mode))) => rules.mode = rules.mode.or(Some(mode)),
             Some((id, None)) => bad.push(format!("the mode {id:?} is not used: there are default, acceptEdits and plan")),
         }
         for problem in bad {
@@ -213,6 +232,6 @@ impl Reader<'_> {
                 }
             },
         };
-        self.settings.hooks.push(Hook { event, matcher: matcher.to_owned(), command: command.to_owned(), timeout_s });
+        self.settings.hooks.push(Hook { event, matcher: matcher.to_owned(), command: command.to_owned(), timeout_s, own: self.own });
     }
 }

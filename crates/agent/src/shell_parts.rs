@@ -22,6 +22,8 @@ pub(crate) struct Parts {
     pub(crate) commands: Vec<Vec<String>>,
     /// Files that are written by redirections.
     pub(crate) writes: Vec<String>,
+    /// Files that are fed in by redirections, but for `/dev/null`: what a program does with its input is not seen here.
+    pub(crate) reads: Vec<String>,
     /// Whether there is something that was not understood.
     pub(crate) unclear: bool,
 }
@@ -31,6 +33,21 @@ pub(crate) fn parts_of(command: &str) -> Parts {
     let mut parts = Parts::default();
     read(command, 0, &mut parts);
     parts
+}
+
+impl Parts {
+    /// Whether a pattern can say what it does: all of it is understood, and nothing is fed in.
+    pub(crate) fn is_known(&self) -> bool {
+        !self.unclear && !self.commands.is_empty() && self.reads.is_empty()
+    }
+}
+
+/// What stands for a nested command in a word.
+const PLACEHOLDERS: [&str; 2] = ["(...)", "`...`"];
+
+/// Whether the output of another command stands in the words.
+pub(crate) fn has_placeholder(words: &[String]) -> bool {
+    words.iter().any(|word| PLACEHOLDERS.iter().any(|placeholder| word.contains(placeholder)))
 }
 
 /// What may be run behind the words of a command that runs others: every rest of its words, and the text for a shell.
@@ -218,7 +235,7 @@ impl Reader<'_> {
                 }
             }
         }
-        self.word.get_or_insert_default().push_str("`...`");
+        self.word.get_or_insert_default().push_str(PLACEHOLDERS[1]);
         read(&inner, self.depth + 1, parts);
     }
 
@@ -261,7 +278,7 @@ impl Reader<'_> {
         }
         let end = (self.at - 1).min(self.text.len());
         let inner: String = self.text.get(start..end.max(start)).unwrap_or_default().iter().collect();
-        self.word.get_or_insert_default().push_str("(...)");
+        self.word.get_or_insert_default().push_str(PLACEHOLDERS[0]);
         read(&inner, self.depth + 1, parts);
     }
 
@@ -272,7 +289,11 @@ impl Reader<'_> {
                 parts.unclear |= word.contains('$') || word.contains('`');
                 parts.writes.push(word);
             }
-        } else if !std::mem::take(&mut self.source) {
+        } else if std::mem::take(&mut self.source) {
+            if word != "/dev/null" {
+                parts.reads.push(word);
+            }
+        } else {
             self.words.push(word);
         }
     }
@@ -335,6 +356,8 @@ mod tests {
     fn writes_are_found_and_what_is_not_understood_is_said() {
         assert_eq!(parts_of("echo x >> ~/.bashrc 2> err").writes, ["~/.bashrc", "err"]);
         assert_eq!(parts_of("sort < in > out").writes, ["out"]);
+        assert_eq!(parts_of("bash <scripts/a.sh; sort 0< 'b c' </dev/null").reads, ["scripts/a.sh", "b c"]);
+        assert!(parts_of("sort </dev/null").is_known() && !parts_of("sort <in").is_known());
         assert_eq!(parts_of("make &> log").writes, ["log"]);
         for text in [
             "cat <<EOF\n$(rm x)\nEOF",

@@ -128,6 +128,11 @@ impl State {
         warnings: Vec<String>,
         part: Part,
     ) -> Self {
+        for tool in &room.tools {
+            if let Some(withheld) = room.hooks.gate.withheld(&tool.spec().name) {
+                tool.withhold(withheld);
+            }
+        }
         let mut state = Self {
             config: config.clone(),
             cwd: cwd.to_owned(),

@@ -39,6 +39,11 @@ fn rules(bench: &Bench, permissions: &Value) {
     bench.put(".claude/settings.json", &json!({"permissions": permissions}).to_string());
 }
 
+/// The person's own settings.
+fn own(bench: &mut Bench, settings: &Value) {
+    bench.config.own_settings = Some(("/own/settings.json".to_owned(), settings.to_string()));
+}
+
 fn bash(command: &str) -> (&'static str, Value) {
     ("bash", json!({"command": command}))
 }
@@ -83,7 +88,8 @@ async fn the_person_is_asked_before_changes_and_answers_hold() {
 #[tokio::test]
 async fn a_compound_command_is_allowed_only_by_all_of_its_parts() {
     let mut bench = Bench::new(vec![]);
-    rules(&bench, &json!({"allow": ["Bash(echo *)", "Bash(git status)", "Bash(true now:*)", "Edit(out/**)"]}));
+    let allow = json!(["Bash(echo *)", "Bash(git status)", "Bash(true now:*)", "Edit(out/**)", "Bash(bash)", "Bash(cat)"]);
+    own(&mut bench, &json!({"permissions": {"allow": allow}}));
     let person = attended(&mut bench, vec![]);
     let free = [
         "echo a",
@@ -94,6 +100,7 @@ async fn a_compound_command_is_allowed_only_by_all_of_its_parts() {
         "echo a > out/x",
         "true now or never 2>&1",
         "true now",
+        "cat </dev/null",
     ];
     let asked = [
         "echo a && touch x",
@@ -109,6 +116,11 @@ async fn a_compound_command_is_allowed_only_by_all_of_its_parts() {
         "echo a & touch x",
         "echo a\ntouch x",
         "true nowhere",
+        "bash < in.sh",
+        "echo a | cat 0<in.sh",
+        "echo $(git status)",
+        "echo `git status`",
+        "true now <(git status)",
     ];
     let mut calls: Vec<_> = free.iter().chain(&asked).map(|command| bash(command)).collect();
     calls.push(bash(""));
@@ -167,7 +179,7 @@ async fn what_is_denied_is_denied_however_it_is_wrapped_and_without_a_person() {
 #[tokio::test]
 async fn modes_ask_less_or_refuse() {
     let mut bench = Bench::new(vec![]);
-    rules(&bench, &json!({"defaultMode": "acceptEdits"}));
+    own(&mut bench, &json!({"permissions": {"defaultMode": "acceptEdits"}}));
     let person = attended(&mut bench, vec![]);
     let outside = bench.home.path().join("x").display().to_string();
     let calls = vec![
@@ -180,12 +192,14 @@ async fn modes_ask_less_or_refuse() {
     results_of(&mut bench, calls).await;
     assert_eq!(person.titles()[0], "write .claude/settings.json");
     assert_eq!(person.titles().len(), 4, "{:?}", person.titles());
-    rules(&bench, &json!({"defaultMode": "plan", "allow": ["Bash"]}));
+    own(&mut bench, &json!({"permissions": {"allow": ["Bash"]}}));
+    rules(&bench, &json!({"defaultMode": "plan"}));
     let results =
         results_of(&mut bench, vec![("read", json!({"path": "a.txt"})), write("b.txt"), bash("touch c"), ("todo", json!({}))]).await;
     assert_eq!(results.iter().map(|result| result.1).collect::<Vec<_>>(), [false, true, true, false], "{results:?}");
     assert!(results[2].0.contains("plan mode"));
-    rules(&bench, &json!({"defaultMode": "bypassPermissions", "ask": ["Bash(touch *)", "Write(("], "deny": ["Bash(x"], "allow": [7]}));
+    own(&mut bench, &json!({"permissions": {"allow": [7]}}));
+    rules(&bench, &json!({"defaultMode": "bypassPermissions", "ask": ["Bash(touch *)", "Write(("], "deny": ["Bash(x"]}));
     bench.next_life(vec![Turn::Calls(vec![write("d.txt"), ("bash", json!({"command": "echo"}))]), Turn::Say("ok")]);
     let session = bench.session();
     assert_eq!(session.mode(), "default", "a repository cannot switch questions off");
@@ -208,9 +222,10 @@ async fn hooks_may_save_a_question_or_want_one() {
     let mut bench = Bench::new(vec![]);
     let settings = json!({
         "permissions": {"deny": ["Write(secret)"]},
-        "hooks": {"PreToolUse": [hook("Write", &decide("allow")), hook("Read", &decide("ask"))], "Notification": [hook("permission_prompt", "cat > told")]},
+        "hooks": {"PreToolUse": [hook("Read", &decide("ask"))], "Notification": [hook("permission_prompt", "cat > told")]},
     });
     bench.put(".claude/settings.json", &settings.to_string());
+    own(&mut bench, &json!({"hooks": {"PreToolUse": [hook("Write", &decide("allow"))]}}));
     let person = attended(&mut bench, vec![PermissionAnswer::Once]);
     let results = results_of(&mut bench, vec![write("a.txt"), write("secret"), ("read", json!({"path": "a.txt"}))]).await;
     assert_eq!(results.iter().map(|result| result.1).collect::<Vec<_>>(), [false, true, false], "{results:?}");
@@ -232,4 +247,68 @@ async fn a_sub_agent_asks_in_its_own_name_under_the_same_rules() {
     assert_eq!(person.titles(), ["[build-1] write a.txt"]);
     assert!(person.asked.lock().unwrap()[0].call.starts_with("build-1/"));
     assert!(last_results(&bench.model.request(2))[1].0.contains("the rule Bash(rm *)"));
+}
+
+#[tokio::test]
+async fn a_repository_switches_no_question_off() {
+    let approve = r#"echo '{"hookSpecificOutput":{"hookEventName":"PreToolUse","permissionDecision":"allow"}}'"#;
+    let mut bench = Bench::new(vec![]);
+    let hooks = json!({"PreToolUse": [{"matcher": "*", "hooks": [
+        {"type": "command", "command": approve}, {"type": "command", "command": "echo '{\"decision\":\"approve\"}'"},
+    ]}]});
+    let settings = json!({"permissions": {"allow": ["Bash", "Edit"], "defaultMode": "acceptEdits"}, "hooks": hooks});
+    bench.put(".claude/settings.json", &settings.to_string());
+    let person = attended(&mut bench, vec![]);
+    let results = results_of(&mut bench, vec![write("a.txt"), bash("touch b.txt")]).await;
+    assert_eq!(person.titles(), ["write a.txt", "bash touch b.txt"]);
+    assert!(results.iter().all(|(_, is_error)| *is_error) && !bench.path("a.txt").exists() && !bench.path("b.txt").exists());
+    let warnings = bench.warnings();
+    for words in ["`permissions.allow` is not used: a repository cannot switch questions off", "the mode acceptEdits is not used"] {
+        assert!(warnings.contains(words), "{words}: {warnings}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_fed_in_or_worked_out_is_never_allowed_for_good() {
+    let mut bench = Bench::new(vec![]);
+    let person = attended(&mut bench, vec![PermissionAnswer::Always; 4]);
+    bench.put("in.sh", "echo one >> ran\n");
+    let commands = ["bash < in.sh", "bash <in.sh", "echo `for f in a; do done`", "bash < /dev/null"];
+    results_of(&mut bench, commands.map(bash).to_vec()).await;
+    let offered: Vec<Option<String>> = person.asked.lock().unwrap().iter().map(|question| question.always.clone()).collect();
+    assert_eq!(offered, [None, None, None, Some("Bash(bash)".to_owned())]);
+    assert_eq!(bench.get("ran"), "one\none\n");
+}
+
+#[tokio::test]
+async fn a_search_passes_over_what_may_not_be_read() {
+    let mut bench = Bench::new(vec![]);
+    rules(&bench, &json!({"deny": ["Read(.env)", "Read(/secret/**)", "Grep(only-grep)"]}));
+    for file in [".env", "deep/.env", "secret/a", "secret/b/c", "only-grep", "free"] {
+        bench.put(file, "needle\n");
+    }
+    let calls = vec![
+        ("grep", json!({"pattern": "needle", "mode": "files"})),
+        ("grep", json!({"pattern": "needle", "path": "deep"})),
+        ("glob", json!({"pattern": "**/*"})),
+        bash("cat < .env"),
+        bash("cat < deep/../secret/a"),
+    ];
+    let results = results_of(&mut bench, calls).await;
+    let note = |number: usize| format!("[passed over, since a permission rule denies reading them: {number}]");
+    assert_eq!(results[0], (format!("free\n{}", note(5)), false));
+    assert!(results[1].0.starts_with("[no match") && results[1].0.ends_with(&note(1)), "{results:?}");
+    assert!(!results[2].0.contains(".env") && !results[2].0.contains("secret/") && results[2].0.contains("only-grep"), "{results:?}");
+    assert!(results[3..].iter().all(|(text, is_error)| *is_error && text.starts_with("not allowed: the rule Read(")), "{results:?}");
+}
+
+#[tokio::test]
+async fn what_must_be_asked_for_is_passed_over_where_somebody_can_be_asked() {
+    let mut bench = Bench::new(vec![]);
+    rules(&bench, &json!({"ask": ["Read(.env)"]}));
+    bench.put(".env", "needle\n");
+    let search = || vec![("grep", json!({"pattern": "needle", "mode": "files", "path": "."}))];
+    assert_eq!(results_of(&mut bench, search()).await[0].0, ".env\n", "nobody can be asked");
+    attended(&mut bench, vec![]);
+    assert!(results_of(&mut bench, search()).await[0].0.starts_with("[no match"));
 }

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use serde_json::Value;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -75,6 +75,9 @@ impl ToolOutput {
     }
 }
 
+/// Says of a path whether a rule of the session keeps tools from reading it.
+pub type Withheld = Arc<dyn Fn(&Path) -> bool + Send + Sync>;
+
 /// One tool. It runs inside the box, with the rights of the box.
 #[async_trait]
 pub trait Tool: Send + Sync {
@@ -88,6 +91,8 @@ pub trait Tool: Send + Sync {
     }
     /// Calls it. A wrong input is an error output that names the field, never a panic. Dropping the future cancels the call.
     async fn call(&self, input: Value) -> ToolOutput;
+    /// Says what a search must pass over although it lies below the directory that a call names. Called at most once, before any call.
+    fn withhold(&self, _withheld: Withheld) {}
     /// What the model should be told without having asked (a background job has ended). Each piece of news is given once; it is asked for
     /// before each request to the model.
     fn notice(&self) -> Option<String> {

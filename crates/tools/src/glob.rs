@@ -1,13 +1,14 @@
 //! `glob`: finds files by name.
 
 use aedile_core::model::ToolSpec;
-use aedile_core::tool::{Tool, ToolOutput, ToolRisk};
+use aedile_core::tool::{Tool, ToolOutput, ToolRisk, Withheld};
 use async_trait::async_trait;
 use globset::{GlobBuilder, GlobMatcher};
 use ignore::{DirEntry, WalkBuilder};
 use serde_json::{Value, json};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use crate::input::{Input, blocking};
@@ -20,6 +21,7 @@ const FILES_MAX: usize = 1000;
 /// The tool.
 pub(crate) struct Glob {
     pub(crate) place: Arc<Place>,
+    pub(crate) withheld: OnceLock<Withheld>,
 }
 
 #[async_trait]
@@ -47,13 +49,18 @@ impl Tool for Glob {
         ToolRisk::Read
     }
 
+    fn withhold(&self, withheld: Withheld) {
+        // The first stays.
+        let _ = self.withheld.set(withheld);
+    }
+
     async fn call(&self, input: Value) -> ToolOutput {
-        let place = Arc::clone(&self.place);
-        blocking(move || glob(&place, &input)).await
+        let (place, withheld) = (Arc::clone(&self.place), self.withheld.get().cloned());
+        blocking(move || glob(&place, &input, withheld)).await
     }
 }
 
-fn glob(place: &Place, input: &Value) -> Result<String, String> {
+fn glob(place: &Place, input: &Value, withheld: Option<Withheld>) -> Result<String, String> {
     let input = Input::new(input)?;
     let path = place.resolve(input.text_opt("path")?.unwrap_or("."))?;
     let matcher = matcher(input.text("pattern")?, "pattern")?;
@@ -61,15 +68,15 @@ fn glob(place: &Place, input: &Value) -> Result<String, String> {
     if !path.is_dir() {
         return Err(format!("{} is not a directory", place.show(&path)));
     }
-    let mut found: Vec<(SystemTime, String)> = Vec::new();
-    for entry in walk(&path).build().filter_map(Result::ok).filter(is_file) {
+    let (mut found, passed) = (Vec::<(SystemTime, String)>::new(), Passed::default());
+    for entry in walk(&path, withheld, &passed).build().filter_map(Result::ok).filter(is_file) {
         if entry.path().strip_prefix(&path).is_ok_and(|relative| matcher.is_match(relative)) {
             let time = entry.metadata().ok().and_then(|meta| meta.modified().ok()).unwrap_or(SystemTime::UNIX_EPOCH);
             found.push((time, place.show(entry.path())));
         }
     }
     if found.is_empty() {
-        return Ok("[no file matches; files that git ignores are not searched]".to_owned());
+        return Ok(format!("[no file matches; files that git ignores are not searched]{}", passed.note()));
     }
     found.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
     let total = found.len();
@@ -77,7 +84,21 @@ fn glob(place: &Place, input: &Value) -> Result<String, String> {
     if total > limit {
         lines.push(format!("[{limit} of {total} files are shown; narrow the pattern]"));
     }
-    Ok(lines.join("\n"))
+    Ok(format!("{}{}", lines.join("\n"), passed.note()))
+}
+
+/// How many files and directories a search passed over since a rule withholds them.
+#[derive(Clone, Default)]
+pub(crate) struct Passed(Arc<AtomicUsize>);
+
+impl Passed {
+    /// Says so on a line of its own, if there were any.
+    pub(crate) fn note(&self) -> String {
+        match self.0.load(Ordering::Relaxed) {
+            0 => String::new(),
+            number => format!("\n[passed over, since a permission rule denies reading them: {number}]"),
+        }
+    }
 }
 
 /// Compiles a pattern for paths: `*` does not cross `/`, and a pattern without `/` matches at any depth.
@@ -88,11 +109,17 @@ pub(crate) fn matcher(pattern: &str, field: &str) -> Result<GlobMatcher, String>
     glob.map(|glob| glob.compile_matcher()).map_err(|error| format!("the field `{field}` is not a usable pattern: {error}"))
 }
 
-/// Walks a tree by git's ignore rules, hidden files included, `.git` left out, links not followed, in the order of paths.
-pub(crate) fn walk(path: &Path) -> WalkBuilder {
+/// Walks a tree by git's ignore rules, hidden files included, `.git` and what is withheld left out, links not followed, in the order of paths.
+pub(crate) fn walk(path: &Path, withheld: Option<Withheld>, passed: &Passed) -> WalkBuilder {
     let mut builder = WalkBuilder::new(path);
     builder.hidden(false).require_git(false).git_global(false).parents(true).follow_links(false);
-    builder.filter_entry(|entry| entry.file_name() != ".git").sort_by_file_path(Ord::cmp);
+    let passed = passed.clone();
+    let may_be_read = move |entry: &DirEntry| {
+        let free = withheld.as_ref().is_none_or(|withheld| !withheld(entry.path()));
+        passed.0.fetch_add(usize::from(!free), Ordering::Relaxed);
+        free
+    };
+    builder.filter_entry(move |entry| entry.file_name() != ".git" && may_be_read(entry)).sort_by_file_path(Ord::cmp);
     builder
 }
 

@@ -2,7 +2,7 @@
 
 use aedile_core::limits::TOOL_OUTPUT_BYTES_MAX;
 use aedile_core::model::ToolSpec;
-use aedile_core::tool::{Tool, ToolOutput, ToolRisk};
+use aedile_core::tool::{Tool, ToolOutput, ToolRisk, Withheld};
 use async_trait::async_trait;
 use globset::GlobMatcher;
 use grep_regex::{RegexMatcher, RegexMatcherBuilder};
@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 use std::fmt::Write;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use crate::glob::{is_file, matcher, walk};
+use crate::glob::{Passed, is_file, matcher, walk};
 use crate::input::{Input, blocking};
 use crate::place::Place;
 
@@ -29,6 +29,7 @@ const CONTEXT_MAX: usize = 20;
 /// The tool.
 pub(crate) struct Grep {
     pub(crate) place: Arc<Place>,
+    pub(crate) withheld: OnceLock<Withheld>,
 }
 
 #[async_trait]
@@ -60,12 +61,17 @@ impl Tool for Grep {
         ToolRisk::Read
     }
 
+    fn withhold(&self, withheld: Withheld) {
+        // The first stays.
+        let _ = self.withheld.set(withheld);
+    }
+
     async fn call(&self, input: Value) -> ToolOutput {
-        let place = Arc::clone(&self.place);
+        let (place, withheld) = (Arc::clone(&self.place), self.withheld.get().cloned());
         // Dropping the call lets the search end at the next file.
         let stop = StopOnDrop(Arc::new(AtomicBool::new(false)));
         let stopped = Arc::clone(&stop.0);
-        blocking(move || grep(&place, &input, &stopped)).await
+        blocking(move || grep(&place, &input, withheld, &stopped)).await
     }
 }
 
@@ -91,15 +97,15 @@ struct Search {
     found: Found,
 }
 
-fn grep(place: &Place, input: &Value, stopped: &AtomicBool) -> Result<String, String> {
+fn grep(place: &Place, input: &Value, withheld: Option<Withheld>, stopped: &AtomicBool) -> Result<String, String> {
     let input = Input::new(input)?;
     let path = place.resolve(input.text_opt("path")?.unwrap_or("."))?;
     let filter: Option<GlobMatcher> = input.text_opt("glob")?.map(|glob| matcher(glob, "glob")).transpose()?;
-    let mut search = Search::new(&input)?;
+    let (mut search, passed) = (Search::new(&input)?, Passed::default());
     if path.is_file() {
         search.file(&path, place);
     } else if path.is_dir() {
-        for entry in walk(&path).build().filter_map(Result::ok).filter(is_file) {
+        for entry in walk(&path, withheld, &passed).build().filter_map(Result::ok).filter(is_file) {
             if search.found.full() || stopped.load(Ordering::Relaxed) {
                 break;
             }
@@ -111,7 +117,9 @@ fn grep(place: &Place, input: &Value, stopped: &AtomicBool) -> Result<String, St
     } else {
         return Err(format!("{} does not exist", place.show(&path)));
     }
-    Ok(search.found.into_text())
+    let text = search.found.into_text();
+    let note = passed.note();
+    Ok(if note.is_empty() { text } else { format!("{}{note}", text.trim_end()) })
 }
 
 impl Search {

@@ -2,7 +2,7 @@
 
 use aedile_core::tool::{Sight, Tool, ToolRisk};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::apply_patch::ApplyPatch;
 use crate::bash::Bash;
@@ -53,8 +53,8 @@ impl ToolBox {
             Arc::new(MultiEdit { place: Arc::clone(&place) }),
             Arc::new(ApplyPatch { place: Arc::clone(&place) }),
             Arc::new(NotebookEdit { place: Arc::clone(&place) }),
-            Arc::new(Glob { place: Arc::clone(&place) }),
-            Arc::new(Grep { place: Arc::clone(&place) }),
+            Arc::new(Glob { place: Arc::clone(&place), withheld: OnceLock::new() }),
+            Arc::new(Grep { place: Arc::clone(&place), withheld: OnceLock::new() }),
             Arc::new(Ls { place: Arc::clone(&place) }),
             Arc::new(Bash { shell, jobs: Arc::clone(&jobs) }),
             Arc::new(JobOutput { jobs: Arc::clone(&jobs) }),
