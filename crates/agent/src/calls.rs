@@ -1,6 +1,6 @@
 //! Runs the calls of one step: hooks before and after, and exactly one end for each call.
 
-use aedile_core::limits::{AGENT_PARALLEL_CALLS_MAX, HOOK_TIMEOUT_AT_END, TOOL_OUTPUT_BYTES_MAX};
+use aedile_core::limits::{AGENT_PARALLEL_CALLS_MAX, HOOK_TIMEOUT_AT_END, SUBAGENT_END_MAX, TOOL_OUTPUT_BYTES_MAX};
 use aedile_core::model::Block;
 use aedile_core::runtime::SessionEvent;
 use aedile_core::tool::{Sight, Tool, ToolOutput, cut_middle};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
-use tokio::task::{Id, JoinSet};
+use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio::time::timeout;
 
 use crate::conversation::{Call, INTERRUPTED, result};
@@ -18,12 +18,15 @@ use crate::hooks::{Hooks, Outcome};
 use crate::live::Live;
 use crate::permission::Verdict;
 use crate::public_names::public_name;
+use crate::subagent::TASK;
 
 /// What calls are run with.
 pub(crate) struct CallRoom {
     pub(crate) tools: Vec<Arc<dyn Tool>>,
     pub(crate) hooks: Hooks,
     pub(crate) live: Live,
+    /// Counts interruptions of calls, for those that end in an orderly way by themselves: sub-agents.
+    pub(crate) interruptions: Arc<watch::Sender<u64>>,
     /// The sub-agent that this is the room of.
     pub(crate) sub: Option<String>,
     /// What the tools take the model to see.
@@ -64,6 +67,8 @@ struct Running<'a> {
     calls: &'a [Call],
     set: JoinSet<()>,
     index_of: HashMap<Id, usize>,
+    /// Of each call that was begun.
+    aborts: Vec<(usize, AbortHandle)>,
     progress: Vec<Shared>,
     ended: Vec<bool>,
 }
@@ -91,6 +96,9 @@ pub(crate) async fn run_calls(room: &Arc<CallRoom>, calls: &[Call], cut: bool, c
             () = running.finish() => false,
             _ = cancel.changed() => true,
         };
+        if done.cancelled {
+            running.wind_up().await;
+        }
         running.stop(&mut done).await;
     }
     done
@@ -117,6 +125,7 @@ fn lock(progress: &Shared) -> MutexGuard<'_, Progress> {
 /// One call from the hooks before it to the hooks after it.
 async fn run_one(room: &CallRoom, tool: &dyn Tool, mut call: Call, progress: &Shared) {
     lock(progress).announced = true;
+    let interruptions = room.interruptions.subscribe();
     let before = room.hooks.before_call(&call).await;
     if let Some(input) = &before.updated_input {
         lock(progress).notes.push(note("PreToolUse", &format!("The input of {} was changed to {input}", call.name)));
@@ -127,7 +136,8 @@ async fn run_one(room: &CallRoom, tool: &dyn Tool, mut call: Call, progress: &Sh
         Err(refusal) => ToolOutput::error(refusal),
     };
     take(progress, "PreToolUse", before);
-    close(room, &call, output, progress, false).await;
+    let interrupted = output.is_error && interruptions.has_changed().unwrap_or(false);
+    close(room, &call, output, progress, interrupted).await;
 }
 
 /// Whether hooks, rules and the person let the call be made. A hook that allows saves the question and nothing else.
@@ -187,7 +197,15 @@ pub(crate) fn note(event: &str, text: &str) -> String {
 impl<'a> Running<'a> {
     fn start(room: &'a Arc<CallRoom>, calls: &'a [Call], cut: bool) -> Self {
         let progress = calls.iter().map(|_| Shared::default()).collect();
-        let mut running = Self { room, calls, set: JoinSet::new(), index_of: HashMap::new(), progress, ended: vec![false; calls.len()] };
+        let mut running = Self {
+            room,
+            calls,
+            set: JoinSet::new(),
+            index_of: HashMap::new(),
+            aborts: Vec::new(),
+            progress,
+            ended: vec![false; calls.len()],
+        };
         for (index, call) in calls.iter().enumerate() {
             room.live.tell(SessionEvent::ToolStarted { id: call.id.clone(), title: call.title() });
             match find(&room.tools, call) {
@@ -199,6 +217,7 @@ impl<'a> Running<'a> {
                     let progress = Arc::clone(&running.progress[index]);
                     let task = running.set.spawn(async move { run_one(&room, &*tool, call, &progress).await });
                     running.index_of.insert(task.id(), index);
+                    running.aborts.push((index, task));
                 }
                 None => {
                     let names: Vec<String> = room.tools.iter().map(|tool| tool.spec().name).collect();
@@ -213,6 +232,8 @@ impl<'a> Running<'a> {
         while let Some(ended) = self.set.join_next_with_id().await {
             let (id, why) = match ended {
                 Ok((id, ())) => (id, String::new()),
+                // We ended it; what is said of it is said at the end.
+                Err(error) if error.is_cancelled() => continue,
                 Err(error) => (error.id(), format!("the tool broke: {error}")),
             };
             if let Some(index) = self.index_of.get(&id).copied() {
@@ -221,6 +242,17 @@ impl<'a> Running<'a> {
                 }
                 self.end(index, &why);
             }
+        }
+    }
+
+    /// After an interruption: ends all calls at once but those of sub-agents, which tell the ends of their own calls first.
+    async fn wind_up(&mut self) {
+        for (_, task) in self.aborts.iter().filter(|(index, _)| self.calls[*index].name != TASK) {
+            task.abort();
+        }
+        self.room.interruptions.send_modify(|count| *count += 1);
+        if timeout(SUBAGENT_END_MAX, self.finish()).await.is_err() {
+            self.room.live.warn("an interrupted sub-agent did not end in time and was ended");
         }
     }
 

@@ -104,11 +104,6 @@ impl Conversation {
         let last = self.messages.iter().rev().find(|message| message.role == Role::Assistant);
         last.map(text_of).unwrap_or_default()
     }
-
-    /// The last call of a tool.
-    pub(crate) fn last_call(&self, tool: &str) -> Option<Call> {
-        self.messages.iter().rev().flat_map(|message| calls_of(message).into_iter().rev()).find(|call| call.name == tool)
-    }
 }
 
 /// The calls in a message.

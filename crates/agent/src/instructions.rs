@@ -1,9 +1,9 @@
 //! The system prompt: who the agent is, where it is, and what the repository says.
 
 use aedile_core::limits::INSTRUCTION_BYTES_MAX;
-use aedile_core::tool::cut_middle;
 use std::fmt::Write;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::calls::CallRoom;
@@ -93,13 +93,26 @@ fn instruction_files(cwd: &Path) -> Vec<(PathBuf, String)> {
         if !fs::metadata(&path).is_ok_and(|meta| meta.is_file()) {
             continue;
         }
-        let Ok(bytes) = fs::read(&path) else { continue };
-        let text = cut_middle(&String::from_utf8_lossy(&bytes), INSTRUCTION_BYTES_MAX);
+        let Some(text) = read_head(&path) else { continue };
         if !text.trim().is_empty() && files.iter().all(|(_, known)| *known != text) {
             files.push((path, text));
         }
     }
     files
+}
+
+/// Reads the head of an instruction file, which may be of any size, and says when that is not all of it.
+fn read_head(path: &Path) -> Option<String> {
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|file| file.take(INSTRUCTION_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)).ok()?;
+    if bytes.len() <= INSTRUCTION_BYTES_MAX {
+        return Some(String::from_utf8_lossy(&bytes).into_owned());
+    }
+    let text = String::from_utf8_lossy(&bytes);
+    let head = &text[..text.floor_char_boundary(INSTRUCTION_BYTES_MAX)];
+    Some(format!(
+        "{head}\n[only the first {INSTRUCTION_BYTES_MAX} bytes of this file are given here; read the rest of it before you begin]"
+    ))
 }
 
 /// Names the instruction files below `cwd`.

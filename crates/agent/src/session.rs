@@ -11,7 +11,7 @@ use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
 
 use crate::config::AgentConfig;
-use crate::conversation::Record;
+use crate::conversation::{Record, calls_of};
 use crate::hook_event::HookEvent;
 use crate::inbox::Inbox;
 use crate::journal::{Journal, SessionError};
@@ -58,8 +58,10 @@ impl Session {
         let (journal, records) = Journal::open(&config.home, id)?;
         let mut state = State::new(config, cwd, id, settings_of(&records), journal, Vec::new());
         state.beginning = Some("resume");
+        let mut todo = Vec::new();
         for record in records {
             match &record {
+                Record::Assistant { message } => todo.extend(calls_of(message).into_iter().filter(|call| call.name == "todo")),
                 Record::Grant { rule } => state.room.hooks.gate.grant(rule),
                 Record::Model { model } => {
                     if let Err(problem) = state.use_model(model) {
@@ -71,7 +73,7 @@ impl Session {
             state.conversation.apply(record);
         }
         state.close_calls()?;
-        state.restore_todo().await;
+        state.restore_todo(todo).await;
         Ok(Self::with(id.clone(), state))
     }
 

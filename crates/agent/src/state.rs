@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::calls::CallRoom;
 use crate::config::{AgentConfig, Current, ModelChoice};
 use crate::context::Measured;
-use crate::conversation::{Conversation, Record};
+use crate::conversation::{Call, Conversation, Record};
 use crate::hook_event::HookEvent;
 use crate::hooks::Hooks;
 use crate::instructions::system_prompt;
@@ -39,6 +39,8 @@ pub(crate) struct State {
     pub(crate) beginning: Option<&'static str>,
     pub(crate) part: Part,
     pub(crate) auto_compact: bool,
+    /// The tokens of the conversation after it was last condensed, or could not be.
+    pub(crate) condensed_at: Option<u64>,
     pub(crate) journal: Journal,
     /// The session's own model, while another stands in for it.
     own: Option<ModelChoice>,
@@ -109,11 +111,18 @@ impl State {
         }
         let directory = journal.directory_below();
         let (config, current) = (config.clone(), Current::new(config.choice()));
-        let (hooks_too, library_too, now) = (hooks.clone(), library.clone(), current.clone());
-        let parent =
-            Parent { config: config.clone(), current: now, cwd: cwd.to_owned(), hooks: hooks_too, library: library_too, directory };
+        let interruptions = Arc::<tokio::sync::watch::Sender<u64>>::default();
+        let parent = Parent {
+            config: config.clone(),
+            current: current.clone(),
+            cwd: cwd.to_owned(),
+            hooks: hooks.clone(),
+            library: library.clone(),
+            directory,
+            interruptions: Arc::clone(&interruptions),
+        };
         tools.push(Arc::new(Task::new(parent)));
-        let room = CallRoom { tools, hooks, live, sub: None, sight };
+        let room = CallRoom { tools, hooks, live, interruptions, sub: None, sight };
         let state = Self::with(&config, cwd, room, library, journal, warnings, Part::Main);
         Self { auto_compact: !settings.never_compact, current, ..state }
     }
@@ -146,6 +155,7 @@ impl State {
             beginning: Some("startup"),
             part,
             auto_compact: true,
+            condensed_at: None,
             journal,
             own: None,
             current: Current::new(config.choice()),
@@ -194,7 +204,7 @@ impl State {
         self.config = self.config.clone().with_model(choice);
         self.room.sight.set(self.config.can.images, self.config.can.pdf);
         self.specs = self.room.tools.iter().map(|tool| tool.spec()).collect();
-        self.measured = None;
+        (self.measured, self.condensed_at) = (None, None);
     }
 
     /// Writes the record down, then takes it into the conversation.
@@ -220,9 +230,10 @@ impl State {
         self.room.tools.iter().find(|tool| tool.spec().name == "todo").cloned()
     }
 
-    /// The tools are new; the to-do list is as it was last written.
-    pub(crate) async fn restore_todo(&self) {
-        if let (Some(todo), Some(call)) = (self.todo(), self.conversation.last_call("todo")) {
+    /// The tools are new; every change of the to-do list is made again, also those before the conversation was condensed.
+    pub(crate) async fn restore_todo(&self, changes: Vec<Call>) {
+        let Some(todo) = self.todo() else { return };
+        for call in changes {
             todo.call(call.input).await;
         }
     }

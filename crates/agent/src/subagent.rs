@@ -26,6 +26,8 @@ use crate::skill::Skill;
 use crate::state::{Part, State, common_fields};
 use crate::turn::Turn;
 
+/// The tool's name.
+pub(crate) const TASK: &str = "task";
 const READ_ONLY: &str = "read-only";
 const WRITING: &str = "writing";
 
@@ -39,6 +41,8 @@ pub(crate) struct Parent {
     pub(crate) library: Library,
     /// Where the journals of sub-agents are.
     pub(crate) directory: PathBuf,
+    /// Counts the interruptions of its calls.
+    pub(crate) interruptions: Arc<watch::Sender<u64>>,
 }
 
 /// The tool.
@@ -81,7 +85,7 @@ impl Tool for Task {
             let _ = write!(description, "\n- {name}: {}", entry.description.replace('\n', " "));
         }
         ToolSpec {
-            name: "task".to_owned(),
+            name: TASK.to_owned(),
             description,
             input_schema: json!({
                 "type": "object",
@@ -109,9 +113,11 @@ impl Tool for Task {
             Ok(order) => order,
             Err(problem) => return ToolOutput::error(problem),
         };
+        // An interruption counts from here on.
+        let cancel = self.parent.interruptions.subscribe();
         // The semaphore is never closed.
         let _place = self.at_once.acquire().await;
-        match Box::pin(self.run(order)).await {
+        match Box::pin(self.run(order, cancel)).await {
             Ok(text) => ToolOutput::ok(text),
             Err(text) => ToolOutput::error(text),
         }
@@ -169,7 +175,7 @@ impl Task {
         if tools.is_empty() { Err(format!("the sub-agent {} has no tool that it may use here", order.kind)) } else { Ok(tools) }
     }
 
-    async fn run(&self, order: Order) -> Result<String, String> {
+    async fn run(&self, order: Order, cancel: watch::Receiver<u64>) -> Result<String, String> {
         let parent = &self.parent;
         let config = &parent.config.clone().with_model(parent.current.get());
         let sight = config.sight();
@@ -187,13 +193,12 @@ impl Task {
         hooks.common.insert("agent_id".to_owned(), id.as_str().into());
         hooks.common.insert("agent_type".to_owned(), order.kind.as_str().into());
         hooks.common.insert("agent_transcript_path".to_owned(), own.get("transcript_path").cloned().unwrap_or_default());
-        let room = CallRoom { tools, hooks, live, sub: Some(name.clone()), sight };
+        let room = CallRoom { tools, hooks, live, interruptions: Arc::default(), sub: Some(name.clone()), sight };
         let part = Part::Sub { kind: order.kind, role: order.role };
         let mut state = State::with(config, &parent.cwd, room, parent.library.clone(), journal, Vec::new(), part);
-        // Dropping this call ends the sub-agent; it has no other interruption.
-        let (_nobody, cancel) = watch::channel(0);
-        let end = Turn::new(&mut state, &sink, cancel).run(&order.prompt).await;
-        let said = state.conversation.last_said();
+        let mut turn = Turn::new(&mut state, &sink, cancel);
+        let end = turn.run(&order.prompt).await;
+        let said = if end.stop == TurnStop::EndTurn { std::mem::take(&mut turn.said) } else { state.conversation.last_said() };
         answer(&name, &end, said.trim())
     }
 }
@@ -205,7 +210,8 @@ fn marked(live: &Live, name: &str) -> SessionSink {
 }
 
 fn answer(name: &str, end: &TurnEnd, said: &str) -> Result<String, String> {
-    let detail = end.detail.as_deref().unwrap_or("it did not finish");
+    let otherwise = if end.stop == TurnStop::Cancelled { "it was interrupted" } else { "it did not finish" };
+    let detail = end.detail.as_deref().unwrap_or(otherwise);
     match (end.stop, said) {
         (TurnStop::EndTurn, "") => Err(format!("the sub-agent {name} ended without an answer")),
         (TurnStop::EndTurn, said) => Ok(said.to_owned()),

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use crate::calls::{note, run_calls};
 use crate::compaction::{Digest, Room, call_list, condensed, split, summary, without_old_results};
 use crate::context::{Measured, request_tokens, shown_to, tokens};
-use crate::conversation::{Record, calls_of};
+use crate::conversation::{Record, calls_of, text_of};
 use crate::hook_event::HookEvent;
 use crate::hooks::Outcome;
 use crate::inbox::Inbox;
@@ -20,6 +20,8 @@ use crate::repeats::{LOOP_WARNING, Repeats, Verdict};
 use crate::session::failed;
 use crate::state::State;
 
+/// A conversation that was condensed, or could not be, is tried again when it has grown by the limit divided by this.
+const GROWN_BEFORE_NEXT_TRY: u64 = 20;
 /// The reason for condensing that is not the person's wish.
 const AUTO: &str = "auto";
 const GO_ON: &str = "Your answer reached the output limit. Go on exactly where it ended, in smaller pieces.";
@@ -37,6 +39,8 @@ pub(crate) struct Turn<'a> {
     pub(crate) inbox: Option<&'a Inbox>,
     /// Answers that did not fit it.
     misfits: u32,
+    /// What the model said in the last step; nothing when it said nothing.
+    pub(crate) said: String,
 }
 
 pub(crate) fn end(stop: TurnStop) -> TurnEnd {
@@ -49,7 +53,7 @@ fn not_stored(error: &SessionError) -> TurnEnd {
 
 impl<'a> Turn<'a> {
     pub(crate) fn new(state: &'a mut State, sink: &'a SessionSink, cancel: watch::Receiver<u64>) -> Self {
-        Self { state, sink, cancel, stop_blocks: 0, schema: None, inbox: None, misfits: 0 }
+        Self { state, sink, cancel, stop_blocks: 0, schema: None, inbox: None, misfits: 0, said: String::new() }
     }
 
     /// Runs the turn.
@@ -80,6 +84,7 @@ impl<'a> Turn<'a> {
         let response = self.ask().await?;
         let message = without_empty_texts(response.message);
         let calls = calls_of(&message);
+        self.said = text_of(&message);
         let said_nothing = message.content.is_empty();
         if !said_nothing {
             self.record(Record::Assistant { message })?;
@@ -140,7 +145,7 @@ impl<'a> Turn<'a> {
 
     /// Asks the hooks whether the turn may end. `Ok` means that the agent goes on, which a hook can want only while that is `possible`.
     async fn may_stop(&mut self, possible: bool) -> Result<(), TurnEnd> {
-        let said = self.state.conversation.last_said();
+        let said = self.said.clone();
         let mut output = None;
         if let Some(schema) = &self.schema {
             match schema.read(&said) {
@@ -206,9 +211,7 @@ impl<'a> Turn<'a> {
     /// Asks the model. An answer that was cut is asked for again; a request that the provider finds too long is condensed once.
     async fn ask(&mut self) -> Result<ModelResponse, TurnEnd> {
         let (mut cuts, mut condensed, mut switches) = (0, false, 0);
-        if self.request_tokens() > self.room().limit() {
-            self.make_room(AUTO).await?;
-        }
+        self.make_room_if_full().await?;
         loop {
             match self.ask_once().await? {
                 Ok(response) => return Ok(response),
@@ -238,8 +241,18 @@ impl<'a> Turn<'a> {
     /// Another model takes over, since the provider of the present one is down. The conversation is condensed if it does not fit.
     async fn stand_in(&mut self, next: &str, why: &str) -> Result<(), TurnEnd> {
         self.take_over(next, why)?;
-        if self.request_tokens() > self.room().limit() {
+        self.make_room_if_full().await
+    }
+
+    /// Condenses a conversation that fills the window. After a try there is no other before a good deal has come to it: each may cost a request,
+    /// and where what is sent besides it fills the window, none of them helps.
+    async fn make_room_if_full(&mut self) -> Result<(), TurnEnd> {
+        let limit = self.room().limit();
+        let size = tokens(&self.state.conversation.messages);
+        let grown = |tried_at: u64| size >= tried_at.saturating_add(limit / GROWN_BEFORE_NEXT_TRY);
+        if self.request_tokens() > limit && self.state.condensed_at.is_none_or(grown) {
             self.make_room(AUTO).await?;
+            self.state.condensed_at = Some(tokens(&self.state.conversation.messages));
         }
         Ok(())
     }

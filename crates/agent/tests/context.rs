@@ -1,10 +1,12 @@
 //! Condensing a conversation that fills the window. The played model checks that every request is valid.
 
-use aedile_core::model::ModelError;
+use aedile_core::model::{DeltaSink, ModelError, ModelProvider, ModelRequest, ModelResponse};
 use aedile_core::runtime::TurnStop;
+use async_trait::async_trait;
 use serde_json::json;
+use std::sync::Arc;
 
-use crate::support::{Bench, Turn, all_text};
+use crate::support::{Bench, Played, Turn, all_text};
 
 /// Reads a file again and again; each result is large and different.
 fn reads(count: usize) -> Vec<Turn> {
@@ -138,4 +140,41 @@ async fn the_person_may_have_it_condensed() {
     let text = all_text(&bench.model.request(asked + 1));
     assert!(text.contains("SUMMARY") && text.contains("The task is 4711.") && text.contains("go on") && !text.contains("step 1 word"));
     assert_eq!(bench.get("hooks.log").matches("\"trigger\":\"manual\"").count(), 3);
+}
+
+#[tokio::test]
+async fn an_instruction_file_of_any_size_costs_no_more_than_its_head() {
+    let bench = bench(vec![], 200_000);
+    bench.put("AGENTS.md", "Rule one.\n");
+    // Many gigabytes, none of which take room on the disk.
+    std::fs::File::options().write(true).open(bench.path("AGENTS.md")).unwrap().set_len(1 << 36).unwrap();
+    assert_eq!(bench.prompt("go").await.stop, TurnStop::EndTurn);
+    let system = bench.model.request(0).system;
+    assert!(system.contains("Rule one.") && system.contains("[only the first 32768 bytes of this file are given here"));
+    assert!(system.len() < 64 * 1024, "{}", system.len());
+}
+
+/// A model whose window is full of what is sent besides the messages.
+struct Full(Arc<Played>);
+
+#[async_trait]
+impl ModelProvider for Full {
+    async fn stream(&self, request: &ModelRequest, sink: &mut dyn DeltaSink) -> Result<ModelResponse, ModelError> {
+        let mut response = self.0.stream(request, sink).await?;
+        if let Some(usage) = &mut response.usage {
+            usage.input_tokens += 100_000;
+        }
+        Ok(response)
+    }
+}
+
+#[tokio::test]
+async fn condensing_that_gains_nothing_is_not_paid_for_at_every_step() {
+    let steps = |from: usize| (from..from + 20).map(|n| Turn::Calls(vec![("bash", json!({"command": format!("echo {n}")}))]));
+    let mut bench = bench(steps(0).collect(), 4_000);
+    bench.config.max_output_tokens = 100;
+    bench.config.provider = Arc::new(Full(Arc::clone(&bench.model)));
+    assert_eq!(bench.prompt("go").await.stop, TurnStop::EndTurn);
+    let summaries = (0..bench.model.count()).filter(|index| bench.model.request(*index).tools.is_empty()).count();
+    assert!((1..=8).contains(&summaries), "{summaries} summaries in 21 steps");
 }

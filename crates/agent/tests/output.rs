@@ -46,3 +46,16 @@ async fn what_never_fits_fails_and_a_schema_that_is_none_is_refused() {
     assert!(end.detail.unwrap().contains("not a JSON schema"));
     assert!(outputs(&bench).is_empty());
 }
+
+#[tokio::test]
+async fn an_empty_answer_is_not_the_one_before_it() {
+    let bench = Bench::new(vec![Turn::Say("{\"n\": 1}"), Turn::Say(""), Turn::Say("{\"n\": 2}"), Turn::Say("")]);
+    bench.hooks(&[("Stop", "", "cat > stopped")]);
+    let session = bench.session();
+    session.prompt("first", &bench.sink()).await;
+    assert!(bench.get("stopped").contains("\"last_assistant_message\":\"{\\\"n\\\": 1}\""), "{}", bench.get("stopped"));
+    let end = session.prompt_for_output("Count.", &schema(), &bench.sink()).await;
+    assert_eq!((end.stop, outputs(&bench)), (TurnStop::EndTurn, vec![json!({"n": 2})]));
+    session.prompt("last", &bench.sink()).await;
+    assert!(bench.get("stopped").contains("\"last_assistant_message\":\"\""), "{}", bench.get("stopped"));
+}

@@ -144,3 +144,23 @@ async fn a_record_that_was_not_written_whole_leaves_the_session_readable() {
     let asked = all_text(&bench.model.request(0));
     assert!(asked.contains("second") && !asked.contains("does not fit"), "{asked}");
 }
+
+#[tokio::test]
+async fn the_to_do_list_outlives_condensing_and_a_look_at_it() {
+    let todo = json!({"items": [{"text": "the plan", "status": "doing"}]});
+    let mut turns = vec![Turn::Calls(vec![("todo", todo)])];
+    turns.extend((0..12).map(|n| Turn::Calls(vec![("bash", json!({"command": format!("echo {n}")}))])));
+    turns.push(Turn::Say("done"));
+    let mut bench = Bench::new(turns);
+    let session = bench.session();
+    let id = session.id().clone();
+    session.prompt("go", &bench.sink()).await;
+    assert_eq!(session.prompt("/compact", &bench.sink()).await.detail.as_deref(), Some("the conversation was condensed"));
+    drop(session);
+    // The first life after it looks at the list, the second one after that.
+    for life in 1..=2 {
+        bench.next_life(vec![Turn::Calls(vec![("todo", json!({}))]), Turn::Say("ok")]);
+        bench.open(&id).await.prompt("go on", &bench.sink()).await;
+        assert_eq!(last_results(&bench.model.request(1))[0].0, "[>] the plan", "life {life}");
+    }
+}

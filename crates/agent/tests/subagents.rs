@@ -203,3 +203,38 @@ async fn an_interrupt_ends_the_sub_agent_and_what_it_runs() {
     eventually("the program is ended", gone).await;
     assert_eq!(session.prompt("again", &sink).await.stop, TurnStop::EndTurn);
 }
+
+#[tokio::test]
+async fn every_call_of_an_interrupted_sub_agent_ends_once() {
+    let bench = Bench::new(vec![
+        Turn::Calls(vec![task(&json!({"kind": "writing"}))]),
+        Turn::Calls(vec![("bash", json!({"command": "touch begun; sleep 600"})), ("bash", json!({"command": "touch never"}))]),
+    ]);
+    let log = "sed 's/.*hook_event_name\":\"\\([A-Za-z]*\\).*/\\1/' >> log; echo >> log";
+    bench.hooks(&[("PreToolUse", "Bash", log), ("PostToolUse", "Bash", log), ("PostToolUseFailure", "Bash", "cat >> log; echo >> log")]);
+    let session = bench.session();
+    let sink = bench.sink();
+    let (end, ()) = tokio::join!(session.prompt("go", &sink), async {
+        eventually("the command runs", || bench.path("begun").exists()).await;
+        session.interrupt();
+    });
+    assert_eq!(end.stop, TurnStop::Cancelled);
+    let inner = |event: SessionEvent| match event {
+        SessionEvent::SubAgent { event, .. } => Some(*event),
+        _ => None,
+    };
+    let inner: Vec<SessionEvent> = bench.events().into_iter().filter_map(inner).collect();
+    let [SessionEvent::ToolStarted { id, .. }, SessionEvent::ToolEnded { id: ended, is_error: true, output }] = &inner[..] else {
+        panic!("the sub-agent's call has a start and an end: {inner:?}");
+    };
+    assert!(id == ended && output.starts_with("interrupted"), "{output}");
+    let told = bench.get("log");
+    assert_eq!((told.matches("PreToolUse").count(), told.matches("PostToolUseFailure").count()), (1, 1), "{told}");
+    assert!(told.contains("\"is_interrupt\":true"), "{told}");
+    let outer = bench.events().into_iter().find_map(|event| match event {
+        SessionEvent::ToolEnded { output, .. } => Some(output),
+        _ => None,
+    });
+    assert_eq!(outer.as_deref(), Some("the sub-agent build-1 stopped: it was interrupted"));
+    assert_eq!(session.prompt("again", &sink).await.stop, TurnStop::EndTurn);
+}

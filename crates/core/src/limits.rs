@@ -57,6 +57,8 @@ pub const MAIL_UNREAD_MAX: usize = 200;
 pub const AGENT_STEPS_MAX: u32 = 200;
 /// The most turns of a sub-agent of our own agent.
 pub const SUBAGENT_STEPS_MAX: u32 = 100;
+/// How long an interrupted turn waits for the orderly end of its sub-agents: longer than hooks may hold up the end of one of their calls.
+pub const SUBAGENT_END_MAX: Duration = Duration::from_secs(8);
 /// Sub-agents of one session at work at once; further ones wait.
 pub const SUBAGENTS_AT_ONCE_MAX: usize = 4;
 /// The same tool call with the same answer this many times in a row is a loop.
