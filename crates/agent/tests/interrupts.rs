@@ -3,12 +3,7 @@
 use aedile_core::runtime::{SessionEvent, TurnStop};
 use serde_json::json;
 
-use crate::support::{Bench, Turn, eventually, last_results};
-
-fn is_alive(pid: &str) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
-    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
-}
+use crate::support::{Bench, Turn, eventually, is_alive, last_results};
 
 #[tokio::test]
 async fn an_interrupt_within_bash_ends_the_program_and_keeps_the_conversation_valid() {

@@ -8,10 +8,8 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::Barrier;
 
-use crate::support::{Bench, Turn, all_text, eventually, last_results};
+use crate::support::{Bench, Turn, all_text, eventually, is_alive, last_results, two_at_once};
 
 fn task(more: &Value) -> (&'static str, Value) {
     let mut input = json!({"description": "look", "prompt": "Find the number."});
@@ -120,23 +118,6 @@ fn told_id(told: &Value) -> Value {
     told["agent_id"].clone()
 }
 
-/// Answers only when two calls are at work at once.
-struct Pair(Arc<Barrier>);
-
-#[async_trait]
-impl Tool for Pair {
-    fn spec(&self) -> ToolSpec {
-        ToolSpec { name: "pair".to_owned(), description: String::new(), input_schema: json!({"type": "object"}) }
-    }
-    fn risk(&self) -> ToolRisk {
-        ToolRisk::Read
-    }
-    async fn call(&self, _input: Value) -> ToolOutput {
-        let met = tokio::time::timeout(Duration::from_secs(10), self.0.wait()).await;
-        ToolOutput { is_error: met.is_err(), ..ToolOutput::ok("met") }
-    }
-}
-
 #[tokio::test]
 async fn sub_agents_work_side_by_side() {
     let pair = || Turn::Calls(vec![("pair", json!({}))]);
@@ -148,8 +129,8 @@ async fn sub_agents_work_side_by_side() {
         Turn::Say("Met."),
         Turn::Say("ok"),
     ]);
-    let barrier = Arc::new(Barrier::new(2));
-    bench.config.tools = Arc::new(move |_, _| vec![Arc::new(Pair(Arc::clone(&barrier)))]);
+    let pair = two_at_once();
+    bench.config.tools = Arc::new(move |_, _| vec![Arc::clone(&pair)]);
     assert_eq!(bench.prompt("go").await.stop, TurnStop::EndTurn);
     let met = ("Met.".to_owned(), false);
     assert_eq!(last_results(&bench.model.request(5)), [met.clone(), met]);
@@ -196,11 +177,8 @@ async fn an_interrupt_ends_the_sub_agent_and_what_it_runs() {
         session.interrupt();
     });
     assert_eq!(end.stop, TurnStop::Cancelled);
-    let stat = format!("/proc/{}/stat", bench.get("pid").trim());
-    let gone = || {
-        std::fs::read_to_string(&stat).map_or(true, |stat| stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with('Z')))
-    };
-    eventually("the program is ended", gone).await;
+    let pid = bench.get("pid");
+    eventually("the program is ended", || !is_alive(&pid)).await;
     assert_eq!(session.prompt("again", &sink).await.stop, TurnStop::EndTurn);
 }
 

@@ -5,10 +5,10 @@ use aedile_core::Usage;
 use aedile_core::clock::{SeededEntropy, SteppingClock};
 use aedile_core::ids::SessionId;
 use aedile_core::model::{
-    Abilities, Block, DeltaSink, Message, ModelDelta, ModelError, ModelProvider, ModelRequest, ModelResponse, ModelStop, Role,
+    Abilities, Block, DeltaSink, Message, ModelDelta, ModelError, ModelProvider, ModelRequest, ModelResponse, ModelStop, Role, ToolSpec,
 };
 use aedile_core::runtime::{SessionEvent, SessionSink, TurnEnd};
-use aedile_core::tool::Sight;
+use aedile_core::tool::{Sight, Tool, ToolOutput, ToolRisk};
 use aedile_tools::{BoxCommands, ToolBox};
 use async_trait::async_trait;
 use serde_json::{Map, Value, json};
@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use tokio::sync::Barrier;
 
 /// One answer of the played model.
 pub(crate) enum Turn {
@@ -235,5 +236,32 @@ pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     while !holds() {
         assert!(start.elapsed() < Duration::from_secs(10), "{what} did not happen");
         tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Whether a process is there and not a zombie.
+pub(crate) fn is_alive(pid: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
+}
+
+/// A tool `pair` whose calls are answered only when two of them are at work at once.
+pub(crate) fn two_at_once() -> Arc<dyn Tool> {
+    Arc::new(Pair(Barrier::new(2)))
+}
+
+struct Pair(Barrier);
+
+#[async_trait]
+impl Tool for Pair {
+    fn spec(&self) -> ToolSpec {
+        ToolSpec { name: "pair".to_owned(), description: String::new(), input_schema: json!({"type": "object"}) }
+    }
+    fn risk(&self) -> ToolRisk {
+        ToolRisk::Read
+    }
+    async fn call(&self, _input: Value) -> ToolOutput {
+        let met = tokio::time::timeout(Duration::from_secs(10), self.0.wait()).await;
+        ToolOutput { is_error: met.is_err(), ..ToolOutput::ok("met") }
     }
 }

@@ -9,10 +9,8 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-use tokio::sync::Barrier;
 
-use crate::support::{Bench, Turn, all_text, last_results};
+use crate::support::{Bench, Turn, all_text, last_results, two_at_once};
 
 #[tokio::test]
 async fn a_task_of_several_steps_is_done_with_real_tools() {
@@ -38,27 +36,10 @@ async fn a_task_of_several_steps_is_done_with_real_tools() {
     assert!(events.contains(&SessionEvent::ToolStarted { id: "call_3_0".to_owned(), title: "bash cd src && cat lib.rs".to_owned() }));
 }
 
-/// Answers only when two calls are at work at once.
-struct Pair(Barrier);
-
-#[async_trait]
-impl Tool for Pair {
-    fn spec(&self) -> ToolSpec {
-        ToolSpec { name: "pair".to_owned(), description: String::new(), input_schema: json!({"type": "object"}) }
-    }
-    fn risk(&self) -> ToolRisk {
-        ToolRisk::Read
-    }
-    async fn call(&self, _input: Value) -> ToolOutput {
-        let met = tokio::time::timeout(Duration::from_secs(10), self.0.wait()).await;
-        ToolOutput { is_error: met.is_err(), ..ToolOutput::ok("met") }
-    }
-}
-
 #[tokio::test]
 async fn reads_run_side_by_side() {
     let mut bench = Bench::new(vec![Turn::Calls(vec![("pair", json!({})), ("pair", json!({}))]), Turn::Say("ok")]);
-    let pair: Arc<dyn Tool> = Arc::new(Pair(Barrier::new(2)));
+    let pair = two_at_once();
     bench.config.tools = Arc::new(move |_, _| vec![Arc::clone(&pair)]);
     assert_eq!(bench.prompt("go").await.stop, TurnStop::EndTurn);
     assert_eq!(last_results(&bench.model.request(1)), [("met".to_owned(), false), ("met".to_owned(), false)]);
