@@ -5,6 +5,7 @@
 
 pub mod agent_api;
 pub mod apply;
+pub mod bounded;
 pub mod clock;
 pub mod crash;
 pub mod egress;

@@ -8,6 +8,14 @@ pub const LEASE: Duration = Duration::from_secs(60);
 pub const LEASE_RENEW_EVERY: Duration = Duration::from_secs(15);
 /// The largest event, as JSON.
 pub const EVENT_BYTES_MAX: usize = 256 * 1024;
+/// The most items of a list from outside that one event names; it says how many more there were.
+pub const EVENT_LIST_MAX: usize = 200;
+/// The characters of such an item that stand in the event.
+pub const EVENT_ITEM_CHARS_MAX: usize = 1000;
+/// The most bytes of such a list, as JSON.
+pub const EVENT_LIST_BYTES_MAX: usize = 32 * 1024;
+/// A text from outside that is longer than this many bytes stands in an event with its beginning and its end.
+pub const EVENT_TEXT_BYTES_MAX: usize = 8 * 1024;
 /// The largest blob.
 pub const BLOB_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The most events that one append may carry.
@@ -31,6 +39,8 @@ pub const GOAL_BYTES_MAX: usize = 16 * 1024;
 pub const PLAN_PROMPT_BYTES_MIN: usize = 40;
 /// The longest prompt of a planned task, in bytes.
 pub const PLAN_PROMPT_BYTES_MAX: usize = 16 * 1024;
+/// The largest planned task: its prompt, its scope and what must be true of it, in bytes as JSON. Its event then fits.
+pub const PLAN_TASK_BYTES_MAX: usize = 96 * 1024;
 /// Reasons against a plan that are told at once.
 pub const PLAN_REASONS_MAX: usize = 20;
 /// Levels of new directories that one path of a plan may bring.

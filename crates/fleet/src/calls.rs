@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use aedile_core::agent_api::{AgentReply, AgentRequest, MailText};
+use aedile_core::bounded::few;
 use aedile_core::event::Event;
 use aedile_core::store::{Appended, StoreError, list};
 use aedile_core::view::{MailView, TaskView};
@@ -15,8 +16,6 @@ use crate::unit::{Unit, blocking};
 
 /// The largest summary of a submission, in bytes.
 const SUMMARY_BYTES_MAX: usize = 16 * 1024;
-/// The most left-out paths that are recorded.
-const LEFT_OUT_MAX: usize = 200;
 
 impl Unit {
     /// Answers one request. Only a failing store is an error; everything else is an answer.
@@ -77,7 +76,7 @@ impl Unit {
             return Ok(refused("there is nothing to submit: your branch is where it began. Change something within your scope first."));
         }
         let change = ChangeId::new(self.parts.clock.as_ref(), self.parts.entropy.as_ref());
-        let left_out = left_out.into_iter().take(LEFT_OUT_MAX).map(|path| path.chars().take(1000).collect()).collect();
+        let left_out = few(left_out);
         let what = Submission { commit: commit.clone(), summary, left_out, workspace, base };
         let append = steps::submit(&self.task, change, &self.who.agent, self.who.incarnation, what, &self.fence);
         // Whoever submits in a turn has taken in what the turn began with.
@@ -90,6 +89,7 @@ impl Unit {
                 Ok(done(SUBMITTED))
             }
             Err(StoreError::Illegal(illegal)) => Ok(refused(format!("the task takes no submission now: {illegal}. End your turn."))),
+            Err(error @ StoreError::TooLarge { .. }) => Ok(refused(format!("{error}: shorten the summary and submit again"))),
             Err(error) => Err(error),
         }
     }

@@ -379,6 +379,12 @@ impl Dispatcher {
             // The agent's view has moved on, or somebody else works on it: look again soon.
             Err(UnitStop::Store(error @ (StoreError::Illegal(_) | StoreError::Fenced(_)))) => self.broke(task, &error).await?,
             Err(UnitStop::Store(error @ StoreError::Backend(_))) => self.broke(task, &error).await?,
+            // What this one agent left is too much; the others go on.
+            Err(UnitStop::Store(error @ StoreError::TooLarge { .. })) => {
+                self.broke(task, &error).await?;
+                let why = format!("what its agent left cannot be written down: {error}");
+                self.append(Append::of(self.picture.run.run, Event::TaskWaits { task, why })).await?;
+            }
             Err(UnitStop::Store(error)) => return Err(error.into()),
         }
         Ok(())

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use aedile_core::bounded::few;
 use aedile_core::sandbox::{BoxMount, Sandbox};
 use aedile_core::scope::Scope;
 use aedile_core::view::{ChangeView, RunView, TaskView};
@@ -93,7 +94,7 @@ impl Workspaces for HubWorkspaces {
         let (commit, conflicts) = match returned {
             Some(change) => {
                 let merged = self.hub.merge_back(&change.commit, &base, &identity, self.clock.now())?;
-                let paths = merged.paths.iter().map(|path| path.to_string_lossy().into_owned()).collect();
+                let paths = few(merged.paths.iter().map(|path| path.to_string_lossy().into_owned()));
                 (merged.commit, paths)
             }
             None => (base.clone(), Vec::new()),
@@ -122,7 +123,7 @@ impl Workspaces for HubWorkspaces {
     fn snapshot(&self, run: &RunView, task: &TaskView, path: &Path) -> Result<Snapshot, WorkspaceError> {
         let mut snapshotter = Snapshotter::open(&self.hub, Arc::clone(&self.sandbox), path, &path.with_file_name(SNAPSHOTS))?;
         let saved = snapshotter.snapshot(run.run, task.task, (task.attempt, task.turn), self.clock.now())?;
-        let oversized = saved.left_out.iter().map(|left| format!("{}: {}", left.path.display(), left.why)).collect();
+        let oversized = few(saved.left_out.iter().map(|left| format!("{}: {}", left.path.display(), left.why)));
         Ok(Snapshot { commit: saved.commit, oversized })
     }
 

@@ -6,7 +6,7 @@ use aedile_core::event::{Event, ReturnReason, TaskOutcome};
 use aedile_core::machine::TaskState;
 use aedile_core::store::{Append, Fence};
 use aedile_core::view::{ChangeView, TaskView};
-use aedile_core::{AgentName, ChangeId, CommitId, IncarnationId, RunId, TaskId};
+use aedile_core::{AgentName, ChangeId, CommitId, IncarnationId, RunId, TaskId, bounded};
 
 /// The name of a task's claim.
 pub fn task_claim(task: TaskId) -> String {
@@ -93,14 +93,14 @@ pub fn ended(task: &TaskView, agent: &AgentName, incarnation: IncarnationId, end
         LifeEnd::Answered => ("it answered and changed nothing".to_owned(), false),
         LifeEnd::Planned => ("its plan was taken".to_owned(), false),
         LifeEnd::WithoutSubmit => ("it ended its turn twice without submitting".to_owned(), false),
-        LifeEnd::Told(why) | LifeEnd::Person(why) => (why.clone(), false),
-        LifeEnd::Failed(why) => (why.clone(), true),
+        LifeEnd::Told(why) | LifeEnd::Person(why) => (bounded::text(why), false),
+        LifeEnd::Failed(why) => (bounded::text(why), true),
     };
     let append = Append::of(task.run, Event::AgentEnded { task: task.task, agent: agent.clone(), incarnation, why, failed });
     match end {
         LifeEnd::WithoutSubmit => append.and(Event::FinishedWithoutSubmit { task: task.task }),
         LifeEnd::Answered => append.and(Event::TaskClosed { task: task.task, outcome: TaskOutcome::Answered }),
-        LifeEnd::Person(why) => append.and(Event::TaskWaits { task: task.task, why: why.clone() }),
+        LifeEnd::Person(why) => append.and(Event::TaskWaits { task: task.task, why: bounded::text(why) }),
         _ => append,
     }
     .fenced(fence)

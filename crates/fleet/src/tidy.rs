@@ -20,7 +20,11 @@ pub(crate) enum TidyError {
 
 impl From<StoreError> for TidyError {
     fn from(error: StoreError) -> Self {
-        Self::Store(error)
+        match error {
+            // One task that cannot be written down is no failure of the store.
+            error @ StoreError::TooLarge { .. } => Self::Other(error.to_string()),
+            error => Self::Store(error),
+        }
     }
 }
 

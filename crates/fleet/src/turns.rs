@@ -11,7 +11,7 @@ use aedile_core::machine::RunState;
 use aedile_core::runtime::{TurnEnd, TurnStop};
 use aedile_core::store::{Append, load};
 use aedile_core::view::RunView;
-use aedile_core::{MailId, crash};
+use aedile_core::{MailId, bounded, crash};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use crate::agent_box::Agent;
@@ -249,7 +249,8 @@ impl Unit {
         self.task.turn += 1;
         let (task, incarnation, turn, run) = (self.task.task, self.who.incarnation, self.task.turn, self.task.run);
         self.append(Append::of(run, Event::TurnStarted { task, incarnation, turn }).fenced(&self.fence)).await?;
-        let (end, cut) = self.watch(agent, prompt).await?;
+        let (mut end, cut) = self.watch(agent, prompt).await?;
+        end.detail = end.detail.as_deref().map(bounded::text);
         let stderr = if end.stop == TurnStop::Failed { agent.session.stderr_tail() } else { String::new() };
         let transcript = agent.transcript.take(prompt, &end, &stderr);
         let store = std::sync::Arc::clone(&self.parts.store);
@@ -335,7 +336,7 @@ impl Unit {
 
     /// Writes down that the agent's model has stopped answering, or that it answers again.
     async fn held_up(&mut self, agent: &Agent) -> Result<(), Ended> {
-        let why = agent.transcript.held_up();
+        let why = agent.transcript.held_up().as_deref().map(bounded::text);
         if why == self.held_up {
             return Ok(());
         }

@@ -15,7 +15,7 @@ pub struct Workspace {
     pub path: PathBuf,
     /// The target's commit that it contains.
     pub base: CommitId,
-    /// Paths that carry conflict markers.
+    /// Paths that carry conflict markers; of very many the first, and how many more.
     pub conflicts: Vec<String>,
 }
 
@@ -24,7 +24,7 @@ pub struct Workspace {
 pub struct Snapshot {
     /// The commit in the hub.
     pub commit: CommitId,
-    /// Files that are recorded by name and hash only.
+    /// Files that are recorded by name and hash only; of very many the first, and how many more.
     pub oversized: Vec<String>,
 }
 

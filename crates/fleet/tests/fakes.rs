@@ -54,6 +54,8 @@ pub(crate) struct World {
     pub(crate) no_door: AtomicBool,
     pub(crate) no_resume: AtomicBool,
     pub(crate) no_snapshot: AtomicU32,
+    /// What snapshots of a task leave out.
+    pub(crate) oversized: Mutex<BTreeMap<String, Vec<String>>>,
     /// What was done to workspaces.
     pub(crate) workspaces: Mutex<Vec<String>>,
     snapshots: AtomicU64,
@@ -117,6 +119,7 @@ impl World {
             no_door: AtomicBool::new(false),
             no_resume: AtomicBool::new(false),
             no_snapshot: AtomicU32::new(0),
+            oversized: Mutex::default(),
             workspaces: Mutex::default(),
             snapshots: AtomicU64::new(100_000),
         })
@@ -371,7 +374,8 @@ impl Workspaces for FakeWorkspaces {
             return Err(WorkspaceError("the disk is full".to_owned()));
         }
         self.note(format!("snapshot {}", task.spec.key));
-        Ok(Snapshot { commit: support::commit(self.0.snapshots.fetch_add(1, Ordering::SeqCst)), oversized: Vec::new() })
+        let oversized = self.0.oversized.lock().unwrap().get(task.spec.key.as_str()).cloned().unwrap_or_default();
+        Ok(Snapshot { commit: support::commit(self.0.snapshots.fetch_add(1, Ordering::SeqCst)), oversized })
     }
     fn remove(&self, path: &Path) -> Result<(), WorkspaceError> {
         self.note(format!("remove {}", path.file_name().unwrap().to_string_lossy()));

@@ -114,6 +114,36 @@ fn every_reason_names_its_task_and_what_is_wrong() {
 }
 
 #[test]
+fn a_plan_whose_tasks_no_event_could_hold_is_refused_or_not_joined() {
+    // Each text is within its own limit.
+    let accepted = |bytes: usize| json!({"what": "w".repeat(bytes), "command": "c".repeat(bytes)});
+    let with = |id: &str, scope: &str, after: &[&str], count: usize, bytes: usize| {
+        let mut task = task(id, &[scope], after);
+        task["acceptance"] = Value::Array((0..count).map(|_| accepted(bytes)).collect());
+        task
+    };
+    refused(&[with("a", "web/**", &[], 20, 4000)], &["`a`", "together", "at most 98304"]);
+    let tasks = [with("a", "web/**", &[], 10, 2000), with("b", "web/**", &["a"], 10, 2000)];
+    let proposed = checked(&tasks).unwrap();
+    assert_eq!(proposed.plan.tasks.len(), 2, "one task of both would be too large");
+    let rules = ProjectRules::default();
+    let planning = plan_task("g", &code(), &rules, "script/test".parse().unwrap(), "fake".to_owned()).unwrap();
+    let specs = specs(&proposed.plan, &planning, &rules).unwrap();
+    assert!(specs.iter().all(|spec| serde_json::to_string(spec).unwrap().len() < 128 * 1024));
+}
+
+#[test]
+fn reasons_that_quote_the_plan_stay_small_enough_for_an_event() {
+    let long = "\u{1}".repeat(300_000);
+    let mut tasks = [task("a b", &["web/**"], &[long.as_str()]), task(&long, &["py/**"], &[])];
+    tasks[1]["title"] = json!(long);
+    let reasons = checked(&tasks).unwrap_err();
+    assert!(serde_json::to_string(&reasons).unwrap().len() < 64 * 1024 && reasons[0].contains("letters"), "{}", reasons.len());
+    let reasons = check(&json!({"tasks": [{"id": "a", long.clone(): 1}]}), &on(&code(), &[])).unwrap_err();
+    assert!(serde_json::to_string(&reasons).unwrap().len() < 64 * 1024);
+}
+
+#[test]
 fn tasks_are_held_against_each_other() {
     refused(&[task("a", &["web/**"], &[]), task("a", &["py/**"], &[])], &["`a`", "two tasks"]);
     refused(&[task("a", &["web/**"], &["b"]), task("b", &["py/**"], &["a"])], &["circle", "a -> b -> a"]);

@@ -90,6 +90,48 @@ async fn a_workspace_is_made_saved_made_anew_for_a_returned_change_and_forgotten
     tokio::task::spawn_blocking(steps).await.unwrap();
 }
 
+/// Both are honest: a build leaves sockets and pipes, a formatter touches every file.
+#[tokio::test(flavor = "multi_thread")]
+async fn thousands_of_odd_files_and_of_conflicts_are_saved_and_merged_and_named_in_part() {
+    let (repo, state) = (TempRepo::new(), tempfile::tempdir().unwrap());
+    let names: Vec<String> = (0..3000).map(|n| format!("src/{n}-{}", "x".repeat(80))).collect();
+    let all = |text: &str| names.iter().for_each(|name| drop(repo.write(name, text)));
+    all("one\n");
+    repo.write("src/a.txt", "a\n").commit("start");
+    let hubs = workspaces(&repo, state.path());
+    let store = store();
+    let mut plan = plan(vec![task("one", "src/**", &[])], 1);
+    plan.base = CommitId::new(repo.head()).unwrap();
+    plan.landing_ref = aedile_core::RefName::new(repo.git(&["symbolic-ref", "HEAD"]).trim()).unwrap();
+    let id = open(store.as_ref(), &plan);
+    let run: RunView = load(store.as_ref(), &id.to_string()).unwrap().unwrap();
+    all("mine\n");
+    let commit = imported(&hubs.hub, &repo, "b\n");
+    all("theirs\n");
+    repo.commit("meanwhile");
+    let steps = move || {
+        let one = view(store.as_ref(), id, "one");
+        let made = hubs.create(&run, &one, 1, None).unwrap();
+        for n in 0..3000 {
+            let path = made.path.join(format!("src/pipe{n}"));
+            rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o644.into(), 0).unwrap();
+        }
+        let saved = hubs.snapshot(&run, &one, &made.path).unwrap();
+        assert!(saved.oversized[0].contains("src/pipe") && saved.oversized.last().unwrap().contains("2800 more"), "{:?}", saved.oversized);
+        store
+            .append(Append::of(id, Event::SnapshotTaken { task: one.task, turn: 1, commit: saved.commit, oversized: saved.oversized }))
+            .unwrap();
+
+        let change = returned(store.as_ref(), id, &commit, &made.path, &plan.base);
+        let again = hubs.create(&run, &one, 2, Some(&change)).unwrap();
+        assert!(fs::read_to_string(again.path.join(&names[2999])).unwrap().contains("<<<<<<<"));
+        assert!(again.conflicts.len() <= 201 && again.conflicts.last().unwrap().contains("more"), "{}", again.conflicts.len());
+        let event = Event::WorkspaceReady { task: one.task, attempt: 2, path: again.path, base: again.base, conflicts: again.conflicts };
+        store.append(Append::of(id, event)).unwrap();
+    };
+    tokio::task::spawn_blocking(steps).await.unwrap();
+}
+
 /// The change of task `one` with that commit, submitted and come back.
 fn returned(store: &dyn Store, run: aedile_core::RunId, commit: &CommitId, workspace: &Path, base: &CommitId) -> ChangeView {
     let one = view(store, run, "one");

@@ -1,6 +1,7 @@
 //! Tests of the fleet.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
+mod bounds;
 mod cancels;
 mod decides;
 mod drives;

@@ -73,6 +73,6 @@ impl LandingError {
 
     /// Whether trying again may help while the store itself is well.
     pub(crate) fn concerns_one_change(&self) -> bool {
-        !matches!(self, Self::Store(_) | Self::Stopped)
+        matches!(self, Self::Store(StoreError::TooLarge { .. })) || !matches!(self, Self::Store(_) | Self::Stopped)
     }
 }

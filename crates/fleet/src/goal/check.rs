@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use aedile_core::bounded;
 use aedile_core::limits::{PLAN_REASONS_MAX, PLAN_TASKS_MAX};
 use aedile_core::plan::{Plan, ProposedPlan};
 use aedile_core::scope::Scope;
@@ -32,7 +33,7 @@ pub struct Ground<'a> {
 /// # Errors
 /// The reasons against it, at most `PLAN_REASONS_MAX`, each a sentence that names the task.
 pub fn check(value: &Value, ground: &Ground<'_>) -> Result<ProposedPlan, Vec<String>> {
-    let mut plan = read(value).map_err(|reason| vec![reason])?;
+    let mut plan = read(value).map_err(|reason| few(vec![reason]))?;
     let mut reasons = check_form(&plan);
     let scopes: Vec<Option<Scope>> = plan.tasks.iter().map(|task| Scope::new(&task.scope).ok()).collect();
     reasons.extend(check_order(&plan));
@@ -55,7 +56,8 @@ fn few(mut reasons: Vec<String>) -> Vec<String> {
         reasons.truncate(PLAN_REASONS_MAX);
         reasons.push(format!("and {more} more of this kind"));
     }
-    reasons
+    // A reason may quote whatever the plan holds.
+    bounded::few(reasons)
 }
 
 /// Reads the object; some models send it as a text that holds it.
@@ -93,6 +95,7 @@ fn check_order(plan: &Plan) -> Vec<String> {
             if *name == task.id {
                 reasons.push(format!("task `{name}` comes after itself"));
             } else if !known.contains_key(name.as_str()) {
+                let name: String = name.chars().take(80).collect();
                 reasons.push(format!("task `{}` comes after {name:?}, which is no task of the plan", task.id));
             }
         }

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use aedile_core::TaskKey;
-use aedile_core::limits::{PLAN_PROMPT_BYTES_MAX, PLAN_PROMPT_BYTES_MIN};
-use aedile_core::plan::{PLAN_KEY, Plan, PlannedTask};
+use aedile_core::bounded::json_bytes;
+use aedile_core::limits::{PLAN_PROMPT_BYTES_MAX, PLAN_PROMPT_BYTES_MIN, PLAN_TASK_BYTES_MAX};
+use aedile_core::plan::{Acceptance, PLAN_KEY, Plan, PlannedTask};
 use aedile_core::scope::Scope;
 
 /// The longest title, in bytes.
@@ -15,6 +16,13 @@ const GLOBS_MAX: usize = 100;
 const TEXT_BYTES_MAX: usize = 4096;
 /// The most things that must be true of one task.
 const ACCEPTANCE_MAX: usize = 20;
+
+/// How large the event of the task is: each command stands in it as a sentence and as a gate.
+pub(crate) fn weight(task: &PlannedTask) -> usize {
+    let accepted = |accepted: &Acceptance| json_bytes(&accepted.what) + 3 * accepted.command.as_deref().map_or(0, json_bytes);
+    let lists = task.scope.iter().chain(&task.after).map(|item| json_bytes(item)).sum::<usize>();
+    json_bytes(&task.prompt) + json_bytes(&task.title) + lists + task.acceptance.iter().map(accepted).sum::<usize>()
+}
 
 /// Names at most four of the items.
 pub(crate) fn list(items: &[String]) -> String {
@@ -60,6 +68,12 @@ fn check_texts(task: &PlannedTask, reasons: &mut Vec<String>) {
             "its prompt has {long} bytes and at most {PLAN_PROMPT_BYTES_MAX} are allowed: divide the task, or leave out what the agent can read in the code"
         )),
         _ => {}
+    }
+    if weight(task) > PLAN_TASK_BYTES_MAX {
+        wrong(format!(
+            "prompt, scope and acceptance have {} bytes together and at most {PLAN_TASK_BYTES_MAX} are allowed: divide the task, or say it in fewer words",
+            weight(task)
+        ));
     }
     if task.acceptance.len() > ACCEPTANCE_MAX {
         wrong(format!("it has {} things to accept; at most {ACCEPTANCE_MAX} are allowed", task.acceptance.len()));

@@ -1,10 +1,10 @@
 //! When one agent would do as well.
 
-use aedile_core::limits::{PLAN_JOINED_MAX, PLAN_PROMPT_BYTES_MAX};
+use aedile_core::limits::{PLAN_JOINED_MAX, PLAN_PROMPT_BYTES_MAX, PLAN_TASK_BYTES_MAX};
 use aedile_core::plan::{Plan, PlannedTask};
 use aedile_core::scope::Scope;
 
-use super::form::list;
+use super::form::{list, weight};
 use crate::order::{After, before};
 
 /// The id of a task that stands for all of a plan.
@@ -73,7 +73,7 @@ pub(crate) fn join(plan: Plan, goal: &str) -> (Plan, Option<String>) {
     let ids: Vec<String> = plan.tasks.iter().map(|task| task.id.clone()).collect();
     let why = "no two of them could be worked on at the same time, since each comes after another or changes the same files";
     let whole = in_order(&plan.tasks).filter(|tasks| tasks.len() <= PLAN_JOINED_MAX).map(|tasks| one(&tasks, goal));
-    match whole.filter(|whole| whole.prompt.len() <= PLAN_PROMPT_BYTES_MAX) {
+    match whole.filter(|whole| whole.prompt.len() <= PLAN_PROMPT_BYTES_MAX && weight(whole) <= PLAN_TASK_BYTES_MAX) {
         Some(whole) => {
             let note = format!("{} were made one task: {why}; one agent does it with less, since it reads the code once", list(&ids));
             (Plan { tasks: vec![whole], ..plan }, Some(note))
