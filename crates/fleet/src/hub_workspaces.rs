@@ -122,7 +122,9 @@ impl Workspaces for HubWorkspaces {
 
     fn snapshot(&self, run: &RunView, task: &TaskView, path: &Path) -> Result<Snapshot, WorkspaceError> {
         let mut snapshotter = Snapshotter::open(&self.hub, Arc::clone(&self.sandbox), path, &path.with_file_name(SNAPSHOTS))?;
-        let saved = snapshotter.snapshot(run.run, task.task, (task.attempt, task.turn), self.clock.now())?;
+        // The workspace may be older than the task's present attempt.
+        let attempt = path.parent().and_then(|of| of.file_name()?.to_str()?.parse().ok()).unwrap_or(task.attempt);
+        let saved = snapshotter.snapshot(run.run, task.task, (attempt, task.turn), self.clock.now())?;
         let oversized = few(saved.left_out.iter().map(|left| format!("{}: {}", left.path.display(), left.why)));
         Ok(Snapshot { commit: saved.commit, oversized })
     }

@@ -90,12 +90,48 @@ async fn a_workspace_is_made_saved_made_anew_for_a_returned_change_and_forgotten
     tokio::task::spawn_blocking(steps).await.unwrap();
 }
 
+/// The trap: the name of the new workspace's first snapshot moved the ref that alone kept the old workspace.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_old_workspace_held_is_kept_beside_the_new_ones_snapshots() {
+    let (repo, state) = (TempRepo::new(), tempfile::tempdir().unwrap());
+    repo.write("src/a.txt", "one\n").commit("start");
+    let hubs = workspaces(&repo, state.path());
+    let store = store();
+    let mut plan = plan(vec![task("one", "src/**", &[])], 1);
+    plan.base = CommitId::new(repo.head()).unwrap();
+    plan.landing_ref = aedile_core::RefName::new(repo.git(&["symbolic-ref", "HEAD"]).trim()).unwrap();
+    let id = open(store.as_ref(), &plan);
+    let run: RunView = load(store.as_ref(), &id.to_string()).unwrap().unwrap();
+    let steps = move || {
+        let one = view(store.as_ref(), id, "one");
+        let old = hubs.create(&run, &one, 1, None).unwrap();
+        fs::write(old.path.join("src/a.txt"), "after the submission\n").unwrap();
+        // The claim of the next life has counted the attempt already.
+        let next = aedile_core::view::TaskView { attempt: 2, turn: 3, ..one };
+        let first = hubs.snapshot(&run, &next, &old.path).unwrap();
+        let new = hubs.create(&run, &next, 2, None).unwrap();
+        let second = hubs.snapshot(&run, &next, &new.path).unwrap();
+        fs::write(new.path.join("src/a.txt"), "new\n").unwrap();
+        let third = hubs.snapshot(&run, &next, &new.path).unwrap();
+        let kept = hubs.hub.snapshots(run.run, next.task).unwrap();
+        let found: Vec<_> = kept.iter().map(|saved| (saved.attempt, saved.turn, saved.state, saved.commit.clone())).collect();
+        assert_eq!(found, [(1, 3, 1, first.commit.clone()), (2, 3, 1, second.commit), (2, 3, 2, third.commit)]);
+        hubs.hub.collect_garbage().unwrap();
+        assert_eq!(hubs.hub.file_at(&first.commit, "src/a.txt").unwrap().unwrap(), b"after the submission\n");
+    };
+    tokio::task::spawn_blocking(steps).await.unwrap();
+}
+
 /// Both are honest: a build leaves sockets and pipes, a formatter touches every file.
 #[tokio::test(flavor = "multi_thread")]
 async fn thousands_of_odd_files_and_of_conflicts_are_saved_and_merged_and_named_in_part() {
     let (repo, state) = (TempRepo::new(), tempfile::tempdir().unwrap());
     let names: Vec<String> = (0..3000).map(|n| format!("src/{n}-{}", "x".repeat(80))).collect();
-    let all = |text: &str| names.iter().for_each(|name| drop(repo.write(name, text)));
+    let all = |text: &str| {
+        names.iter().for_each(|name| {
+            repo.write(name, text);
+        });
+    };
     all("one\n");
     repo.write("src/a.txt", "a\n").commit("start");
     let hubs = workspaces(&repo, state.path());

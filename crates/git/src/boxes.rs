@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use aedile_core::sandbox::{BoxChild, BoxExit, BoxIo, BoxLimits, BoxMount, BoxNet, BoxSpec, Sandbox, WORKSPACE_INSIDE, WriteScope};
 
-use crate::error::GitError;
+use crate::error::{GitError, OUT_OF_TIME};
 
 /// The bytes of stderr that are kept, from its start: the first complaint is the cause.
 const STDERR_KEPT: usize = 4000;
@@ -109,7 +109,7 @@ impl Running {
             BoxExit::Code(code) if code == 0 || code == accepted => Ok(code),
             BoxExit::Code(code) => Err(self.failed(&format!("exit code {code}"), stderr)),
             BoxExit::Signal(signal) => Err(self.failed(&format!("signal {signal}"), stderr)),
-            BoxExit::TimedOut => Err(self.failed("out of time", stderr)),
+            BoxExit::TimedOut => Err(self.failed(OUT_OF_TIME, stderr)),
         }
     }
 

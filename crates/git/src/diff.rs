@@ -90,6 +90,18 @@ impl Hub {
     }
 }
 
+impl Hub {
+    /// Returns the lines that differ between two commits (or trees) as git's patch text without context and without prefixes before the
+    /// paths; a path with odd characters is quoted as git does. Renames are a removal and an addition. One process.
+    ///
+    /// # Errors
+    /// [`GitError`] when one is missing.
+    pub fn diff_lines(&self, from: &str, to: &str) -> Result<Vec<u8>, GitError> {
+        let options = ["-r", "-p", "-U0", "--no-prefix", "--no-renames", "--no-ext-diff", "--no-textconv", "--no-color", from, to, "--"];
+        Ok(self.call("diff-tree").reading().args(options).output()?.stdout)
+    }
+}
+
 /// Reads `:<mode> <mode> <object> <object> <status>`.
 fn parse_change(head: &str, path: PathBuf) -> Option<PathChange> {
     let mut words = head.strip_prefix(':')?.split(' ');

@@ -145,12 +145,16 @@ pub enum GitError {
         lock: PathBuf,
     },
     /// The target and the ref that landings go to have each commits that the other lacks.
-    #[error("{target} and {landing} have diverged; merge one into the other (`git merge {landing}`) or delete {landing}, then try again")]
+    #[error(
+        "{target} and {landing} have diverged: landed work is only on {landing} ({}); merge it into the target (`git merge {landing}`), then try again. Deleting {landing} would lose that work", few(.only)
+    )]
     Diverged {
         /// The target branch.
         target: RefName,
         /// Where landings go.
         landing: RefName,
+        /// Commits that only the latter has, newest first: short id and subject.
+        only: Vec<String>,
     },
     /// `sync` changed nothing.
     #[error("nothing was changed: {words}")]
@@ -231,6 +235,33 @@ pub enum GitError {
     },
 }
 
+/// What git and the system say when it is the machine that fails, not what it works on.
+const HOSTS_WORDS: [&str; 7] = [
+    "No space left on device",
+    "Disk quota exceeded",
+    "Input/output error",
+    "Read-only file system",
+    "Cannot allocate memory",
+    "Too many open files",
+    "Resource temporarily unavailable",
+];
+
+impl GitError {
+    /// Whether the machine failed, or the time was over, and not what an agent made: trying again may help, the agent cannot.
+    pub fn is_hosts(&self) -> bool {
+        let says = |stderr: &String| HOSTS_WORDS.iter().any(|words| stderr.contains(words));
+        match self {
+            Self::Failed { status, stderr, .. } => status.starts_with("signal") || says(stderr),
+            Self::BoxFailed { status, stderr, .. } => status == OUT_OF_TIME || says(stderr),
+            Self::ImportRefused { .. } | Self::SubmitMoved { .. } | Self::PackTooLarge { .. } => false,
+            _ => true,
+        }
+    }
+}
+
+/// How a box ended whose time was over.
+pub(crate) const OUT_OF_TIME: &str = "out of time";
+
 /// Names at most ten paths.
 fn few(paths: &[String]) -> String {
     match paths.len() {
@@ -247,4 +278,30 @@ fn named(commit: Option<&CommitId>) -> String {
 pub(crate) fn io(what: &'static str, path: &std::path::Path) -> impl FnOnce(std::io::Error) -> GitError {
     let path = path.to_owned();
     move |source| GitError::Io { what, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_and_an_end_of_time_are_not_the_agents_fault() {
+        let failed = |status: &str, stderr: &str| GitError::Failed {
+            command: "index-pack".to_owned(),
+            dir: PathBuf::from("/hub"),
+            status: status.to_owned(),
+            stderr: stderr.to_owned(),
+        };
+        let boxed = |status: &str, stderr: &str| GitError::BoxFailed {
+            label: "import t".to_owned(),
+            status: status.to_owned(),
+            stderr: stderr.to_owned(),
+        };
+        assert!(failed("exit code 128", "fatal: cannot create pack: No space left on device").is_hosts());
+        assert!(failed("exit code 128", "fatal: read error on input: Input/output error").is_hosts());
+        assert!(failed("signal 9", "").is_hosts() && boxed(OUT_OF_TIME, "").is_hosts());
+        assert!(!failed("exit code 128", "fatal: pack has bad object at offset 12").is_hosts());
+        assert!(!boxed("exit code 128", "fatal: bad object").is_hosts());
+        assert!(!GitError::ImportRefused { reason: "x".to_owned() }.is_hosts());
+    }
 }

@@ -16,6 +16,8 @@ pub struct SavedTurn {
     pub attempt: u32,
     /// The turn after which it was taken.
     pub turn: u32,
+    /// Which of several states of that turn, from 1.
+    pub state: u32,
     /// When.
     pub at: Timestamp,
     /// What it holds only by name, one line each: quoted path, then why, or the size and hash.
@@ -38,7 +40,7 @@ impl Hub {
             let read = saved(head, message);
             found.push(read.ok_or_else(|| GitError::Unreadable { command: "for-each-ref".to_owned(), what: head.to_owned() })?);
         }
-        found.sort_by_key(|saved| (saved.attempt, saved.turn));
+        found.sort_by_key(|saved| (saved.attempt, saved.turn, saved.state));
         Ok(found)
     }
 
@@ -56,11 +58,11 @@ impl Hub {
 /// Reads `<ref> <commit> <parent> <seconds>` and the message that the snapshot was written with.
 fn saved(head: &str, message: &str) -> Option<SavedTurn> {
     let mut words = head.split(' ');
-    let (attempt, turn) = words.next()?.rsplit('/').next()?.split_once('-')?;
-    let (attempt, turn) = (attempt.parse().ok()?, turn.parse().ok()?);
+    let mut numbers = words.next()?.rsplit('/').next()?.split('-').map(|number| number.parse::<u32>().ok());
+    let (attempt, turn, state) = (numbers.next()??, numbers.next()??, numbers.next().unwrap_or(Some(1))?);
     let (commit, base) = (CommitId::new(words.next()?).ok()?, CommitId::new(words.next()?).ok()?);
     let at = Timestamp(words.next()?.parse::<i64>().ok()?.saturating_mul(1_000_000));
-    Some(SavedTurn { commit, base, attempt, turn, at, missing: missing(message) })
+    Some(SavedTurn { commit, base, attempt, turn, state, at, missing: missing(message) })
 }
 
 fn missing(message: &str) -> Vec<String> {

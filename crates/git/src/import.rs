@@ -97,6 +97,8 @@ impl Hub {
     /// A box that failed sends no whole pack; its own words tell more than those of the reader.
     fn why_no_pack(&self, running: boxes::Running, request: &ImportRequest<'_>, error: GitError) -> GitError {
         match running.finish(MOVED) {
+            _ if error.is_hosts() => error,
+            Err(of_box) if of_box.is_hosts() => of_box,
             Ok(MOVED) => GitError::SubmitMoved { expected: request.commit.clone() },
             Ok(_) => error,
             Err(GitError::BoxFailed { stderr, .. }) if !stderr.is_empty() => GitError::ImportRefused { reason: stderr },

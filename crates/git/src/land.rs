@@ -64,22 +64,33 @@ impl Project {
         let held = |name: &RefName| checkouts.iter().find(|checkout| checkout.reference.as_ref() == Some(name));
         if held(target).is_none() {
             // What landed beside the target while it was checked out comes along with the next landing.
-            let ahead = match &at_aside {
-                Some(commit) if *commit != at_target && self.has_ancestor(&at_target, commit)? => Some(commit.clone()),
-                _ => None,
-            };
-            return Ok(LandingPoint { reference: target.clone(), old: Some(at_target.clone()), base: ahead.unwrap_or(at_target) });
+            let base = self.newer(target, (&aside, at_aside.as_ref()), &at_target)?;
+            return Ok(LandingPoint { reference: target.clone(), old: Some(at_target), base });
         }
         if let Some(checkout) = held(&aside) {
             return Err(GitError::CheckedOut { reference: aside, worktree: checkout.worktree.clone(), how: checkout.how });
         }
-        let base = match &at_aside {
-            None => at_target,
-            Some(aside_commit) if *aside_commit == at_target || self.has_ancestor(&at_target, aside_commit)? => aside_commit.clone(),
-            Some(aside_commit) if self.has_ancestor(aside_commit, &at_target)? => at_target,
-            Some(_) => return Err(GitError::Diverged { target: target.clone(), landing: aside }),
-        };
+        let base = self.newer(target, (&aside, at_aside.as_ref()), &at_target)?;
         Ok(LandingPoint { reference: aside, old: at_aside, base })
+    }
+
+    /// The newer of the target and what landed beside it: no landing leaves out an earlier one.
+    fn newer(
+        &self,
+        target: &RefName,
+        (aside, at_aside): (&RefName, Option<&CommitId>),
+        at_target: &CommitId,
+    ) -> Result<CommitId, GitError> {
+        match at_aside {
+            None => Ok(at_target.clone()),
+            Some(at) if at == at_target || self.has_ancestor(at_target, at)? => Ok(at.clone()),
+            Some(at) if self.has_ancestor(at, at_target)? => Ok(at_target.clone()),
+            Some(at) => {
+                let range = format!("{at_target}..{at}");
+                let only = self.call("log").reading().args(["--no-show-signature", "--format=%h %s", &range, "--"]).text()?;
+                Err(GitError::Diverged { target: target.clone(), landing: aside.clone(), only: only.lines().map(shown).collect() })
+            }
+        }
     }
 
     /// Reads where refs are (`None`: nowhere) and whether each is symbolic. One process.
@@ -228,7 +239,7 @@ impl Project {
     }
 
     /// Brings the person's checkout of `target` to what has landed: `git merge --ff-only refs/heads/aedile/<target>`, as the person, where
-    /// they are. Returns git's words.
+    /// they are. Files that git ignores are the person's too: one in the way is not overwritten. Returns git's words.
     ///
     /// # Errors
     /// [`GitError::SyncRefused`] when git refuses or another branch is checked out; nothing was changed then.
@@ -243,12 +254,22 @@ impl Project {
         if self.resolve(&landing)?.is_none() {
             return Err(refused(format!("nothing has landed for {short} yet ({landing} does not exist)")));
         }
-        match self.person_call("merge").may_ask().args(["--ff-only", "--no-autostash", "--no-stat", &landing]).output() {
+        match self
+            .person_call("merge")
+            .may_ask()
+            .args(["--ff-only", "--no-autostash", "--no-stat", "--no-overwrite-ignore", &landing])
+            .output()
+        {
             Ok(answer) => Ok(answer.text()),
             Err(GitError::Failed { stderr, .. }) => Err(refused(stderr)),
             Err(error) => Err(error),
         }
     }
+}
+
+/// A line of a commit as it can be shown.
+fn shown(line: &str) -> String {
+    line.chars().take(120).map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 fn unusable(reference: &RefName, why: &str) -> GitError {

@@ -7,6 +7,7 @@ use std::path::Path;
 use aedile_core::CommitId;
 
 use crate::error::GitError;
+use crate::hub::Hub;
 use crate::run::Call;
 
 /// One object: its type and its bytes.
@@ -37,6 +38,44 @@ pub(crate) fn batch(call: Call, names: &[String]) -> Result<Vec<Option<Object>>,
         rest = rest.get(size + 1..).ok_or_else(unreadable)?;
     }
     Ok(found)
+}
+
+/// Bytes of objects that are asked for at once.
+const AT_ONCE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+impl Hub {
+    /// Returns the bytes of blobs by their ids, in order: `None` for what is missing, is no blob, or has more than `max` bytes. Two
+    /// processes for up to 64 MiB together, one more for each further 64 MiB.
+    ///
+    /// # Errors
+    /// [`GitError`] when git fails.
+    pub fn blobs(&self, ids: &[String], max: usize) -> Result<Vec<Option<Vec<u8>>>, GitError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let sizes = self
+            .call("cat-file")
+            .reading()
+            .args(["--batch-check=%(objecttype) %(objectsize)", "--buffer"])
+            .input(ids.join("\n") + "\n")
+            .text()?;
+        let size = |line: &str| line.strip_prefix("blob ")?.parse::<usize>().ok().filter(|size| *size <= max);
+        let sizes: Vec<Option<usize>> = sizes.lines().map(size).chain(std::iter::repeat(None)).take(ids.len()).collect();
+        let mut found: Vec<Option<Vec<u8>>> = vec![None; ids.len()];
+        let mut wanted: Vec<usize> = (0..ids.len()).filter(|at| sizes[*at].is_some()).rev().collect();
+        while !wanted.is_empty() {
+            let (mut these, mut bytes) = (Vec::new(), 0);
+            while let Some(at) = wanted.pop_if(|at| these.is_empty() || bytes + sizes[*at].unwrap_or(0) <= AT_ONCE_BYTES_MAX) {
+                bytes += sizes[at].unwrap_or(0);
+                these.push(at);
+            }
+            let names: Vec<String> = these.iter().map(|at| ids[*at].clone()).collect();
+            for (at, object) in these.into_iter().zip(batch(self.call("cat-file"), &names)?) {
+                found[at] = object.map(|(_, bytes)| bytes);
+            }
+        }
+        Ok(found)
+    }
 }
 
 /// Reads a file of a commit; `None` when the commit has no file there.

@@ -86,6 +86,7 @@ impl<'a> Quarantine<'a> {
             .arg("--")
             .text()
             .map_err(|error| match error {
+                error @ GitError::Failed { .. } if error.is_hosts() => error,
                 GitError::Failed { stderr, .. } => refused(format!("the commit is not complete ({stderr})")),
                 other => other,
             })?;
@@ -120,9 +121,11 @@ fn sync_dir(dir: &Path) -> Result<(), GitError> {
     fs::File::open(dir).and_then(|file| file.sync_all()).map_err(io("sync", dir))
 }
 
+/// What git said of a pack that it did not read. Only the pack's own faults are the sender's: a full disk is not.
 fn refusal(error: GitError, limit: u64) -> GitError {
     match error {
         GitError::Failed { stderr, .. } if stderr.contains("exceeds maximum allowed size") => GitError::PackTooLarge { limit },
+        error @ GitError::Failed { .. } if error.is_hosts() => error,
         GitError::Failed { stderr, .. } => GitError::ImportRefused { reason: format!("git's check of the pack says: {stderr}") },
         other => other,
     }

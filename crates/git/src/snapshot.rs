@@ -1,6 +1,6 @@
 //! Snapshots: after each turn everything in a workspace is saved where the agent cannot reach.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::OwnedFd;
@@ -62,7 +62,7 @@ pub struct LeftOut {
 pub struct Snapshot {
     /// A commit in the hub whose parent is the commit that the workspace started from.
     pub commit: CommitId,
-    /// `refs/aedile/snapshots/<run>/<task>/<attempt>-<turn>`, where attempts are the task's workspaces.
+    /// `refs/aedile/snapshots/<run>/<task>/<attempt>-<turn>`, where attempts are the task's workspaces; `-2`, `-3`, ... for further ones.
     pub reference: RefName,
     /// Files and links in it.
     pub files: usize,
@@ -125,7 +125,8 @@ impl Snapshotter {
     }
 
     /// Saves the workspace as it is now: every file that the target's rules do not ignore, untracked ones and those of nested repositories
-    /// included, as `refs/aedile/snapshots/<run>/<task>/<attempt>-<turn>`. A workspace that changes meanwhile is tried twice. One box, three processes
+    /// included, as `refs/aedile/snapshots/<run>/<task>/<attempt>-<turn>`. A ref that is there never moves: another state of the same turn gets
+    /// `-2`, `-3`, ... behind it, the same state is the snapshot that is there. A workspace that changes meanwhile is tried twice. One box, four processes
     /// on the host.
     ///
     /// # Errors
@@ -158,8 +159,8 @@ impl Snapshotter {
             // The same files within the same second make the very same commit: it is in the hub, and the pack is empty.
             drop(std::io::copy(&mut pipe, &mut std::io::sink()));
             running.finish(0)?;
-            self.hub.set_ref(reference, &commit)?;
-            return Ok(Snapshot { commit, reference: reference.clone(), files: listing.paths.len(), left_out: self.left_out(&listing) });
+            let (commit, reference) = self.keep(reference, commit)?;
+            return Ok(Snapshot { commit, reference, files: listing.paths.len(), left_out: self.left_out(&listing) });
         }
         let quarantine = Quarantine::new(&self.hub, &format!("snapshot-{}", reference.as_str().replace('/', "-")))?;
         // Names that git would not check out are no reason to lose the work, so the form of trees is not judged here.
@@ -169,10 +170,30 @@ impl Snapshotter {
         let known: Vec<&CommitId> = [&self.base].into_iter().chain(&self.last).collect();
         quarantine.check(&pack, &commit, &known)?;
         quarantine.accept(&pack)?;
-        self.hub.set_ref(reference, &commit)?;
+        let (commit, reference) = self.keep(reference, commit)?;
         write_file(&self.dir.join("last"), commit.as_str().as_bytes())?;
         self.last = Some(commit.clone());
-        Ok(Snapshot { commit, reference: reference.clone(), files: listing.paths.len(), left_out: self.left_out(&listing) })
+        Ok(Snapshot { commit, reference, files: listing.paths.len(), left_out: self.left_out(&listing) })
+    }
+
+    /// Gives the commit a ref that no other one has. What is saved there already in the same state stands for it.
+    fn keep(&self, reference: &RefName, commit: CommitId) -> Result<(CommitId, RefName), GitError> {
+        let there: BTreeMap<RefName, CommitId> = self.hub.refs(&format!("{reference}*"))?.into_iter().collect();
+        let mut name = reference.clone();
+        for again in 2.. {
+            let Some(at) = there.get(&name) else { break };
+            let same = *at == commit || {
+                let (old, new) = (self.hub.commit_info(at)?, self.hub.commit_info(&commit)?);
+                (old.tree, old.parents, old.message) == (new.tree, new.parents, new.message)
+            };
+            if same {
+                return Ok((at.clone(), name));
+            }
+            name = RefName::new(format!("{reference}-{again}"))
+                .map_err(|error| GitError::BadText { what: "the ref", text: error.to_string() })?;
+        }
+        self.hub.set_ref(&name, &commit)?;
+        Ok((commit, name))
     }
 
     fn repository(&self) -> PathBuf {

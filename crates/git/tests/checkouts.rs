@@ -53,6 +53,24 @@ fn with_our_rule_the_persons_next_commit_keeps_everything() {
     assert_eq!(point.old, Some(landing.new));
 }
 
+/// The trap: the target is free again but has moved, and the next landing would build on it alone.
+#[test]
+fn work_that_landed_beside_a_target_is_never_left_out() {
+    let world = World::new();
+    let (landing, _) = world.land(&world.changed("t", "src/b.txt", "better\n"));
+    world.repo.write("src/a.txt", "the person's own work\n").commit("mine");
+    world.repo.branch("other");
+    let error = world.project.landing_point(&refname("refs/heads/main")).unwrap_err();
+    let words = error.to_string();
+    assert!(matches!(&error, GitError::Diverged { only, .. } if only.len() == 1 && only[0].ends_with(" Do it")), "{error:?}");
+    assert!(words.contains("landed work is only on refs/heads/aedile/main") && words.contains("would lose"), "{words}");
+    world.repo.checkout("main").git(&["merge", "-q", "--no-edit", "aedile/main"]);
+    world.repo.git(&["checkout", "-q", "other"]);
+    let point = world.project.landing_point(&refname("refs/heads/main")).unwrap();
+    assert_eq!((point.reference.as_str(), point.base.as_str()), ("refs/heads/main", world.repo.rev("main").as_str()));
+    assert_eq!(world.repo.show("main", "src/b.txt"), world.repo.show(landing.new.as_str(), "src/b.txt"));
+}
+
 #[test]
 fn a_target_that_nobody_has_checked_out_moves_itself() {
     let world = World::new();

@@ -65,6 +65,25 @@ fn the_persons_tree_index_stash_and_branches_stay_as_they_are() {
     assert_eq!((dirty.staged, dirty.changed, dirty.untracked, dirty.conflicted), (1, 1, 1, 0));
 }
 
+/// The trap: git takes a file that it ignores for one that may go.
+#[test]
+fn sync_overwrites_no_ignored_file() {
+    let world = World::new();
+    let workspace = world.workspace("t");
+    workspace.repo.write("notes.log", "the agent's\n");
+    workspace.git(&["add", "-f", "notes.log"]);
+    let commit = workspace.commit("work");
+    world.import(&workspace, &commit).unwrap();
+    world.land(&commit);
+    world.repo.write("notes.log", "the person's own\n");
+    let error = world.project.sync(&refname("refs/heads/main")).unwrap_err();
+    assert!(matches!(&error, GitError::SyncRefused { words } if words.contains("notes.log")), "{error}");
+    assert_eq!(world.repo.read("notes.log"), "the person's own\n");
+    world.repo.remove("notes.log");
+    world.project.sync(&refname("refs/heads/main")).unwrap();
+    assert_eq!(world.repo.read("notes.log"), "the agent's\n");
+}
+
 #[test]
 fn sync_stays_out_of_other_branches() {
     let world = World::new();

@@ -27,3 +27,14 @@ fn every_path_is_listed_with_its_kind_and_size() {
     assert_eq!(found("sub"), file("sub", EntryMode::Gitlink, 0));
     assert_eq!(world.hub.files(&commit).unwrap(), files);
 }
+
+#[test]
+fn blobs_come_in_order_and_what_is_large_or_missing_is_none() {
+    let world = World::new();
+    let head = world.project.head().as_str();
+    let id = |path: &str| world.repo.rev(&format!("{head}:{path}"));
+    let ids = [id("src/b.txt"), "1".repeat(40), id("src/a.txt"), world.repo.rev(&format!("{head}:src")), id("src/b.txt")];
+    let found = world.hub.blobs(&ids, 2).unwrap();
+    assert_eq!(found, [Some(b"b\n".to_vec()), None, None, None, Some(b"b\n".to_vec())]);
+    assert_eq!(world.hub.blobs(&ids, 100).unwrap()[2].as_deref(), Some(&b"one\ntwo\nthree\n"[..]));
+}
