@@ -51,6 +51,7 @@ impl Narrator {
         self.run_line(&envelope.event)
             .or_else(|| self.task_line(&envelope.event))
             .or_else(|| self.model_line(&envelope.event))
+            .or_else(|| self.kept_line(&envelope.event))
             .or_else(|| self.plan_line(&envelope.event))
             .or_else(|| self.change_line(&envelope.event))
             .or_else(|| other_line(&envelope.event))
@@ -90,6 +91,7 @@ impl Narrator {
             }
             Event::RunStopped { run } => format!("run {} stopped; `aedile run --resume` goes on", run.short()),
             Event::RunResumed { run, .. } => format!("run {} goes on", run.short()),
+            Event::RunBudgetRaised { run, usd } => format!("run {} may spend {usd} in all", run.short()),
             Event::RunEnded { run, landed, failed } => format!("run {} ended: {landed} landed, {failed} not", run.short()),
             _ => return None,
         };
@@ -181,6 +183,11 @@ impl Narrator {
         Some((Weight::Step, line))
     }
 
+    fn kept_line(&self, event: &Event) -> Option<(Weight, String)> {
+        let Event::WorkspaceKept { task, why: Some(why) } = event else { return None };
+        Some((Weight::Step, format!("{}: its workspace could not be saved and stays: {}", self.task(*task), one_line(why, 300))))
+    }
+
     fn plan_line(&self, event: &Event) -> Option<(Weight, String)> {
         let line = match event {
             Event::PlanRejected { task, round, reasons, .. } => {
@@ -217,6 +224,9 @@ impl Narrator {
             }
             Event::TierTried { change, tier, outcome: TierOutcome::Declined { why }, .. } => {
                 (Detail, format!("{}: tier {tier} declined: {}", self.of(*change), one_line(why, 200)))
+            }
+            Event::LinesDropped { change, lines, .. } => {
+                (Step, format!("{}: it leaves out what others have landed: {}", self.of(*change), list(lines)))
             }
             Event::GatePassed { change, gate, millis, .. } => {
                 (Step, format!("{}: gate {} green in {}", self.of(*change), one_line(gate, 60), seconds(*millis)))

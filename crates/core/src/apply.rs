@@ -9,7 +9,7 @@ mod undo;
 
 use serde::de::DeserializeOwned;
 
-use crate::event::{Envelope, Event, TaskOutcome};
+use crate::event::{Envelope, Event, ReturnReason, TaskOutcome};
 use crate::ids::{ChangeId, RunId, TaskId};
 use crate::machine::{
     AgentState, ChangeState, ChangeStep, Illegal, RunState, RunStep, TaskState, TaskStep, change_step, run_step, task_step,
@@ -43,6 +43,11 @@ pub fn apply(envelope: &Envelope, tx: &mut dyn ViewTx) -> Result<(), StoreError>
         | Event::RunStopped { .. }
         | Event::RunResumed { .. }
         | Event::RunEnded { .. } => apply_run(&mut at),
+        Event::RunBudgetRaised { run, usd } => {
+            let mut view = at.run(*run)?;
+            view.rules.run_budget.usd = Some(*usd);
+            at.put(&run.to_string(), Some(*run), &view)
+        }
         Event::TaskEdited { task, spec } => edit::apply_edit(&mut at, *task, spec),
         Event::UndoPlanned { run, task, undoes } => undo::apply_plan(&mut at, *run, *task, undoes),
         Event::TaskOpened { .. }
@@ -63,6 +68,7 @@ pub fn apply(envelope: &Envelope, tx: &mut dyn ViewTx) -> Result<(), StoreError>
         | Event::AgentHeldUp { .. }
         | Event::TurnEnded { .. }
         | Event::SnapshotTaken { .. }
+        | Event::WorkspaceKept { .. }
         | Event::AgentEnded { .. } => apply_agent(&mut at),
         Event::ChangeSubmitted { .. }
         | Event::ChangeImported { .. }
@@ -71,6 +77,11 @@ pub fn apply(envelope: &Envelope, tx: &mut dyn ViewTx) -> Result<(), StoreError>
         | Event::Landed { .. }
         | Event::LandAbandoned { .. }
         | Event::ChangeReturned { .. } => apply_change(&mut at),
+        Event::LinesDropped { change, lines, .. } => {
+            let mut view = at.change(*change)?;
+            view.dropped.clone_from(lines);
+            at.put_change(&view)
+        }
         // Evidence only: it moves no state.
         Event::TierTried { change, .. } | Event::GatePassed { change, .. } | Event::GateFailed { change, .. } => {
             at.change(*change).map(drop)
@@ -229,6 +240,10 @@ fn open_task(at: &mut At<'_>) -> Result<(), StoreError> {
         plan: None,
         edited: false,
         undoes: Vec::new(),
+        first_base: None,
+        conflicted: Vec::new(),
+        asked_of_dropped: false,
+        kept: None,
     };
     at.put_task(&view)
 }
@@ -267,6 +282,7 @@ fn apply_task(at: &mut At<'_>) -> Result<(), StoreError> {
     view.why = match &at.envelope.event {
         Event::TaskWaits { why, .. } | Event::TaskClosed { outcome: TaskOutcome::Failed { why }, .. } => Some(why.clone()),
         Event::FinishedWithoutSubmit { .. } => Some("the agent ended its turn twice without submitting".to_owned()),
+        Event::TaskHeld { .. } | Event::TaskClosed { outcome: TaskOutcome::Landed { .. }, .. } => what_it_dropped(at, &view)?,
         _ => None,
     };
     if step == TaskStep::Retry {
@@ -279,6 +295,12 @@ fn apply_task(at: &mut At<'_>) -> Result<(), StoreError> {
         view.landed = Some(commit.clone());
     }
     at.put_task(&view)
+}
+
+/// Says which lines of others the task's change leaves out, when it does.
+fn what_it_dropped(at: &mut At<'_>, task: &TaskView) -> Result<Option<String>, StoreError> {
+    let change = task.change.map(|change| at.change(change)).transpose()?;
+    Ok(change.filter(|change| !change.dropped.is_empty()).map(|change| ReturnReason::Dropped { lines: change.dropped }.to_string()))
 }
 
 /// A task may only be closed as landed with the commit that its change landed as.
@@ -329,6 +351,7 @@ fn apply_agent(at: &mut At<'_>) -> Result<(), StoreError> {
         | Event::AgentHeldUp { task, .. }
         | Event::TurnEnded { task, .. }
         | Event::SnapshotTaken { task, .. }
+        | Event::WorkspaceKept { task, .. }
         | Event::AgentEnded { task, .. } => *task,
         _ => return Ok(()),
     };
@@ -337,12 +360,16 @@ fn apply_agent(at: &mut At<'_>) -> Result<(), StoreError> {
         Event::WorkspaceReady { path, base, attempt, conflicts, .. } => {
             (view.workspace, view.base, view.attempt) = (Some(path.clone()), Some(base.clone()), *attempt);
             view.conflicts.clone_from(conflicts);
+            view.first_base.get_or_insert_with(|| base.clone());
+            let fresh: Vec<String> = conflicts.iter().filter(|path| !view.conflicted.contains(path)).cloned().collect();
+            view.conflicted.extend(fresh);
         }
         Event::AgentStarted { session, .. } => view.session = Some(session.clone()),
         Event::TurnStarted { turn, .. } => view.turn = *turn,
         // The prompt that told it has been answered.
         Event::TurnEnded { .. } => view.edited = false,
         Event::SnapshotTaken { commit, .. } => view.snapshot = Some(commit.clone()),
+        Event::WorkspaceKept { why, .. } => view.kept.clone_from(why),
         Event::AgentEnded { failed: true, .. } => view.restarts += 1,
         _ => {}
     }
@@ -406,6 +433,7 @@ fn submit_change(at: &mut At<'_>) -> Result<(), StoreError> {
         undone: None,
         returned: None,
         evidence: None,
+        dropped: Vec::new(),
     };
     at.put_change(&view)
 }
@@ -461,6 +489,7 @@ fn return_task(at: &mut At<'_>, change: &ChangeView) -> Result<(), StoreError> {
         at.step_task(&mut owner, TaskStep::Return)?;
         owner.returns += 1;
     }
+    owner.asked_of_dropped |= matches!(change.returned, Some(ReturnReason::Dropped { .. }));
     (owner.returned, owner.evidence) = (change.returned.clone(), change.evidence.clone());
     at.put_task(&owner)
 }

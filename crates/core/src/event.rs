@@ -84,6 +84,11 @@ pub enum ReturnReason {
         /// What git or the quarantine said.
         message: String,
     },
+    /// It leaves out lines that others landed since its work began.
+    Dropped {
+        /// Path, number in the target, text.
+        lines: Vec<String>,
+    },
     /// It changes nothing against the target.
     Empty,
 }
@@ -101,6 +106,7 @@ impl std::fmt::Display for ReturnReason {
             Self::Scope { violations } => write!(f, "it changes what it may not: {}", few(violations)),
             Self::Protected { paths } => write!(f, "it changes protected paths ({}), which needs `--allow-protected`", few(paths)),
             Self::Import { message } => write!(f, "it could not be imported: {message}"),
+            Self::Dropped { lines } => write!(f, "it leaves out what others have landed: {}", few(lines)),
             Self::Empty => f.write_str("it changes nothing against the target"),
         }
     }
@@ -161,6 +167,8 @@ pub enum Event {
     RunStopped { run: RunId },
     /// A run goes on that was paused, was stopped, or whose worker died; `worker` is who does it, or `person` for a word to a living one.
     RunResumed { run: RunId, worker: String },
+    /// A person gives the run this much in all, in place of the budget it had.
+    RunBudgetRaised { run: RunId, usd: MicroUsd },
     /// Every task of the run is closed, or waits for a person and nothing else can go on.
     RunEnded { run: RunId, landed: u32, failed: u32 },
 
@@ -188,6 +196,8 @@ pub enum Event {
     TurnEnded { task: TaskId, incarnation: IncarnationId, turn: u32, stop: TurnStop, detail: Option<String>, transcript: Option<BlobId> },
     /// The workspace is saved where the agent cannot reach. `oversized` files are recorded by name and hash only.
     SnapshotTaken { task: TaskId, turn: u32, commit: CommitId, oversized: Vec<String> },
+    /// The workspace of the closed task could not be saved and is its only copy: it stays, and `clean` leaves it; without `why`, it is saved since.
+    WorkspaceKept { task: TaskId, why: Option<String> },
     /// The agent's process has ended; `why` is for people. `failed`: it died or broke before it had a result.
     AgentEnded { task: TaskId, agent: AgentName, incarnation: IncarnationId, why: String, failed: bool },
     /// The agent ended its turn twice without submitting.
@@ -231,6 +241,8 @@ pub enum Event {
     ChangeImported { change: ChangeId, paths: u32 },
     /// A tier was tried on top of `onto`.
     TierTried { change: ChangeId, tier: String, onto: CommitId, outcome: TierOutcome },
+    /// The change, merged with `onto`, leaves out lines that others landed since its work began: path, number in `onto`, text. It lands only by a person's word.
+    LinesDropped { change: ChangeId, onto: CommitId, lines: Vec<String> },
     /// A gate was green on exactly this tree.
     GatePassed { change: ChangeId, gate: String, tree: TreeId, millis: u64, output: BlobId },
     /// A gate was red on exactly this tree.
@@ -273,6 +285,7 @@ impl Event {
             | Self::RunPaused { run }
             | Self::RunStopped { run }
             | Self::RunResumed { run, .. }
+            | Self::RunBudgetRaised { run, .. }
             | Self::RunEnded { run, .. }
             | Self::TaskOpened { run, .. }
             | Self::UndoPlanned { run, .. }
@@ -297,6 +310,7 @@ impl Event {
             | Self::ModelSwitched { task, .. }
             | Self::TurnEnded { task, .. }
             | Self::SnapshotTaken { task, .. }
+            | Self::WorkspaceKept { task, .. }
             | Self::AgentEnded { task, .. }
             | Self::FinishedWithoutSubmit { task }
             | Self::TaskWaits { task, .. }
@@ -319,6 +333,7 @@ impl Event {
             Self::ChangeSubmitted { change, .. }
             | Self::ChangeImported { change, .. }
             | Self::TierTried { change, .. }
+            | Self::LinesDropped { change, .. }
             | Self::GatePassed { change, .. }
             | Self::GateFailed { change, .. }
             | Self::Gated { change, .. }
@@ -339,6 +354,7 @@ impl Event {
             Self::RunPaused { .. } => "run_paused",
             Self::RunStopped { .. } => "run_stopped",
             Self::RunResumed { .. } => "run_resumed",
+            Self::RunBudgetRaised { .. } => "run_budget_raised",
             Self::RunEnded { .. } => "run_ended",
             Self::TaskOpened { .. } => "task_opened",
             Self::TaskReady { .. } => "task_ready",
@@ -352,6 +368,7 @@ impl Event {
             Self::ProviderDown { .. } => "provider_down",
             Self::TurnEnded { .. } => "turn_ended",
             Self::SnapshotTaken { .. } => "snapshot_taken",
+            Self::WorkspaceKept { .. } => "workspace_kept",
             Self::AgentEnded { .. } => "agent_ended",
             Self::FinishedWithoutSubmit { .. } => "finished_without_submit",
             Self::TaskWaits { .. } => "task_waits",
@@ -368,6 +385,7 @@ impl Event {
             Self::ChangeSubmitted { .. } => "change_submitted",
             Self::ChangeImported { .. } => "change_imported",
             Self::TierTried { .. } => "tier_tried",
+            Self::LinesDropped { .. } => "lines_dropped",
             Self::GatePassed { .. } => "gate_passed",
             Self::GateFailed { .. } => "gate_failed",
             Self::Gated { .. } => "gated",

@@ -180,6 +180,10 @@ pub const MODEL_OUTPUT_TOKENS_DEFAULT: u32 = 8192;
 pub const GIT_TIMEOUT: Duration = Duration::from_secs(300);
 /// The largest pack that an import reads.
 pub const IMPORT_PACK_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// The most paths that one change may touch.
+pub const CHANGE_PATHS_MAX: usize = 100_000;
+/// The largest file in which conflict markers are looked for, in bytes.
+pub const MARKERS_FILE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// A file over this size is recorded in a snapshot by name and hash only.
 pub const SNAPSHOT_FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Single existing entries that a file scope may bind read-only before the import filter alone decides.

@@ -17,7 +17,7 @@ use crate::project::ProjectRules;
 use crate::task::TaskSpec;
 
 /// The version of all views together. Another number on disk means: rebuild.
-pub const VIEWS_VERSION: u32 = 1;
+pub const VIEWS_VERSION: u32 = 2;
 
 /// The kinds of view.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -163,7 +163,7 @@ pub struct TaskView {
     pub state: TaskState,
     /// Since when.
     pub since: Timestamp,
-    /// Why it waits for a person, or how it failed.
+    /// Why it waits for a person, how it failed, or what of others its landed change leaves out.
     pub why: Option<String>,
     /// Who works on it, or did last.
     pub agent: Option<AgentName>,
@@ -211,6 +211,18 @@ pub struct TaskView {
     /// The landed changes that it takes back, newest first; empty for all tasks but those of an undo.
     #[serde(default)]
     pub undoes: Vec<ChangeId>,
+    /// The commit that its first workspace began with: what landed since then is others' work.
+    #[serde(default)]
+    pub first_base: Option<CommitId>,
+    /// Paths that carried conflict markers in any of its workspaces.
+    #[serde(default)]
+    pub conflicted: Vec<String>,
+    /// Whether a change of it went back once since it left out what others had landed: the next time a person is asked.
+    #[serde(default)]
+    pub asked_of_dropped: bool,
+    /// Why its workspace could not be saved after it was closed, while that is so: then the workspace is the only copy.
+    #[serde(default)]
+    pub kept: Option<String>,
 }
 view!(TaskView, Task);
 
@@ -322,6 +334,9 @@ pub struct ChangeView {
     pub returned: Option<ReturnReason>,
     /// The evidence for that.
     pub evidence: Option<BlobId>,
+    /// Lines of others that its last merge with the target leaves out.
+    #[serde(default)]
+    pub dropped: Vec<String>,
 }
 view!(ChangeView, Change);
 

@@ -169,6 +169,7 @@ impl News {
             | Event::RunPaused { .. }
             | Event::RunStopped { .. }
             | Event::RunResumed { .. }
+            | Event::RunBudgetRaised { .. }
             | Event::RunEnded { .. }
             | Event::ProviderDown { .. } => self.run = true,
             Event::TaskOpened { task, .. }
@@ -182,6 +183,7 @@ impl News {
             | Event::ModelSwitched { task, .. }
             | Event::TurnEnded { task, .. }
             | Event::SnapshotTaken { task, .. }
+            | Event::WorkspaceKept { task, .. }
             | Event::AgentEnded { task, .. }
             | Event::FinishedWithoutSubmit { task }
             | Event::TaskWaits { task, .. }
@@ -205,6 +207,7 @@ impl News {
             Event::SpendReserved { .. } | Event::SpendSettled { .. } => self.spending = true,
             Event::ProjectAdded { .. }
             | Event::TierTried { .. }
+            | Event::LinesDropped { .. }
             | Event::GatePassed { .. }
             | Event::GateFailed { .. }
             | Event::MailSent { .. }

@@ -92,6 +92,10 @@ pub(crate) fn returned(run: &RunView, task: &TaskView, reason: &ReturnReason, ev
         ReturnReason::Import { .. } => {
             "Repair that (your branch must hold plain commits on top of the commit that the workspace began with) and submit again."
         }
+        ReturnReason::Dropped { .. } => {
+            "Your workspace is new: it holds your commits merged with the present target. Put back what is named below where it still \
+             belongs. Where leaving it out is right, say why in the summary and submit again: then a person decides."
+        }
         ReturnReason::Empty => {
             "If the work is still to be done, do it and submit. If nothing is to be done, tell the person by `aedile mail send person`."
         }

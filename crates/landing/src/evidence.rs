@@ -57,6 +57,17 @@ pub(crate) fn markers(paths: &[String]) -> String {
     )
 }
 
+/// Lines of others that are gone.
+pub(crate) fn dropped(lines: &[String], onto: &CommitId) -> String {
+    format!(
+        "Your change did not land: it leaves out what others have landed since your work began.\n\n\
+         What is missing (path, line in the target's commit {onto}, text):\n{list}\n\
+         What to do: your workspace holds the target; `git show {onto}:PATH` shows a file as it is there. Put back what still belongs, also \
+         next to your own work, and submit again. If leaving it out is right, say why in the summary and submit again: then a person decides.\n",
+        list = list(lines),
+    )
+}
+
 /// Paths that the task may not change.
 pub(crate) fn scope(violations: &[String], scope: &[String]) -> String {
     format!(
@@ -161,5 +172,26 @@ mod tests {
     }
 
     #[test]
-    fn every_reason_has_a_line() {}
+    fn every_text_says_what_happened_names_it_and_ends_with_what_to_do() {
+        let onto = CommitId::new("b".repeat(40)).unwrap();
+        let names = ["src/a.txt".to_owned(), "src/b.txt".to_owned()];
+        let texts = [
+            (conflict(&names, &onto, "CONFLICT (content): in src/a.txt"), vec!["conflicts with", onto.as_str(), "CONFLICT (content)"]),
+            (markers(&names), vec!["still carry conflict markers"]),
+            (scope(&names, &["src/**".to_owned()]), vec!["may not change", "src/**"]),
+            (protected(&names), vec!["protected paths", "--allow-protected"]),
+            (dropped(&names, &onto), vec!["leaves out what others have landed", onto.as_str(), "a person decides"]),
+        ];
+        for (text, parts) in &texts {
+            let parts =
+                parts.iter().copied().chain(["Your change did not land:", "  src/a.txt\n  src/b.txt\n", "What to do:", "submit again"]);
+            for part in parts {
+                assert!(text.contains(part), "{part:?} is not in {text}");
+            }
+        }
+        for (text, part) in [(import("no\u{1b}[2J such object"), "no such object"), (empty(&onto), onto.as_str())] {
+            assert!(text.contains(part) && text.contains("did not land") && text.contains("What to do:"), "{text}");
+        }
+        assert!(import(&"x".repeat(1 << 20)).len() < 2 * MESSAGE_BYTES_MAX);
+    }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use aedile_core::crash;
 use aedile_core::event::{Event, ReturnReason, TaskOutcome, TierOutcome};
+use aedile_core::limits::CHANGE_PATHS_MAX;
 use aedile_core::machine::{ChangeState, TaskState};
 use aedile_core::store::{Append, Fence};
 use aedile_core::task::GateSpec;
@@ -39,7 +40,7 @@ pub(crate) struct Job {
 
 /// What the merge with the target gave.
 enum Candidate {
-    /// The change went back.
+    /// The change went back, or waits for a person.
     Returned,
     /// This tree, which is the change merged with that commit, waits for its gates.
     Tree(TreeId, CommitId),
@@ -113,6 +114,11 @@ impl Job {
         }
         crash::point("import");
         let touched = self.repo().touched(&self.change.base, &self.change.commit)?;
+        if touched.len() > CHANGE_PATHS_MAX {
+            let message = format!("it touches {} paths, and at most {CHANGE_PATHS_MAX} are taken at once", touched.len());
+            let text = evidence::import(&message);
+            return self.give_back(None, ReturnReason::Import { message }, &text);
+        }
         if self.refused(None, &touched)? {
             return Ok(());
         }
@@ -180,7 +186,7 @@ impl Job {
             }
         };
         let so_far = self.of(tried(TierOutcome::Merged { tree: tree.clone() }));
-        let touched = repo.touched_by_tree(&onto, &tree)?;
+        let touched = repo.touched_by_tree(&onto, &tree, &self.undone()?)?;
         if touched.is_empty() {
             self.give_back(Some(so_far), ReturnReason::Empty, &evidence::empty(&onto))?;
             return Ok(Candidate::Returned);
@@ -188,14 +194,47 @@ impl Job {
         if self.refused(Some(so_far.clone()), &touched)? {
             return Ok(Candidate::Returned);
         }
-        let marked = repo.with_markers(&self.change.commit, &self.task.conflicts)?;
+        if self.task.undoes.is_empty() && (self.task.returns > 0 || !self.task.conflicted.is_empty()) {
+            return self.after_a_return(so_far, tree, onto);
+        }
+        self.append(so_far)?;
+        Ok(Candidate::Tree(tree, onto))
+    }
+
+    /// The workspace of a change that went back held the target already, so git objects to nothing that was done to it there: markers that
+    /// stayed, and what others landed and is gone, are looked for here. The agent is asked once about the latter, then a person.
+    fn after_a_return(&self, so_far: Append, tree: TreeId, onto: CommitId) -> Result<Candidate, LandingError> {
+        let repo = self.repo();
+        let marked = repo.with_markers(&onto, &tree, &self.task.conflicted)?;
         if !marked.is_empty() {
             let text = evidence::markers(&marked);
             self.give_back(Some(so_far), ReturnReason::Conflict { paths: marked }, &text)?;
             return Ok(Candidate::Returned);
         }
-        self.append(so_far)?;
-        Ok(Candidate::Tree(tree, onto))
+        let since = self.task.first_base.as_ref().unwrap_or(&self.change.base);
+        let lines = repo.dropped(since, &onto, &tree)?;
+        if lines.is_empty() && self.change.dropped.is_empty() {
+            self.append(so_far)?;
+            return Ok(Candidate::Tree(tree, onto));
+        }
+        let told = so_far.and(Event::LinesDropped { change: self.change.change, onto: onto.clone(), lines: lines.clone() });
+        match (lines.is_empty() || self.task.released, self.task.asked_of_dropped) {
+            (true, _) => {
+                self.append(told)?;
+                return Ok(Candidate::Tree(tree, onto));
+            }
+            (false, false) => {
+                let text = evidence::dropped(&lines, &onto);
+                self.give_back(Some(told), ReturnReason::Dropped { lines }, &text)?;
+            }
+            (false, true) => self.append(told.and(Event::TaskHeld { task: self.task.task }))?,
+        }
+        Ok(Candidate::Returned)
+    }
+
+    /// The landed changes that the task takes back.
+    fn undone(&self) -> Result<Vec<ChangeView>, LandingError> {
+        self.task.undoes.iter().map(|change| view(&*self.deps.store, "change", &change.to_string())).collect()
     }
 
     /// Runs the project's gates, then the task's own, on exactly this tree.

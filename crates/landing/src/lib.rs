@@ -7,12 +7,14 @@
 //!
 //! What lands is one commit per change whose parent is the target's old commit and whose tree is exactly the one that the gates saw.
 
+mod dropped;
 mod error;
 mod evidence;
 mod filter;
 mod gate;
 mod hold;
 mod job;
+mod markers;
 mod message;
 mod queue;
 mod repo;

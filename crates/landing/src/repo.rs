@@ -1,8 +1,10 @@
 //! What the queue asks of git, in its own words.
 
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
 
+use aedile_core::bounded;
+use aedile_core::limits::MARKERS_FILE_BYTES_MAX;
 use aedile_core::sandbox::BoxMount;
 use aedile_core::task::TaskSpec;
 use aedile_core::view::{ChangeView, Intent, RunView};
@@ -10,12 +12,17 @@ use aedile_core::{CommitId, RefName, TreeId};
 use aedile_git::{CommitRequest, EntryMode, GitError, Identity, ImportRequest, Landing, LandingPoint, Merge, PathChange};
 
 use crate::LandingError;
+use crate::dropped;
 use crate::filter::{Touched, shown};
+use crate::markers::{self, Marks};
 use crate::message::commit_message;
 use crate::queue::LandingDeps;
 
 /// Paths of a conflict that a report names.
 const CONFLICT_PATHS_MAX: usize = 100;
+
+/// A symbolic link with a longer target cannot be followed by any system that we run on.
+const LINK_BYTES_MAX: usize = 4096;
 
 /// Who submits what no agent made.
 const PERSON: &str = "person";
@@ -61,6 +68,8 @@ impl<'a> Repo<'a> {
         };
         match self.deps.hub.import_change(&*self.deps.sandbox, &request) {
             Ok(_) => Ok(Ok(())),
+            // The machine failed, or the time was over: that says nothing about the change, and is tried again.
+            Err(error) if error.is_hosts() => Err(error.into()),
             // A box that failed read what the agent left: that is for the agent to mend, too.
             Err(
                 error @ (GitError::ImportRefused { .. }
@@ -74,54 +83,100 @@ impl<'a> Repo<'a> {
 
     /// Lists what differs between two commits.
     pub(crate) fn touched(&self, from: &CommitId, to: &CommitId) -> Result<Vec<Touched>, LandingError> {
-        let changes = self.deps.hub.diff_paths(from, to)?;
-        changes.iter().map(|change| self.describe(change, to)).collect()
+        self.described(&self.deps.hub.diff_paths(from, to)?)
     }
 
-    /// Lists what differs between a commit and a tree that no commit has yet.
-    pub(crate) fn touched_by_tree(&self, from: &CommitId, tree: &TreeId) -> Result<Vec<Touched>, LandingError> {
-        // A diff takes a tree wherever it takes a commit; only a link is read through a commit.
-        let mut to = CommitId::new(tree.as_str()).map_err(|_| LandingError::Unknown { noun: "tree", id: tree.to_string() })?;
-        let changes = self.deps.hub.diff_paths(from, &to)?;
-        if changes.iter().any(|change| change.new_mode == EntryMode::Link) {
-            to = self.candidate(tree, from)?;
-        }
-        changes.iter().map(|change| self.describe(change, &to)).collect()
-    }
-
-    fn describe(&self, change: &PathChange, at: &CommitId) -> Result<Touched, LandingError> {
-        let (mode, link) = match change.new_mode {
-            EntryMode::Absent => (0, None),
-            EntryMode::File => (0o100_644, None),
-            EntryMode::Executable => (0o100_755, None),
-            EntryMode::Link => (0o120_000, self.text_of(at, change.path.as_os_str().as_bytes())?),
-            EntryMode::Gitlink => (0o160_000, None),
-            EntryMode::Odd(mode) => (mode, None),
-        };
-        Ok(Touched { path: change.path.to_string_lossy().into_owned(), mode, link })
-    }
-
-    /// Reads a file or a link; `None` when its name is no text, there is none, or it is no text itself.
-    fn text_of(&self, commit: &CommitId, path: &[u8]) -> Result<Option<String>, LandingError> {
-        match std::str::from_utf8(path) {
-            Ok(path) if !path.contains('\n') => Ok(self.deps.hub.file_at(commit, path)?.and_then(|bytes| String::from_utf8(bytes).ok())),
-            _ => Ok(None),
-        }
-    }
-
-    /// Returns those of the paths whose text still holds a whole set of conflict markers.
-    pub(crate) fn with_markers(&self, commit: &CommitId, paths: &[String]) -> Result<Vec<String>, LandingError> {
-        let mut found = Vec::new();
-        for path in paths {
-            let text = self.text_of(commit, path.as_bytes())?.unwrap_or_default();
-            let has = |marker: &str| {
-                text.lines().any(|line| line == marker || line.strip_prefix(marker).is_some_and(|rest| rest.starts_with(' ')))
+    /// Lists what differs between a commit and a tree that no commit has yet. Entries that are again what they were before one of the
+    /// `undone` changes landed are told as ordinary files: what was there once is no reason against an undo.
+    pub(crate) fn touched_by_tree(&self, from: &CommitId, tree: &TreeId, undone: &[ChangeView]) -> Result<Vec<Touched>, LandingError> {
+        let mut changes = self.tree_paths(from, tree)?;
+        if !undone.is_empty() {
+            let before = self.before(undone)?;
+            let again = |change: &&mut PathChange| {
+                before.contains(&(change.path.clone(), change.new_id.clone())) && change.new_mode != EntryMode::Absent
             };
-            if has("<<<<<<<") && has("=======") && has(">>>>>>>") {
-                found.push(path.clone());
+            changes.iter_mut().filter(again).for_each(|change| change.new_mode = EntryMode::File);
+        }
+        self.described(&changes)
+    }
+
+    /// Paths and objects as they were before each of these changes landed.
+    fn before(&self, undone: &[ChangeView]) -> Result<HashSet<(PathBuf, String)>, LandingError> {
+        let mut before = HashSet::new();
+        for landed in undone.iter().filter_map(|change| change.landed.as_ref()) {
+            let Some(parent) = self.deps.hub.commit_info(landed)?.parents.into_iter().next() else { continue };
+            before.extend(self.deps.hub.diff_paths(landed, &parent)?.into_iter().map(|change| (change.path, change.new_id)));
+        }
+        Ok(before)
+    }
+
+    /// A diff takes a tree wherever it takes a commit.
+    fn tree_paths(&self, from: &CommitId, tree: &TreeId) -> Result<Vec<PathChange>, LandingError> {
+        let to = CommitId::new(tree.as_str()).map_err(|_| LandingError::Unknown { noun: "tree", id: tree.to_string() })?;
+        Ok(self.deps.hub.diff_paths(from, &to)?)
+    }
+
+    fn described(&self, changes: &[PathChange]) -> Result<Vec<Touched>, LandingError> {
+        let links: Vec<String> =
+            changes.iter().filter(|change| change.new_mode == EntryMode::Link).map(|change| change.new_id.clone()).collect();
+        let mut targets = self.deps.hub.blobs(&links, LINK_BYTES_MAX)?.into_iter();
+        let mut describe = |change: &PathChange| {
+            let (mode, link) = match change.new_mode {
+                EntryMode::Absent => (0, None),
+                EntryMode::File => (0o100_644, None),
+                EntryMode::Executable => (0o100_755, None),
+                EntryMode::Link => (0o120_000, targets.next().flatten().and_then(|bytes| String::from_utf8(bytes).ok())),
+                EntryMode::Gitlink => (0o160_000, None),
+                EntryMode::Odd(mode) => (mode, None),
+            };
+            Touched { path: change.path.to_string_lossy().into_owned(), mode, link }
+        };
+        Ok(changes.iter().map(&mut describe).collect())
+    }
+
+    /// Returns the paths of the tree that hold a whole set of conflict markers which `onto` lacks: those that were `in_conflict`, and any
+    /// whose markers are the ones that a merge of ours has left.
+    pub(crate) fn with_markers(&self, onto: &CommitId, tree: &TreeId, in_conflict: &[String]) -> Result<Vec<String>, LandingError> {
+        let mut changes = self.tree_paths(onto, tree)?;
+        changes.retain(|change| matches!(change.new_mode, EntryMode::File | EntryMode::Executable));
+        let ids = |of: fn(&PathChange) -> &String| changes.iter().map(|change| of(change).clone()).collect::<Vec<_>>();
+        let now = self.deps.hub.blobs(&ids(|change| &change.new_id), MARKERS_FILE_BYTES_MAX)?;
+        let mut found = Vec::new();
+        for (change, bytes) in changes.iter().zip(now) {
+            let path = change.path.to_string_lossy();
+            let marks = bytes.as_deref().map_or(Marks::None, markers::look);
+            if marks == Marks::Ours || (marks == Marks::Some && in_conflict.iter().any(|known| *known == path)) {
+                let before = self.deps.hub.blobs(std::slice::from_ref(&change.old_id), MARKERS_FILE_BYTES_MAX)?;
+                if before.into_iter().flatten().all(|bytes| markers::look(&bytes) == Marks::None) {
+                    found.push(shown(&path));
+                }
             }
         }
-        Ok(found)
+        Ok(bounded::few(found))
+    }
+
+    /// Returns what others landed between `since` and `onto` and the tree leaves out.
+    pub(crate) fn dropped(&self, since: &CommitId, onto: &CommitId, tree: &TreeId) -> Result<Vec<String>, LandingError> {
+        if since == onto {
+            return Ok(Vec::new());
+        }
+        let hub = &self.deps.hub;
+        let landed: HashMap<PathBuf, PathChange> =
+            hub.diff_paths(since, onto)?.into_iter().map(|change| (change.path.clone(), change)).collect();
+        // Without a line that says it: a file that is not text, or one that is there or gone again as a whole.
+        let whole = |change: &PathChange| {
+            let again = landed.get(&change.path).filter(|landed| landed.old_id == change.new_id && landed.new_id == change.old_id)?;
+            let path = shown(&change.path.to_string_lossy());
+            Some(match again.new_mode {
+                EntryMode::Absent => format!("{path}: is there again"),
+                _ if again.old_mode == EntryMode::Absent => format!("{path}: is gone again"),
+                _ => format!("{path}: is as it was before"),
+            })
+        };
+        let mut found: Vec<String> = self.tree_paths(onto, tree)?.iter().filter_map(whole).collect();
+        let lines = dropped::dropped(&hub.diff_lines(since.as_str(), onto.as_str())?, &hub.diff_lines(onto.as_str(), tree.as_str())?);
+        found.extend(lines);
+        Ok(bounded::few(found.into_iter().map(|line| shown(&line))))
     }
 
     /// Says where the next landing goes. Asked of the project each time: a person may have moved or checked out the target.

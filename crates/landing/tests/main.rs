@@ -6,5 +6,6 @@ mod crashes;
 mod gates;
 mod lands;
 mod races;
+mod resolutions;
 mod returns;
 mod support;
