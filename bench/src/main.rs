@@ -2,7 +2,7 @@
 //!
 //! `cargo build --release --locked -p aedile && cargo run --release -p aedile-bench [-- [--json] [GROUP]...]`
 //!
-//! The groups are `cpu`, `boxes`, `landing`, `memory`, `mail`, `door`, `agent` and `size`; all of them when none is named. The exit code is 0
+//! The groups are `cpu`, `boxes`, `landing`, `memory`, `mail`, `door`, `scan`, `agent` and `size`; all of them when none is named. The exit code is 0
 //! whether or not the targets are met, 1 when something could not be measured, 2 for an unknown argument.
 
 mod agent;
@@ -18,6 +18,7 @@ mod mail;
 mod mail_process;
 mod measure;
 mod memory;
+mod scan;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -36,6 +37,7 @@ const GROUPS: &[Group] = &[
     ("memory", memory::figures),
     ("mail", mail::figures),
     ("door", door::figures),
+    ("scan", scan::figures),
     ("agent", agent::figures),
     ("size", size),
 ];

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use aedile_core::machine::RunState;
-use aedile_core::redact::NoSecrets;
 use aedile_core::store::{Store, list};
 use aedile_core::view::RunView;
+use aedile_gateway::Vault;
 use aedile_store::SqliteStore;
 
 use crate::clock::SystemClock;
@@ -26,7 +26,9 @@ pub fn dir() -> Result<PathBuf, CliError> {
 
 /// Opens the store for commands that read or append a command of the person's; makes it when it is not there.
 pub fn open() -> Result<SqliteStore, CliError> {
-    Ok(SqliteStore::open(&dir()?, aedile_store::Options { clock: Arc::new(SystemClock), redactor: Arc::new(NoSecrets), read_only: false })?)
+    // The keys are not at hand here; what is a credential by its form is taken out of what the person appends all the same.
+    let redactor = Arc::new(Vault::empty());
+    Ok(SqliteStore::open(&dir()?, aedile_store::Options { clock: Arc::new(SystemClock), redactor, read_only: false })?)
 }
 
 /// Opens the store if there is one; makes nothing.

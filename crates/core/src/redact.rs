@@ -1,10 +1,14 @@
 //! Redaction: what every event and blob passes before it is stored.
 
-/// Replaces secrets in text and bytes. The gateway implements it; a store is built with one.
+/// Replaces secrets in text and bytes: known values, and what is a credential by its form. The gateway implements it; a store is built with one.
 pub trait Redactor: Send + Sync {
-    /// Returns the text with every known secret replaced, or `None` when there was none.
+    /// Returns the text with every secret replaced, or `None` when there was none.
     fn redact_text(&self, text: &str) -> Option<String>;
-    /// Returns the bytes with every known secret replaced, or `None` when there was none.
+    /// Returns the text with the values of named secrets replaced, and nothing that only looks like a credential; `None` when there was none.
+    fn redact_known(&self, text: &str) -> Option<String> {
+        self.redact_text(text)
+    }
+    /// Returns the bytes with every secret replaced, or `None` when there was none.
     fn redact_bytes(&self, bytes: &[u8]) -> Option<Vec<u8>>;
     /// Returns how many bytes at the beginning of the text can be redacted and shown although more of it is to come: what is behind may be
     /// the beginning of a secret. It is a character boundary.

@@ -15,7 +15,6 @@ mod error;
 mod exchange;
 mod fetch;
 mod fetch_rules;
-mod forms;
 mod gateway;
 mod lead;
 pub mod leak;

@@ -192,7 +192,8 @@ async fn take(
 
 /// Takes the values of the vault out of a conversation: what an agent has read somewhere is not told to a provider.
 fn without_secrets(room: &Room, bytes: Vec<u8>) -> Result<Vec<u8>, Refused> {
-    let Some(clean) = room.vault.redact_bytes(&bytes) else { return Ok(bytes) };
+    // Only values: what looks like a credential stays, or the model would work on another text than stands in the files.
+    let Some(clean) = room.vault.redact_known_bytes(&bytes) else { return Ok(bytes) };
     tracing::warn!(agent = %room.grant.who.agent, "a secret's value stood in a model request and was replaced");
     match serde_json::from_slice::<IgnoredAny>(&clean) {
         Ok(_) => Ok(clean),

@@ -1,14 +1,12 @@
 //! The values of secrets: held once, taken out of everything that is written down.
 
 use std::fmt;
+use std::ops::Range;
 
 use aedile_core::{ExposeSecret, Redactor, SecretString};
-use aho_corasick::{AhoCorasick, MatchKind};
 
-use crate::forms::forms_of;
+use crate::leak::{Secrets, Shapes, Verdict};
 
-/// A shorter value (local servers are often given `x` or `ollama`) would be found in innocent text and is not searched for.
-const SEARCHED_BYTES_MIN: usize = 8;
 /// A longer value is a file rather than a key.
 const SECRET_BYTES_MAX: usize = 64 * 1024;
 
@@ -25,11 +23,7 @@ pub struct BadSecret {
 /// Holds secrets by name. The only place that keeps their values.
 pub struct Vault {
     secrets: Vec<(String, SecretString)>,
-    finder: Option<AhoCorasick>,
-    /// What the finder looks for.
-    patterns: Vec<String>,
-    /// For each pattern of the finder the secret that it belongs to.
-    owners: Vec<usize>,
+    finder: Secrets,
 }
 
 impl fmt::Debug for Vault {
@@ -62,18 +56,13 @@ impl Vault {
             };
             return Err(BadSecret { name: name.chars().take(100).collect(), problem });
         }
-        let (mut patterns, mut owners) = (Vec::new(), Vec::new());
-        let searched = |value: &SecretString| value.expose_secret().len() >= SEARCHED_BYTES_MIN;
-        for (owner, (_, value)) in kept.iter().enumerate().filter(|(_, (_, value))| searched(value)) {
-            let forms = forms_of(value.expose_secret());
-            owners.extend(std::iter::repeat_n(owner, forms.len()));
-            patterns.extend(forms);
-        }
-        let build = || AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&patterns);
-        let finder = (!patterns.is_empty()).then(build).transpose();
-        let failed =
-            |error: aho_corasick::BuildError| BadSecret { name: "list".into(), problem: format!("cannot be searched for: {error}") };
-        Ok(Self { finder: finder.map_err(failed)?, secrets: kept, patterns, owners })
+        let finder = Secrets::new(kept.iter().map(|(name, value)| (name.as_str(), value.expose_secret())));
+        Ok(Self { secrets: kept, finder })
+    }
+
+    /// Holds no secret: it takes out only what is a credential by its form.
+    pub fn empty() -> Self {
+        Self { secrets: Vec::new(), finder: Secrets::new([]) }
     }
 
     /// Returns the names, for reports.
@@ -86,48 +75,69 @@ impl Vault {
         self.secrets.iter().find(|(known, _)| known == name).map(|(_, value)| value)
     }
 
-    fn replacement(&self, pattern: usize) -> String {
-        format!("[secret {}]", self.secrets[self.owners[pattern]].0)
+    /// Returns the bytes with the values of the vault replaced, and nothing that only looks like a credential; `None` when there was none.
+    pub(crate) fn redact_known_bytes(&self, bytes: &[u8]) -> Option<Vec<u8>> {
+        self.redacted(bytes, false)
+    }
+
+    /// What is taken out, in order, with what is put in its place. Where a known value and a credential by its form meet, both go, with the
+    /// value's name.
+    fn found(&self, bytes: &[u8], shapes: bool) -> Vec<(Range<usize>, String)> {
+        let hits = self.finder.find_packed(bytes);
+        let known = hits.iter().map(|hit| (hit.start..hit.end, true, format!("[secret {}]", self.finder.name(hit.owner))));
+        let spans = if shapes { Shapes::get().scan(bytes) } else { Vec::new() };
+        let formed = spans.iter().filter(|span| span.verdict >= Verdict::Redact);
+        let formed = formed.map(|span| (span.start..span.end, false, format!("[redacted {}]", span.rule)));
+        let mut all: Vec<_> = known.chain(formed).collect();
+        all.sort_by_key(|(range, ..)| (range.start, std::cmp::Reverse(range.end)));
+        let mut found: Vec<(Range<usize>, bool, String)> = Vec::new();
+        for (range, is_known, text) in all {
+            match found.last_mut() {
+                Some((last, last_known, last_text)) if range.start < last.end => {
+                    last.end = last.end.max(range.end);
+                    if is_known && !*last_known {
+                        (*last_known, *last_text) = (true, text);
+                    }
+                }
+                _ => found.push((range, is_known, text)),
+            }
+        }
+        found.into_iter().map(|(range, _, text)| (range, text)).collect()
+    }
+
+    fn redacted(&self, bytes: &[u8], shapes: bool) -> Option<Vec<u8>> {
+        let found = self.found(bytes, shapes);
+        let mut out = Vec::new();
+        let mut done = 0;
+        for (range, text) in &found {
+            out.extend_from_slice(&bytes[done..range.start]);
+            out.extend_from_slice(text.as_bytes());
+            done = range.end;
+        }
+        out.extend_from_slice(&bytes[done..]);
+        (!found.is_empty()).then_some(out)
     }
 }
 
 impl Redactor for Vault {
     fn redact_text(&self, text: &str) -> Option<String> {
-        let redacted = self.redact_bytes(text.as_bytes())?;
-        // Every pattern is whole text, so what is left is too.
+        let redacted = self.redacted(text.as_bytes(), true)?;
+        // Spans and patterns are whole text, so what is left is too.
+        Some(String::from_utf8_lossy(&redacted).into_owned())
+    }
+
+    fn redact_known(&self, text: &str) -> Option<String> {
+        let redacted = self.redacted(text.as_bytes(), false)?;
         Some(String::from_utf8_lossy(&redacted).into_owned())
     }
 
     fn redact_bytes(&self, bytes: &[u8]) -> Option<Vec<u8>> {
-        let finder = self.finder.as_ref()?;
-        let mut out = Vec::new();
-        let mut done = 0;
-        for found in finder.find_iter(bytes) {
-            out.extend_from_slice(&bytes[done..found.start()]);
-            out.extend_from_slice(self.replacement(found.pattern().as_usize()).as_bytes());
-            done = found.end();
-        }
-        if done == 0 {
-            return None;
-        }
-        out.extend_from_slice(&bytes[done..]);
-        Some(out)
+        self.redacted(bytes, true)
     }
 
-    /// A pattern may begin in the text and go on behind it; a whole one that reaches into such a beginning is not cut either.
+    /// A value or a credential may begin in the text and go on behind it.
     fn settled(&self, text: &str) -> usize {
-        let bytes = text.as_bytes();
-        let longest = self.patterns.iter().map(String::len).max().unwrap_or(0);
-        let begins = |at: usize| {
-            let rest = &bytes[at..];
-            self.patterns.iter().any(|pattern| pattern.len() > rest.len() && pattern.as_bytes().starts_with(rest))
-        };
-        let Some(open) = (bytes.len().saturating_sub(longest.saturating_sub(1))..bytes.len()).find(|at| begins(*at)) else {
-            return bytes.len();
-        };
-        let found = self.finder.iter().flat_map(|finder| finder.find_iter(bytes));
-        let cut = found.map(|found| found.range()).find(|found| found.contains(&open)).map_or(open, |found| found.start);
-        text.floor_char_boundary(cut)
+        text.floor_char_boundary(self.finder.settled(text.as_bytes()).min(Shapes::get().settled(text.as_bytes())))
     }
 }
 
@@ -182,6 +192,27 @@ mod tests {
         let two = two.unwrap();
         for (text, settled) in [("x 12345678", 2), ("x 12345678-", 2), ("x 12345678-l", 2), ("x 12345678-o", 2), ("x 12345678-o ", 13)] {
             assert_eq!(two.settled(text), settled, "{text}");
+        }
+    }
+
+    #[test]
+    fn credentials_by_their_form_go_too_and_once_is_enough() {
+        let vault = vault();
+        let token = ["glpat", "-q8Zt2LmP0vRx7KdWb3Nc"].concat();
+        let text = format!("a {token}, password: \"Zx8!kLm2Qr\", {KEY} b");
+        let clean = "a [redacted gitlab-pat], password: \"[redacted generic-password]\", [secret ANTHROPIC_API_KEY] b";
+        assert_eq!(vault.redact_text(&text).as_deref(), Some(clean));
+        assert_eq!(vault.redact_text(clean), None);
+        assert_eq!(vault.redact_known(&text).unwrap(), text.replace(KEY, "[secret ANTHROPIC_API_KEY]"));
+        // Both meet: the known name is told.
+        let url = "postgres://app:hunter2-hunter2-Zx8kLm2Qr@db.internal/app";
+        assert_eq!(vault.redact_text(url).unwrap(), "postgres://app:[secret OTHER]@db.internal/app");
+        for size in 1..30 {
+            let mut pieces = aedile_core::redact::Pieces::default();
+            let chars: Vec<char> = text.chars().collect();
+            let mut shown: String = chars.chunks(size).map(|piece| pieces.add(&vault, &piece.iter().collect::<String>())).collect();
+            shown += &pieces.end(&vault);
+            assert_eq!(shown, clean, "pieces of {size}");
         }
     }
 

@@ -72,7 +72,10 @@ fn redact_event(event: Event, redactor: &dyn Redactor) -> Result<(Event, String)
     let walked = if changed { value.to_string() } else { body };
     let Some(text) = redactor.redact_text(&walked).or(changed.then_some(walked.clone())) else { return Ok((event, walked)) };
     let name = event.name();
-    let event = serde_json::from_str::<Event>(&text).map_err(|_| {
+    let parsed = serde_json::from_str::<Event>(&text);
+    // What only looks like a credential and stands in an id or a name stays: its event must not be lost.
+    let known = || redactor.redact_known(&walked).unwrap_or_else(|| walked.clone());
+    let event = parsed.or_else(|_| serde_json::from_str::<Event>(&known())).map_err(|_| {
         StoreError::Backend(format!(
             "a secret stands in a part of the event {name} that cannot be left out (an id or a name), so it was not stored; take the secret out of there"
         ))

@@ -33,6 +33,10 @@ fn skip(text: &[u8], mut at: usize, most: usize, holds: impl Fn(u8) -> bool) -> 
 /// Reads what is given to the name that holds the word at `word`.
 pub(super) fn assigned(text: &[u8], word: (usize, usize)) -> Option<Assigned> {
     let name_start = word.0 - text[..word.0].iter().rev().take(NAME_BYTES_MAX).take_while(|byte| in_name(**byte)).count();
+    // What stands for something that was taken out is no name.
+    if text[..name_start].ends_with(b"[redacted ") || text[..name_start].ends_with(b"[secret ") {
+        return None;
+    }
     let name_end = skip(text, word.1, NAME_BYTES_MAX, in_name);
     let flag = text[name_start..].starts_with(b"--") || (text[name_start] == b'-' && name_end - name_start > 2);
     let mut at = closers(text, name_end);
@@ -128,6 +132,22 @@ pub(super) fn value_end(text: &[u8], value: &Assigned) -> usize {
                 && byte >= b' '
                 && !matches!(byte, b'"' | b'\'' | b'`' | b'<' | b'>' | b',' | b';' | b')' | b']' | b'}' | b'|' | b'\\' | b'&')
         }),
+    }
+}
+
+/// Whether the text ends before the value that is given to the name is whole: behind the name, its operator, or within the value; or the
+/// value reaches behind `settled`.
+pub(super) fn may_get_value(text: &[u8], word: (usize, usize), settled: usize) -> bool {
+    let blank = |byte: u8| byte == b' ' || byte == b'\t';
+    let at = skip(text, closers(text, skip(text, word.1, NAME_BYTES_MAX, in_name)), 60, blank);
+    if at == text.len() {
+        return true;
+    }
+    let quoted = matches!(text[at], b'\'' | b'"');
+    match assigned(text, word) {
+        Some(value) => value_end(text, &value) >= settled,
+        // `:` may become `:=`, `= ` may get its value.
+        None => quoted || operator(text, at).is_some_and(|behind| skip(text, behind, 60, blank) == text.len()),
     }
 }
 

@@ -54,7 +54,7 @@ pub(super) fn bech32_age(data: &[u8]) -> bool {
 }
 
 /// Decodes base64 in either alphabet, with or without padding; stops at the first other character. At most `most` bytes.
-pub(super) fn base64(text: &[u8], most: usize) -> Vec<u8> {
+pub(crate) fn base64(text: &[u8], most: usize) -> Vec<u8> {
     let (mut out, mut bits, mut count) = (Vec::new(), 0_u32, 0);
     for byte in text {
         let value = match byte {
@@ -76,6 +76,14 @@ pub(super) fn base64(text: &[u8], most: usize) -> Vec<u8> {
         }
     }
     out
+}
+
+/// Decodes base64 in the standard alphabet with its padding; `None` when it is anything else.
+pub fn decode_base64(text: &str) -> Option<Vec<u8>> {
+    let body = text.trim_end_matches('=');
+    let padding = text.len() - body.len();
+    let plain = body.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'));
+    (text.len().is_multiple_of(4) && padding <= 2 && plain && body.len() % 4 != 1).then(|| base64(body.as_bytes(), usize::MAX))
 }
 
 #[cfg(test)]
@@ -104,5 +112,7 @@ mod tests {
         assert!(crc62(&token) && !crc62(&[&token[..35], b"!"].concat()));
         assert!(bech32_age(&making::with_bech32(&[b'Q'; 52])) && !bech32_age(&[b'Q'; 58]));
         assert_eq!(base64(b"aGVsbG8gd29ybGQ=", 100), b"hello world");
+        assert_eq!(decode_base64("aGVsbG8gd29ybGQ=").unwrap(), b"hello world");
+        assert!(["aGVs bG8=", "aGVsbG8", "====", "aGVsbG8-"].iter().all(|bad| decode_base64(bad).is_none()) && decode_base64("").is_some());
     }
 }

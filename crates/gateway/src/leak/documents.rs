@@ -228,7 +228,9 @@ pub(super) fn netrc(text: &[u8], at: usize, out: &mut Vec<Finding>) {
     if words[0].1 != b"machine" || password > 5 || !words.iter().any(|(_, word)| *word == b"login") {
         return;
     }
-    let real = |value: &[u8]| value.len() >= 6 && !is_example(value) && !value.starts_with(b"$") && !value.starts_with(b"<");
+    let real = |value: &[u8]| {
+        value.len() >= 6 && !is_example(value) && !value.starts_with(b"$") && !value.iter().any(|byte| b"<>'\"\\".contains(byte))
+    };
     if let Some((place, value)) = words.get(password + 1).filter(|(_, value)| real(value)) {
         out.push(finding(at + place, at + place + value.len(), "netrc-password", Level::Redact));
     }
@@ -246,6 +248,9 @@ pub(super) fn registry_auth(text: &[u8], at: usize, out: &mut Vec<Finding>) {
 
 /// A PEM private key that was encoded once more, as in a kubeconfig, called for at the encoded `-----BEGIN`.
 pub(super) fn private_key_base64(text: &[u8], at: usize, out: &mut Vec<Finding>) {
+    if at > 0 && in_base64(text[at - 1]) && text[at - 1] != b'=' && !super::engine::escaped_before(text, at) {
+        return;
+    }
     let count = text[at..].iter().take(16_000).take_while(|byte| in_base64(**byte)).count();
     let decoded = base64(&text[at..at + count], 16_000);
     if decoded.len() > 100 && find(&decoded, b"PRIVATE KEY", 40).is_some() {

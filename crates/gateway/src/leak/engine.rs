@@ -8,13 +8,14 @@ use super::judge::{entropy, is_example, is_random, is_words};
 use super::named_rules::{NAMED, Named};
 use super::pattern::{Match, Pattern};
 use super::prefilter::Prefilter;
+use super::published::is_published;
 use super::token_rules::{Check, Edge, Level, MODELS_AND_CLOUDS, Token};
 use super::token_rules_trade::MESSAGES_AND_TRADE;
 use super::token_rules_work::CODE_AND_TEAMS;
 use super::{Finding, REACH, Rank, Span, checks, documents, generic, headers, merged, urls};
 
 /// A rule that is a function: called with the text and the place of its anchor.
-type Document = fn(&[u8], usize, &mut Vec<Finding>);
+pub(super) type Document = fn(&[u8], usize, &mut Vec<Finding>);
 
 /// The anchors of such rules: a form, whether case counts, the rule, and the names of what it finds.
 static DOCUMENTS: &[(&str, bool, Document, &[&str])] = &[
@@ -42,7 +43,7 @@ static DOCUMENTS: &[(&str, bool, Document, &[&str])] = &[
 ];
 
 /// What is done at an anchor.
-enum Anchor {
+pub(super) enum Anchor {
     Token(&'static Token, Pattern),
     Word(Word),
     Document(Vec<u8>, bool, Document),
@@ -50,8 +51,8 @@ enum Anchor {
 
 /// A word of names, with everything that it may mean.
 #[derive(Default)]
-struct Word {
-    word: Vec<u8>,
+pub(super) struct Word {
+    pub(super) word: Vec<u8>,
     named: Vec<(&'static Named, Pattern)>,
     /// Whether it is a word for passwords (`true`) or for keys.
     generic: Option<bool>,
@@ -59,8 +60,8 @@ struct Word {
 
 /// The rules for credentials that are known by their shape. There is one set, built when it is first used.
 pub struct Shapes {
-    prefilter: Prefilter,
-    anchors: Vec<Anchor>,
+    pub(super) prefilter: Prefilter,
+    pub(super) anchors: Vec<Anchor>,
 }
 
 /// Every rule with a form of its own.
@@ -101,7 +102,7 @@ impl Shapes {
         let (mut anchors, mut grams) = (Vec::new(), Vec::new());
         let mut add = |pattern: &Pattern, anchor: Anchor| {
             let number = u16::try_from(anchors.len()).unwrap_or(u16::MAX);
-            grams.extend(pattern.grams().into_iter().map(|gram| (gram, number)));
+            grams.extend(pattern.beginnings().into_iter().map(|beginning| (beginning, number)));
             anchors.push(anchor);
         };
         for token in tokens() {
@@ -133,6 +134,10 @@ impl Shapes {
             let window = &text[low..text.len().min(at + REACH)];
             let known = out.len();
             self.anchors[usize::from(anchor)].look(window, at - low, out);
+            if out.len() > known {
+                let new = out.split_off(known);
+                out.extend(new.into_iter().filter(|finding| !is_published(&window[finding.start..finding.end])));
+            }
             for finding in &mut out[known..] {
                 finding.start += low;
                 finding.end += low;

@@ -1,9 +1,9 @@
 //! Values that are secret by the name they are given to, whatever made them.
 
-use super::assigned::{Assigned, assigned, value_end};
+use super::assigned::{Assigned, assigned, ends_value, value_end};
 use super::judge::{entropy, is_example, is_hex, is_words, pairs, word_share};
 use super::token_rules::Level;
-use super::{Finding, Rank};
+use super::{Finding, Rank, checks, urls};
 
 /// Words of names to which people give passwords.
 pub(super) const PASSWORD_WORDS: &[&str] = &["password", "passwd", "passphrase", "_pass", "pwd", "passwort"];
@@ -24,6 +24,7 @@ pub(super) const SECRET_WORDS: &[&str] = &[
     "creds",
     "auth",
     "_key",
+    "key",
     "?key",
     "&key",
 ];
@@ -44,6 +45,7 @@ const OTHER_WORDS: &[&str] = &[
     "keywords",
     "keyboard",
     "csrf",
+    "csrfmiddlewaretoken",
     "xsrf",
     "hash",
     "digest",
@@ -157,18 +159,40 @@ pub(super) fn find(text: &[u8], word: (usize, usize), password: bool, out: &mut 
         return;
     }
     let Some(value) = assigned(text, word) else { return };
-    let end = value_end(text, &value);
+    let mut end = value_end(text, &value);
+    let is_closed = closed(text, end, &value);
+    if !is_closed && value.quote.is_some() {
+        // A quote that is not closed: written by hand, or cut.
+        end = value.start + text[value.start..].iter().take(400).take_while(|byte| in_key(**byte)).count();
+    }
     let name = &text[value.name_start..value.name_end];
     let bytes = &text[value.start..end];
-    if bytes.len() < 8 || bytes.len() > 400 || value.loose || names_other(name) || !closed(text, end, &value) {
+    let ended = is_closed || value.quote.is_some() && ends_value(text.get(end));
+    if bytes.len() < 8 || bytes.len() > 400 || value.loose || names_other(name) || !ended {
         return;
     }
+    let decoded = checks::decode_base64(&String::from_utf8_lossy(bytes)).unwrap_or_default();
+    if urls::is_common(bytes) || is_example(&decoded) || urls::is_common(&decoded) {
+        return;
+    }
+    // A name that is only `key` says little.
+    let vague = text[word.0..word.1].eq_ignore_ascii_case(b"key") && !is_vague_key(name, bytes);
     let rule = match password {
-        true if is_password(bytes, value.quote.is_some()) => "generic-password",
-        _ if is_key(bytes) || value.quote.is_some() && is_signed_key(bytes) => "generic-secret",
+        true if is_closed && is_password(bytes, value.quote.is_some()) => "generic-password",
+        _ if !vague && (is_key(bytes) || is_closed && value.quote.is_some() && is_signed_key(bytes)) => "generic-secret",
         _ => return,
     };
     out.push(Finding { start: value.start, end, rule, level: Level::Redact, rank: Rank::Generic });
+}
+
+/// Whether what is given to a bare `key` is more than the name of something: capitals, small letters and digits in one run.
+fn is_vague_key(name: &[u8], bytes: &[u8]) -> bool {
+    let [small, capital, digit, other] = kinds(bytes);
+    name.eq_ignore_ascii_case(b"key") && bytes.len() >= 20 && small >= 3 && capital >= 3 && digit >= 2 && other == 0
+}
+
+fn in_key(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'+' | b'/' | b'=' | b'.' | b'~' | b':')
 }
 
 fn closed(text: &[u8], end: usize, value: &Assigned) -> bool {
@@ -241,8 +265,7 @@ fn plain_number(bytes: &[u8]) -> bool {
 /// Whether a program may have made it as a key.
 fn is_key(bytes: &[u8]) -> bool {
     let [small, capital, digit, other] = kinds(bytes);
-    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'+' | b'/' | b'=' | b'.' | b'~' | b':');
-    if bytes.len() < 16 || !bytes.iter().all(allowed) || is_reference(bytes) || is_example(bytes) || plain_number(bytes) {
+    if bytes.len() < 16 || !bytes.iter().all(|byte| in_key(*byte)) || is_reference(bytes) || is_example(bytes) || plain_number(bytes) {
         return false;
     }
     let separators = bytes.iter().filter(|byte| matches!(byte, b'.' | b':' | b'/')).count();
@@ -255,7 +278,9 @@ fn is_key(bytes: &[u8]) -> bool {
 fn is_signed_key(bytes: &[u8]) -> bool {
     let signs = bytes.iter().filter(|byte| byte.is_ascii_punctuation()).count();
     let printable = bytes.iter().all(|byte| (b'!'..=b'~').contains(byte));
+    // Hashes of passwords begin with a dollar sign.
     printable
+        && bytes[0] != b'$'
         && bytes.len() >= 32
         && signs * 8 >= bytes.len()
         && !has(bytes, &["${", "{{", "://", "()", "\\"])

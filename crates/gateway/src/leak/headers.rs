@@ -39,7 +39,8 @@ pub(super) fn scheme(text: &[u8], at: usize, out: &mut Vec<Finding>) {
     let value = &text[start..end];
     if is_basic {
         out.extend(basic(value).map(|rule| finding(start, end, rule)));
-    } else if is_token(value) {
+    } else if is_token(value) && !value.starts_with(b"eyJ") {
+        // A JSON web token has a rule of its own.
         out.push(finding(start, end, "bearer-token"));
     }
 }
@@ -70,7 +71,7 @@ pub(super) fn authorization(text: &[u8], at: usize, out: &mut Vec<Finding>) {
 /// The options of a call of curl or wget, called for at the program's name.
 pub(super) fn curl(text: &[u8], at: usize, out: &mut Vec<Finding>) {
     if at > 0 && (text[at - 1].is_ascii_alphanumeric() || matches!(text[at - 1], b'_' | b'-'))
-        || !matches!(text.get(at + 4), Some(b' ' | b'\t' | b'\\' | b'.'))
+        || !matches!(text.get(at + 4), Some(b' ' | b'\t' | b'\\' | b'.' | b'\n' | b'\r'))
     {
         return;
     }
@@ -165,7 +166,7 @@ fn header(text: &[u8], at: usize, end: usize, out: &mut Vec<Finding>) {
     let named = [b"authorization".as_slice(), b"token", b"key", b"secret", b"cookie"]
         .iter()
         .any(|word| name.windows(word.len()).any(|part| part == *word));
-    let blank = value[colon + 1..].iter().take_while(|byte| **byte == b' ').count();
+    let blank = value[colon + 1..].iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
     let mut first = start + colon + 1 + blank;
     let scheme = text[first..end].iter().position(|byte| *byte == b' ').filter(|length| *length <= 12);
     if let Some(length) = scheme {
@@ -175,6 +176,10 @@ fn header(text: &[u8], at: usize, end: usize, out: &mut Vec<Finding>) {
         first += length + 1;
     }
     let secret = &text[first..end];
+    // A JSON web token has a rule of its own, which knows those of tutorials.
+    if secret.starts_with(b"eyJ") {
+        return;
+    }
     let reference = secret.iter().any(|byte| matches!(byte, b'$' | b'<' | b'{' | b'*' | b' ' | b'['));
     let wordy = word_share(secret) >= 60;
     if named && secret.len() >= 8 && !reference && !wordy && !is_example(secret) && super::judge::entropy(secret) >= 2.5 {

@@ -7,14 +7,21 @@
 mod assigned;
 mod bigrams;
 mod checks;
+mod deep;
 mod documents;
 mod engine;
+mod forms;
 mod generic;
 mod headers;
 mod judge;
+mod known;
 mod named_rules;
 mod pattern;
 mod prefilter;
+mod published;
+mod secrets;
+mod settled;
+mod stream;
 mod token_rules;
 mod token_rules_trade;
 mod token_rules_work;
@@ -23,7 +30,12 @@ mod urls;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use checks::base64;
+pub use checks::decode_base64;
+pub(crate) use deep::unescaped;
 pub use engine::{Shapes, rule_names};
+pub use secrets::{MEMORY_BYTES, Secrets};
+pub use stream::{KNOWN_RULE, Stream};
 
 use token_rules::Level;
 
@@ -75,6 +87,7 @@ enum Rank {
     Named,
     Document,
     Token,
+    Known,
 }
 
 /// What a rule found, before what meets is made one.
@@ -120,4 +133,11 @@ fn merged(mut findings: Vec<Finding>) -> Vec<Span> {
         }
     }
     spans.into_iter().map(|(span, _)| span).collect()
+}
+
+/// How many cases the tests over any input try: `AEDILE_CASES=1000000 cargo nextest run --release -p aedile-gateway -E 'test(any_)'` tries more.
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a switch of these tests alone")]
+pub(crate) fn cases() -> usize {
+    std::env::var("AEDILE_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(20_000)
 }

@@ -163,7 +163,7 @@ pub(super) static NAMED: &[Named] = &[
     n("wireguard-private-key", &["privatekey", "presharedkey"], "<b43>="),
     n("yandex-static-secret", &["yandex"], "YC<s38>"),
     n("yandex-api-key", &["yandex"], "AQVN<s35,38>"),
-    n("yandex-iam-token", &["yandex"], "t1.<e10,300>.<s86><=0,2>"),
+    n("yandex-iam-token", &["yandex"], "t1.<e1,300>.<s85,86><=0,2>"),
     n("zendesk-secret", &["zendesk"], "<n40>"),
     n("zoom-secret", &["zoom"], "<n32>"),
     n("ably-key", &["ably"], "<s6>.<s6>:<s20,43>"),

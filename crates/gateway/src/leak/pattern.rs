@@ -72,6 +72,17 @@ pub(super) struct Pattern {
     pub(super) anchor: usize,
 }
 
+/// How an anchor begins, with the case of letters folded away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Beginning {
+    /// The first four bytes.
+    pub(super) gram: u32,
+    /// The bytes behind them, where `mask` has bits.
+    pub(super) next: u32,
+    /// Which of the bytes behind them are told by the anchor.
+    pub(super) mask: u32,
+}
+
 /// Where a form was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Match {
@@ -132,15 +143,23 @@ impl Pattern {
         Some(Match { start, end, random })
     }
 
-    /// Returns every way in which the four bytes at the anchor may begin, folded with [`fold`].
-    pub(super) fn grams(&self) -> Vec<u32> {
+    /// Returns every way in which the anchor may begin, folded with [`fold`].
+    pub(super) fn beginnings(&self) -> Vec<Beginning> {
         let mut grams = vec![0_u32];
         let mut places = self.pieces[self.anchor..].iter().flat_map(Piece::sets);
         for place in 0..4 {
             let set: Vec<u32> = places.next().map_or_else(|| fold_set(|_| true), |set| fold_set(|byte| set[usize::from(byte)]));
             grams = grams.iter().flat_map(|gram| set.iter().map(move |byte| gram | byte << (8 * place))).collect();
         }
-        grams
+        let (mut next, mut mask) = (0, 0);
+        for place in 0..4 {
+            let Some(set) = places.next() else { break };
+            let folded = fold_set(|byte| set[usize::from(byte)]);
+            let [byte] = folded.as_slice() else { break };
+            next |= byte << (8 * place);
+            mask |= 0xff << (8 * place);
+        }
+        grams.into_iter().map(|gram| Beginning { gram, next, mask }).collect()
     }
 
     /// The class of the last part, if it is a run.
@@ -235,8 +254,9 @@ mod tests {
 
     #[test]
     fn anchors_give_every_beginning() {
-        assert_eq!(Pattern::parse("GHP_x").grams(), [u32::from_le_bytes(*b"ghp\x7f")]);
-        assert_eq!(Pattern::parse("ab-<d1>").grams().len(), 10);
+        let one = Beginning { gram: u32::from_le_bytes(*b"ghp\x7f"), next: u32::from(b'x'), mask: 0xff };
+        assert_eq!(Pattern::parse("GHP_x").beginnings(), [one]);
+        assert_eq!(Pattern::parse("ab-<d1>").beginnings().len(), 10);
         assert_eq!(Pattern::parse("x<uuid>").pieces.len(), 10);
     }
 }

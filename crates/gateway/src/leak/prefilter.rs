@@ -1,18 +1,19 @@
 //! Which places of a text are worth a closer look: a table of how anchors begin.
 
-use super::pattern::fold;
+use super::pattern::{Beginning, fold};
 
 /// The table has two to the power of so many places.
 const BITS: u32 = 17;
+const WORDS: usize = 1 << (BITS - 6);
 
 /// Finds the places at which an anchor may begin, by the hash of four bytes with the case of letters folded away.
 pub(super) struct Prefilter {
     /// One bit for each hash: small enough for the first cache.
-    bits: Box<[u64]>,
+    bits: Box<[u64; WORDS]>,
     /// For each hash where its entries begin.
     starts: Box<[u32]>,
-    /// The four bytes, folded, and the number of the anchor.
-    entries: Box<[(u32, u16)]>,
+    /// How the anchor begins, and its number.
+    entries: Box<[(Beginning, u16)]>,
 }
 
 fn hash(gram: u32) -> usize {
@@ -21,13 +22,13 @@ fn hash(gram: u32) -> usize {
 
 impl Prefilter {
     /// Builds the table of all beginnings.
-    pub(super) fn new(mut entries: Vec<(u32, u16)>) -> Self {
-        entries.sort_unstable_by_key(|(gram, anchor)| (hash(*gram), *gram, *anchor));
+    pub(super) fn new(mut entries: Vec<(Beginning, u16)>) -> Self {
+        entries.sort_unstable_by_key(|(beginning, anchor)| (hash(beginning.gram), *beginning, *anchor));
         entries.dedup();
-        let mut bits = vec![0_u64; 1 << (BITS - 6)].into_boxed_slice();
+        let mut bits = Box::new([0_u64; WORDS]);
         let mut starts = vec![0_u32; (1 << BITS) + 1].into_boxed_slice();
-        for (gram, _) in &entries {
-            let hash = hash(*gram);
+        for (beginning, _) in &entries {
+            let hash = hash(beginning.gram);
             bits[hash >> 6] |= 1 << (hash & 63);
             starts[hash + 1] += 1;
         }
@@ -45,15 +46,25 @@ impl Prefilter {
             let gram = fold(u32::from_le_bytes([window[0], window[1], window[2], window[3]]));
             let hash = hash(gram);
             if self.bits[hash >> 6] >> (hash & 63) & 1 == 1 {
-                self.look(gram, hash, |anchor| found(from + place, anchor));
+                self.look(text, from + place, gram, &mut found);
             }
         }
     }
 
-    #[cold]
-    fn look(&self, gram: u32, hash: usize, mut found: impl FnMut(u16)) {
+    #[inline(never)]
+    fn look(&self, text: &[u8], at: usize, gram: u32, found: &mut impl FnMut(usize, u16)) {
+        let hash = hash(gram);
         let (from, to) = (self.starts[hash] as usize, self.starts[hash + 1] as usize);
-        self.entries[from..to].iter().filter(|(known, _)| *known == gram).for_each(|(_, anchor)| found(*anchor));
+        let next = text.get(at + 4..at + 8).map_or_else(
+            || text[at + 4..].iter().rev().fold(0, |next, byte| next << 8 | u32::from(*byte)),
+            |next| u32::from_le_bytes([next[0], next[1], next[2], next[3]]),
+        );
+        let next = fold(next);
+        for (beginning, anchor) in &self.entries[from..to] {
+            if beginning.gram == gram && next & beginning.mask == beginning.next {
+                found(at, *anchor);
+            }
+        }
     }
 
     /// How many beginnings there are.

@@ -100,7 +100,7 @@ pub(super) static MESSAGES_AND_TRADE: &[Token] = &[
     t("paddle-api-key", "pdl_sdbx_apikey_<k26>_<n22>_<n3>"),
     t("polar-token", "polar_oat_<n40,50>"),
     t("lemonsqueezy-key", "lmsq_<n40,60>"),
-    t("facebook-access-token", "EAA<u1><n100,500>"),
+    t("facebook-access-token", "EAA<u1><n100,500>").alone(),
     t("instagram-token", "IGQ<n60,300>"),
     t("threads-token", "THAA<n60,300>"),
     t("pinterest-token", "pina_<n32,100>"),

@@ -45,6 +45,11 @@ const COMMON: &[&str] = &[
     "mypassword",
     "dev",
     "docker",
+    "welcome",
+    "changeme",
+    "qwerty",
+    "superuser",
+    "administrator",
     "minio",
     "minioadmin",
     "default",
@@ -82,6 +87,22 @@ pub(super) fn is_plausible_password(name: &[u8], password: &[u8]) -> bool {
     let common = COMMON.iter().any(|word| lower == word.as_bytes() || strip == word.as_bytes());
     let number = password.iter().all(u8::is_ascii_digit);
     !reference && !common && !number && !password.eq_ignore_ascii_case(name) && !is_example(password) && password.len() >= 3
+}
+
+/// Whether it is a word of tutorials, also with signs for letters and with a few digits behind: `P@ssw0rd1!`.
+pub(super) fn is_common(password: &[u8]) -> bool {
+    let letter = |byte: &u8| match byte {
+        b'@' | b'4' => b'a',
+        b'0' => b'o',
+        b'1' | b'!' => b'i',
+        b'3' => b'e',
+        b'$' | b'5' => b's',
+        byte => byte.to_ascii_lowercase(),
+    };
+    let behind = password.iter().rev().take(3).take_while(|byte| !byte.is_ascii_alphabetic()).count();
+    let whole: Vec<u8> = password.iter().map(letter).collect();
+    let begun: Vec<u8> = password[..password.len() - behind].iter().map(letter).collect();
+    COMMON.iter().any(|word| [&whole, &begun].iter().any(|text| text.as_slice() == word.as_bytes()))
 }
 
 fn percent_encoded(password: &[u8]) -> bool {
