@@ -1,12 +1,10 @@
 //! `aedile scan`: lines of JSON in, lines of JSON out.
 
-use std::time::Duration;
-
 use aedile_testkit::TestEnvironment;
 use aedile_testkit::environment::Finished;
 use serde_json::{Value, json};
 
-const LIMIT: Duration = Duration::from_secs(60);
+use super::scenario::{LIMIT, Scenario, bash, hold, submit, task, turn, write};
 
 fn scan(env: &TestEnvironment, args: &[&str], input: impl AsRef<[u8]>) -> Finished {
     let file = env.work().join("in.jsonl");
@@ -49,4 +47,90 @@ fn texts_are_judged_in_their_order_and_bad_lines_are_told_without_stopping() {
     scan(&env, &["scan", "secrets"], "").success();
     scan(&env, &["scan", "secrets"], b"{\"id\":1,\"text\":\"\xff\"}\n").expect_code(1);
     assert!(!env.state().exists(), "a scan keeps no state");
+}
+
+#[test]
+fn requests_are_decided_over_by_the_files() {
+    let env = TestEnvironment::new(super::program());
+    let value = "q8Zt2LmP0vRx7KdWb3NcY5Hs";
+    let file = |name: &str, text: &str| {
+        let path = env.work().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let policy = file("policy.toml", "[[network]]\nid = \"api\"\nhosts = [\"api.example.org\"]\nmethods = [\"GET\", \"POST\"]\n");
+    let secrets = file("secrets.toml", &format!("[[secret]]\nname = \"api\"\nvalue = \"{value}\"\nhosts = [\"api.example.org\"]\n"));
+    let run = |policy: &str, secrets: &str, input: &str| scan(&env, &["scan", "egress", "--policy", policy, "--secrets", secrets], input);
+    let lines = [
+        json!({ "id": 1, "method": "GET", "url": "https://API.example.org:443/a/../b", "headers": {}, "body_base64": "" }),
+        json!({ "id": 2, "method": "GET", "url": "https://evil.example/" }),
+        json!({ "id": 3, "method": "GET", "url": "http://2130706433/" }),
+        json!({ "id": 4, "method": "POST", "url": "https://api.example.org/", "headers": { "X-Key": ["a", value] }, "body_base64": null }),
+        // The same value, encoded once more.
+        json!({ "id": 5, "method": "POST", "url": "https://api.example.org/", "headers": [["A", "b"]], "body_base64": "cThadDJMbVAwdlJ4N0tkV2IzTmNZNUhz" }),
+        json!({ "id": 6, "method": "GET", "url": "https://api.example.org/", "headers": { "Authorization": "Bearer aedile-secret-api" } }),
+        json!({ "id": 7, "method": "GET" }),
+        json!({ "id": 8, "method": "GET", "url": "https://api.example.org/", "body_base64": "not base64!" }),
+        json!({ "id": 9, "method": "GET", "url": "https://api.example.org/", "headers": 3 }),
+    ];
+    let finished = run(&policy, &secrets, &lines.map(|line| line.to_string()).join("\n"));
+    let said = finished.expect_code(1);
+    assert!(!said.contains(value) && !finished.stdout.contains(value), "{said}");
+    let answers = answers(&finished);
+    let decided =
+        |id: u64, decision: &str, rule: &str, url: Option<&str>| json!({ "id": id, "decision": decision, "rule": rule, "url": url });
+    assert_eq!(answers[0], decided(1, "allow", "api", Some("https://api.example.org/b")));
+    assert_eq!(answers[1], decided(2, "deny", "policy.default", Some("https://evil.example/")));
+    assert_eq!(answers[2], decided(3, "deny", "host.numeric", None));
+    assert_eq!(answers[3], decided(4, "deny", "secret.value", Some("https://api.example.org/")));
+    assert_eq!(answers[4], decided(5, "deny", "secret.value", Some("https://api.example.org/")));
+    assert_eq!(answers[5], decided(6, "allow", "api", Some("https://api.example.org/")));
+    for (answer, part) in answers[6..].iter().zip(["\"url\"", "not base64", "\"headers\""]) {
+        assert!(answer["error"].as_str().unwrap().contains(part), "{answer}");
+    }
+    for (policy, secrets, part) in [
+        (file("a.toml", "[[network]]\nid = \"a\"\nhost = \"x.org\"\nmethodz = 1\n"), secrets.clone(), "methodz"),
+        (policy.clone(), file("b.toml", &format!("[[secret]]\nname = \"a\"\nvalue = \"{value}\"\nplace = \"there\"\n")), "there"),
+        (env.work().join("none").to_str().unwrap().to_owned(), secrets.clone(), "cannot be read"),
+    ] {
+        let refused = run(&policy, &secrets, "");
+        let said = refused.expect_code(4);
+        assert!(said.contains(part) && !said.contains(value), "{said}");
+    }
+    run(&file("empty.toml", ""), &file("none.toml", ""), "").success();
+}
+
+#[test]
+fn a_credential_that_was_met_in_a_run_is_stored_and_shown_nowhere() {
+    let scenario = Scenario::new();
+    let token = ["glpat", "-q8Zt2LmP0vRx7KdWb3Nc"].concat();
+    let found = bash(&format!("echo the token is {token}"));
+    let done = turn(None, &[write("one", "ok"), submit(&format!("Write it, not {token}"))]);
+    let turns = [turn(None, &[found, hold("one")]), done];
+    scenario.tasks(&format!("goal = \"Parts\"\n{}", task("one", "", &turns)));
+    let worker = scenario.start(&[]);
+    let go = scenario.held("one");
+    scenario.run(&["mail", "send", "ada", "--subject", "Key", "--body", &format!("never use {token}")]).success();
+    std::fs::write(&go, "").unwrap();
+    worker.wait(LIMIT).success();
+    for args in [&["events"][..], &["mail", "list", "--json"], &["transcript", "ada"], &["logs", "ada"], &["feed"], &["status"]] {
+        let shown = scenario.run(args);
+        assert!(!shown.success().contains(&token), "{args:?} shows it: {}", shown.stdout);
+    }
+    assert!(scenario.run(&["mail", "list", "--json"]).stdout.contains("never use [redacted gitlab-pat]"));
+    assert!(scenario.run(&["transcript", "ada"]).stdout.contains("[redacted gitlab-pat]"));
+    let message = scenario.repo.git(&["log", "-1", "--format=%B", "aedile/main"]);
+    assert!(message.contains("[redacted gitlab-pat]") && !message.contains(&token), "{message}");
+    let mut open = vec![scenario.env.state()];
+    while let Some(dir) = open.pop() {
+        for entry in std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap()) {
+            let name = entry.file_name();
+            if entry.file_type().unwrap().is_dir() {
+                open.push(entry.path());
+            } else if name.to_str().is_some_and(|name| name.starts_with("aedile.db")) {
+                let bytes = std::fs::read(entry.path()).unwrap();
+                assert!(!bytes.windows(token.len()).any(|part| part == token.as_bytes()), "{} holds it", entry.path().display());
+            }
+        }
+    }
 }

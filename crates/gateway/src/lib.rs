@@ -5,6 +5,7 @@
 //!   puts the real key in the place of the placeholder and streams the answers through.
 //! * [`FetchRules`] names the hosts that agents may read from through their doors.
 //! * [`leak`] finds credentials in texts by their form.
+//! * [`policy`] decides which requests may leave, and reads their URLs.
 //! * [`Ledger`] is the arithmetic of budgets: what may be reserved, what was spent.
 
 mod address;
@@ -26,6 +27,7 @@ mod outward_chat;
 mod outward_gemini;
 mod outward_ollama;
 mod outward_responses;
+pub mod policy;
 mod routes;
 mod spending;
 mod upstream;

@@ -1,12 +1,15 @@
 //! `aedile scan`: the leak scan over lines of JSON from stdin.
 
+use std::cell::RefCell;
 use std::io::{BufRead, Read};
+use std::path::{Path, PathBuf};
 
-use aedile_gateway::leak::{Shapes, verdict};
+use aedile_gateway::leak::{Shapes, decode_base64, verdict};
+use aedile_gateway::policy::{BadFile, Egress, Policy, Request, SecretsFile};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use crate::error::CliResult;
+use crate::error::{CliError, CliResult};
 use crate::exit;
 use crate::output::Output;
 
@@ -27,13 +30,82 @@ enum ScanCommand {
     /// The answer is `{"id", "verdict": "clean|warn|redact|block", "spans": [{"start", "end", "rule"}]}`, in the order of the input; offsets are bytes of
     /// the text. A line that is not understood is answered with `{"id", "line", "error"}`; then the exit code is 1 at the end.
     Secrets,
+    /// Decide over requests: `{"id","method","url","headers","body_base64"}` on each line of stdin, a decision on each line of stdout
+    ///
+    /// The answer is `{"id", "decision": "allow|deny", "rule", "url"}`, in the order of the input; `url` is what would be dialled, in its plain form, `null` when it
+    /// could not be read. The lines are requests of one agent: a secret that is sent in parts is put together again. A line that is not understood is answered
+    /// with `{"id", "line", "error"}`; then the exit code is 1 at the end. The files are described in docs/policy.md.
+    Egress {
+        /// The rules over the network
+        #[arg(long, value_name = "FILE")]
+        policy: PathBuf,
+        /// Secrets with their values and where each may go
+        #[arg(long, value_name = "FILE")]
+        secrets: PathBuf,
+    },
 }
 
 /// Runs `aedile scan`.
 pub fn cmd_scan(args: &ScanArgs, out: Output) -> CliResult {
     match &args.command {
         ScanCommand::Secrets => each_line(out, secrets),
+        ScanCommand::Egress { policy, secrets } => {
+            let policy = read(policy, Policy::parse)?;
+            let secrets = read(secrets, SecretsFile::parse)?;
+            let egress = RefCell::new(Egress::new(policy, secrets));
+            each_line(out, |line| decided(&mut egress.borrow_mut(), line))
+        }
     }
+}
+
+fn read<T>(path: &Path, parse: impl Fn(&str) -> Result<T, BadFile>) -> Result<T, CliError> {
+    let bytes = std::fs::read(path).map_err(|error| CliError::config(format!("{} cannot be read: {error}", path.display())))?;
+    let text = String::from_utf8(bytes).map_err(|_| CliError::config(format!("{} is not UTF-8", path.display())))?;
+    parse(&text).map_err(|error| CliError::config(format!("{}: {error}", path.display())).hint("docs/policy.md describes the files"))
+}
+
+fn decided(egress: &mut Egress, line: &Value) -> Result<Value, String> {
+    let text = |name: &str| line.get(name).and_then(Value::as_str).ok_or_else(|| format!("{name:?} must be there and be a string"));
+    let body = match line.get("body_base64") {
+        None | Some(Value::Null) => Vec::new(),
+        Some(Value::String(text)) => decode_base64(text).ok_or("\"body_base64\" is not base64")?,
+        Some(_) => return Err("\"body_base64\" must be a string".to_owned()),
+    };
+    let request =
+        Request { method: text("method")?.to_owned(), url: text("url")?.to_owned(), headers: headers(line.get("headers"))?, body };
+    let decision = egress.decide(&request);
+    let word = if decision.allow { "allow" } else { "deny" };
+    Ok(json!({ "id": line.get("id"), "decision": word, "rule": decision.rule, "url": decision.url }))
+}
+
+/// Headers as an object of strings or lists of strings, or as a list of pairs.
+fn headers(value: Option<&Value>) -> Result<Vec<(String, String)>, String> {
+    let bad = || "\"headers\" must be an object of strings or lists of strings, or a list of pairs".to_owned();
+    let string = |value: &Value| value.as_str().map(str::to_owned).ok_or_else(bad);
+    let mut headers = Vec::new();
+    match value {
+        None | Some(Value::Null) => {}
+        Some(Value::Object(items)) => {
+            for (name, value) in items {
+                match value {
+                    Value::Array(values) => {
+                        for value in values {
+                            headers.push((name.clone(), string(value)?));
+                        }
+                    }
+                    value => headers.push((name.clone(), string(value)?)),
+                }
+            }
+        }
+        Some(Value::Array(pairs)) => {
+            for pair in pairs {
+                let [name, value] = pair.as_array().map(Vec::as_slice).unwrap_or_default() else { return Err(bad()) };
+                headers.push((string(name)?, string(value)?));
+            }
+        }
+        Some(_) => return Err(bad()),
+    }
+    Ok(headers)
 }
 
 fn secrets(line: &Value) -> Result<Value, String> {

@@ -1,0 +1,304 @@
+//! The decision over a request: read once, hold it against the rules, look for secrets in it.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+
+use aedile_core::ExposeSecret;
+use serde_json::Value;
+
+use super::files::{Effect, Place, Policy, SecretRule, SecretsFile};
+use super::target::{Host, Target};
+use super::{Refusal, headers, host};
+use crate::leak::{Secrets, Shapes, Verdict};
+
+/// The longest method.
+const METHOD_BYTES_MAX: usize = 32;
+/// The largest body, in bytes, as it is sent and unpacked.
+const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Parts of values are remembered for so many fields.
+const FIELDS_MAX: usize = 256;
+
+/// A request as it would be sent.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// The method.
+    pub method: String,
+    /// The URL.
+    pub url: String,
+    /// Names and values, in order.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// What was decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// Whether it may go.
+    pub allow: bool,
+    /// The rule that decided: one of the policy, or one of those that always hold (`address.loopback`, `secret.value`, ...).
+    pub rule: String,
+    /// The URL that would be dialled, in its plain form; `None` when it could not be read.
+    pub url: Option<String>,
+    /// A sentence for whoever asked.
+    pub why: String,
+}
+
+/// Decides over requests of one agent: what it sends in parts is put together again.
+pub struct Egress {
+    policy: Policy,
+    secrets: Vec<SecretRule>,
+    values: Secrets,
+    /// What was sent before, by field.
+    memory: BTreeMap<String, Vec<u8>>,
+}
+
+impl Egress {
+    /// Takes the rules and the secrets.
+    pub fn new(policy: Policy, secrets: SecretsFile) -> Self {
+        let values = Secrets::new(secrets.secrets.iter().map(|secret| (secret.name.as_str(), secret.value.expose_secret())));
+        Self { policy, secrets: secrets.secrets, values, memory: BTreeMap::new() }
+    }
+
+    /// Decides over a request.
+    pub fn decide(&mut self, request: &Request) -> Decision {
+        let target = match Target::parse(&request.url) {
+            Ok(target) => target,
+            Err(refusal) => return Decision { allow: false, rule: refusal.rule.to_owned(), url: None, why: refusal.why },
+        };
+        let decided = self.judge(request, &target);
+        let url = Some(target.to_string());
+        match decided {
+            Ok(rule) => Decision { allow: true, why: format!("the rule {rule} allows it"), rule, url },
+            Err((rule, why)) => Decision { allow: false, rule, url, why },
+        }
+    }
+
+    fn judge(&mut self, request: &Request, target: &Target) -> Result<String, (String, String)> {
+        let plain = |refusal: Refusal| (refusal.rule.to_owned(), refusal.why);
+        let token = |byte: u8| byte.is_ascii_uppercase() || byte == b'-';
+        if request.method.is_empty() || request.method.len() > METHOD_BYTES_MAX || !request.method.bytes().all(token) {
+            return Err(("method.form".to_owned(), "the method must be capital letters".to_owned()));
+        }
+        headers::check(&request.headers, target, request.body.len()).map_err(plain)?;
+        let allowed = self.allowed(&request.method, target)?;
+        let body = unpacked(request).map_err(plain)?;
+        // Secrets are looked for last, so that a request that goes nowhere does not fill the memory.
+        self.placeholders(request, target, &body)?;
+        self.leaks(request, target, &body)?;
+        Ok(allowed)
+    }
+
+    /// The rule of the policy that lets it pass.
+    fn allowed(&self, method: &str, target: &Target) -> Result<String, (String, String)> {
+        let matching = |effect| self.policy.network.iter().find(|rule| rule.effect == effect && rule.matches(method, target));
+        if let Some(rule) = matching(Effect::Deny) {
+            return Err((rule.id.clone(), format!("the policy's rule {} denies it", rule.id)));
+        }
+        let closed = match &target.host {
+            Host::Address(address) => host::address(*address),
+            Host::Name(name) => host::name(name),
+        };
+        let allowing = self.policy.network.iter().filter(|rule| rule.effect == Effect::Allow && rule.matches(method, target));
+        match closed {
+            None => {}
+            Some(refusal) if host::is_closed(&refusal) => return Err((refusal.rule.to_owned(), refusal.why)),
+            Some(refusal) => {
+                let named = |pattern: &super::HostPattern| pattern.is_exact() && pattern.matches(&target.host);
+                let mut exact = allowing.filter(|rule| rule.hosts.iter().any(named));
+                return exact.next().map(|rule| rule.id.clone()).ok_or((refusal.rule.to_owned(), refusal.why));
+            }
+        }
+        matching(Effect::Allow).map(|rule| rule.id.clone()).ok_or_else(|| {
+            let why =
+                format!("no rule of the policy allows {method} to {} on port {}; ask for one, or go on without", target.host, target.port);
+            ("policy.default".to_owned(), why)
+        })
+    }
+
+    /// A placeholder may stand only where its secret may go.
+    fn placeholders(&self, request: &Request, target: &Target, body: &[u8]) -> Result<(), (String, String)> {
+        for secret in &self.secrets {
+            let held = |text: &[u8]| text.windows(secret.placeholder.len()).any(|part| part == secret.placeholder.as_bytes());
+            let (view, _) = crate::leak::unescaped(request.url.as_bytes());
+            let in_url = held(request.url.as_bytes()) || held(&view);
+            let header =
+                request.headers.iter().find(|(name, value)| held(name.as_bytes()) || held(value.as_bytes()) || held(&decoded_basic(value)));
+            let in_body = held(body);
+            if !(in_url || header.is_some() || in_body) {
+                continue;
+            }
+            let bound = secret.hosts.iter().any(|pattern| pattern.matches(&target.host))
+                && target.secure
+                && (secret.methods.is_empty() || secret.methods.contains(&request.method))
+                && (secret.paths.is_empty() || secret.paths.iter().any(|pattern| pattern.matches(&target.path)));
+            let header = header.map(|(name, value)| (name.to_ascii_lowercase(), value.as_str()));
+            if !bound || !stands_right(secret, header, target, body, (in_url, in_body)) {
+                let why = format!("the placeholder of the secret {} stands in a request that the secret is not for", secret.name);
+                return Err(("secret.placeholder".to_owned(), why));
+            }
+        }
+        Ok(())
+    }
+
+    /// No value of a secret, in any form, whole or in parts, and nothing that is a credential by its own form.
+    fn leaks(&mut self, request: &Request, target: &Target, body: &[u8]) -> Result<(), (String, String)> {
+        let names = request.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect::<Vec<_>>();
+        let url = target.to_string();
+        let mut texts = vec![request.url.as_bytes(), url.as_bytes(), request.body.as_slice()];
+        texts.extend(names.iter().map(String::as_bytes));
+        if body != request.body {
+            texts.push(body);
+        }
+        for text in &texts {
+            let layers = self.values.find_deep(text);
+            if let Some(hit) = layers.hits.first() {
+                return Err(value_found(self.values.name(hit.owner)));
+            }
+            if layers.unread {
+                return Err(("body.size".to_owned(), "the request holds more packed data than is looked at".to_owned()));
+            }
+            if let Some(span) = Shapes::get().scan(text).iter().find(|span| span.verdict == Verdict::Block) {
+                return Err((format!("leak.{}", span.rule), format!("the request holds what looks like a credential ({})", span.rule)));
+            }
+        }
+        if let Some(name) = texts.iter().find_map(|text| self.values.find_folded(&String::from_utf8_lossy(text))) {
+            return Err(value_found(name));
+        }
+        self.parts(request, target, body)
+    }
+
+    /// Values in parts: over the fields of this request, and field by field over those before.
+    fn parts(&mut self, request: &Request, target: &Target, body: &[u8]) -> Result<(), (String, String)> {
+        let fields = fields(request, target, body);
+        let all = fields.iter().map(|(_, value)| value.as_slice());
+        if let Some(name) = self.values.find_split(&mut Vec::new(), all) {
+            return Err(value_found(name));
+        }
+        for (field, value) in &fields {
+            let known = self.memory.contains_key(field);
+            if known || self.memory.len() < FIELDS_MAX {
+                let memory = self.memory.entry(field.clone()).or_default();
+                if let Some(name) = self.values.find_split(memory, [value.as_slice()]) {
+                    memory.clear();
+                    return Err(value_found(name));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn value_found(name: &str) -> (String, String) {
+    ("secret.value".to_owned(), format!("the request holds the value of the secret {name}; send its placeholder instead"))
+}
+
+fn decoded_basic(value: &str) -> Vec<u8> {
+    value.strip_prefix("Basic ").map(|text| crate::leak::base64(text.as_bytes(), 4096)).unwrap_or_default()
+}
+
+/// Whether the placeholder stands where the secret is to stand, and nowhere else.
+fn stands_right(
+    secret: &SecretRule,
+    header: Option<(String, &str)>,
+    target: &Target,
+    body: &[u8],
+    (in_url, in_body): (bool, bool),
+) -> bool {
+    let authorization = |scheme: &str| {
+        header.as_ref().is_some_and(|(name, value)| {
+            name == "authorization" && value.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+        })
+    };
+    match &secret.place {
+        Place::Bearer => authorization("bearer ") && !in_url && !in_body,
+        Place::Basic => authorization("basic ") && !in_url && !in_body,
+        Place::SigV4 => authorization("aws4-hmac-sha256 ") && !in_url && !in_body,
+        Place::Header(wanted) => header.is_some_and(|(name, _)| name == *wanted) && !in_url && !in_body,
+        Place::Query(wanted) => {
+            let query = target.query.as_deref().unwrap_or_default();
+            let pair = |pair: &str| pair.split_once('=').is_some_and(|(name, value)| name == wanted && value == secret.placeholder);
+            let path = target.path.contains(&secret.placeholder);
+            query.split('&').any(pair) && !path && header.is_none() && !in_body
+        }
+        Place::Json(pointer) => {
+            let value: Option<Value> = serde_json::from_slice(body).ok();
+            let right =
+                value.as_ref().and_then(|value| value.pointer(pointer)).and_then(Value::as_str) == Some(secret.placeholder.as_str());
+            right && header.is_none() && !in_url
+        }
+    }
+}
+
+/// The body without its packing.
+fn unpacked(request: &Request) -> Result<Vec<u8>, Refusal> {
+    let coding = request
+        .headers
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case("content-encoding"))
+        .map(|(_, value)| value.trim().to_ascii_lowercase());
+    if request.body.len() > BODY_BYTES_MAX {
+        return Err(Refusal::new("body.size", format!("the body has more than {BODY_BYTES_MAX} bytes")));
+    }
+    let mut out = Vec::new();
+    let most = u64::try_from(BODY_BYTES_MAX).unwrap_or(u64::MAX) + 1;
+    let packed = request.body.as_slice();
+    let read = match coding.as_deref() {
+        None | Some("" | "identity") => return Ok(request.body.clone()),
+        Some("gzip" | "x-gzip") => flate2::read::MultiGzDecoder::new(packed).take(most).read_to_end(&mut out),
+        Some("deflate") if packed.first().is_some_and(|byte| byte & 0x0f == 8) => {
+            flate2::read::ZlibDecoder::new(packed).take(most).read_to_end(&mut out)
+        }
+        Some("deflate") => flate2::read::DeflateDecoder::new(packed).take(most).read_to_end(&mut out),
+        Some(other) => {
+            let why = format!("the body is packed as {other:?}, which cannot be looked into; send it as gzip or plain");
+            return Err(Refusal::new("body.encoding", why));
+        }
+    };
+    if read.is_err() {
+        return Err(Refusal::new("body.encoding", "the body is not packed as its Content-Encoding says"));
+    }
+    if out.len() > BODY_BYTES_MAX {
+        return Err(Refusal::new("body.size", format!("the body unpacks to more than {BODY_BYTES_MAX} bytes")));
+    }
+    Ok(out)
+}
+
+/// The fields of a request, by name: labels of the host, segments of the path, parameters, headers, strings of a JSON body.
+fn fields(request: &Request, target: &Target, body: &[u8]) -> Vec<(String, Vec<u8>)> {
+    let decoded = |text: &str| crate::leak::unescaped(text.as_bytes()).0;
+    let mut fields = vec![("host".to_owned(), target.host.to_string().into_bytes())];
+    fields.push(("path".to_owned(), decoded(target.path.rsplit('/').next().unwrap_or_default())));
+    let pairs = |text: &str, kind: &str, fields: &mut Vec<(String, Vec<u8>)>| {
+        fields.extend(
+            text.split('&').filter_map(|pair| pair.split_once('=')).map(|(name, value)| (format!("{kind} {name}"), decoded(value))),
+        );
+    };
+    pairs(target.query.as_deref().unwrap_or_default(), "query", &mut fields);
+    // What every request says again would only stand between the parts.
+    let plain =
+        |name: &str| ["host", "user-agent", "accept", "content-length", "content-type", "connection", "accept-encoding"].contains(&name);
+    let headers = request.headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).filter(|(name, _)| !plain(name));
+    fields.extend(headers.map(|(name, value)| (format!("header {name}"), value.clone().into_bytes())));
+    match serde_json::from_slice::<Value>(body) {
+        Ok(value) => strings(&value, "body", &mut fields),
+        Err(_) => {
+            let text = String::from_utf8_lossy(body);
+            if text.contains('=') && !text.contains(char::is_whitespace) {
+                pairs(&text, "form", &mut fields);
+            }
+            fields.push(("body".to_owned(), body.to_vec()));
+        }
+    }
+    fields
+}
+
+fn strings(value: &Value, name: &str, fields: &mut Vec<(String, Vec<u8>)>) {
+    match value {
+        Value::String(text) => fields.push((name.to_owned(), text.clone().into_bytes())),
+        Value::Number(number) => fields.push((name.to_owned(), number.to_string().into_bytes())),
+        Value::Array(items) => items.iter().for_each(|item| strings(item, name, fields)),
+        Value::Object(items) => items.iter().for_each(|(key, item)| strings(item, &format!("{name}/{key}"), fields)),
+        Value::Null | Value::Bool(_) => {}
+    }
+}

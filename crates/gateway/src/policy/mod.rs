@@ -1,0 +1,36 @@
+//! Policy over the network: which requests may leave, and which secret may go where.
+//!
+//! * [`Policy`] is the file of rules; what no rule allows is denied.
+//! * [`SecretsFile`] names secrets, their values and where each may go.
+//! * [`Target`] is the one reading of a URL; everything behind it uses only that.
+//! * [`Egress`] decides over requests.
+
+mod egress;
+mod files;
+mod headers;
+mod host;
+mod patterns;
+mod target;
+
+#[cfg(test)]
+mod tests;
+
+pub use egress::{Decision, Egress, Request};
+pub use files::{BadFile, Effect, NetworkRule, Place, Policy, SecretRule, SecretsFile};
+pub use patterns::{HostPattern, PathPattern};
+pub use target::{Host, Target};
+
+/// Why something is denied: the rule's name, and a sentence that says what is wrong and what may be done instead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The rule, such as `host.numeric`.
+    pub rule: &'static str,
+    /// The sentence.
+    pub why: String,
+}
+
+impl Refusal {
+    pub(crate) fn new(rule: &'static str, why: impl Into<String>) -> Self {
+        Self { rule, why: why.into() }
+    }
+}
