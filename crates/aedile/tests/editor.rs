@@ -45,13 +45,17 @@ impl Editor {
     }
 }
 
-/// Starts the agent in a box round the directory, with the door of its `aedile.toml`.
-fn start(env: &TestEnvironment, dir: &Path, model: &str) -> Editor {
+/// Starts the agent in a box round the directory, with the door of its `aedile.toml`. A person's own settings come into the box read-only.
+fn start(env: &TestEnvironment, dir: &Path, model: &str, own: Option<&Path>) -> Editor {
     let program = super::program();
     let mut command = env.command();
     command.args(["sandbox", "exec", "--net", "door", "--env", &format!("AEDILE_MODEL={model}")]);
     command.args(["--env", "AEDILE_DOOR=http://127.0.0.1:7070", "--dir"]);
-    command.arg(dir).arg("--ro").arg(&program).arg("--").arg(&program).arg("__agent");
+    command.arg(dir);
+    if let Some(own) = own {
+        command.arg("--env").arg(format!("AEDILE_SETTINGS={}", own.display())).arg("--ro").arg(own);
+    }
+    command.arg("--ro").arg(&program).arg("--").arg(&program).arg("__agent");
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
     let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
     let mut editor = Editor { child, stdin, lines: BufReader::new(stdout).lines(), asked: Vec::new() };
@@ -94,7 +98,7 @@ fn a_session_changes_between_the_models_that_its_door_grants() {
         env.var(format!("AEDILE_{name}_BASE_URL"), server.url());
     }
     env.var("ANTHROPIC_API_KEY", "key-of-anthropic").var("OPENAI_API_KEY", "key-of-openai");
-    let mut editor = start(&env, &dir, "anthropic/claude-sonnet-4-5");
+    let mut editor = start(&env, &dir, "anthropic/claude-sonnet-4-5", None);
     let session = editor.ask(2, "session/new", &json!({"cwd": dir, "mcpServers": []}))["sessionId"].clone();
     let prompt =
         json!({"sessionId": session, "prompt": [{"type": "text", "text": "Count."}], "_meta": {"aedile": {"outputSchema": schema}}});
@@ -122,7 +126,7 @@ fn an_editor_is_asked_and_its_answers_hold() {
     let server =
         ScriptedServer::start(vec![Conversation::any().step(first).step(Step::text("Done.").expect_latest("does not allow this call"))]);
     env.var("AEDILE_OPENAI_BASE_URL", server.url()).var("OPENAI_API_KEY", "sk-real-key-of-the-person");
-    let mut editor = start(&env, &dir, "openai/gpt-4.1");
+    let mut editor = start(&env, &dir, "openai/gpt-4.1", None);
     let session = editor.ask(2, "session/new", &json!({"cwd": dir, "mcpServers": []}));
     assert_eq!(session["modes"]["currentModeId"], "default");
     let prompt = json!({"sessionId": session["sessionId"], "prompt": [{"type": "text", "text": "Write it."}]});
@@ -133,5 +137,34 @@ fn an_editor_is_asked_and_its_answers_hold() {
     drop(editor.stdin);
     assert!(editor.child.wait().unwrap().success());
     assert_eq!(server.finish().len(), 2);
+    env.assert_nothing_left();
+}
+
+#[test]
+fn only_the_persons_own_file_saves_questions() {
+    let mut env = TestEnvironment::new(super::program());
+    let dir = directory(&env, "[agents]\nmodel = \"openai/gpt-4.1\"\n");
+    let allow = |rule: &str| json!({"permissions": {"allow": [rule], "defaultMode": "acceptEdits"}}).to_string();
+    std::fs::create_dir(dir.join(".claude")).unwrap();
+    std::fs::write(dir.join(".claude/settings.json"), allow("Bash(touch theirs.txt)")).unwrap();
+    let own = env.work().canonicalize().unwrap().join("own.json");
+    std::fs::write(&own, json!({"permissions": {"allow": ["Bash(touch mine.txt)"]}}).to_string()).unwrap();
+    let step = ["touch mine.txt", "touch theirs.txt"]
+        .iter()
+        .fold(Step::tool("write", json!({"path": "made.txt", "content": "made\n"})), |step, command| {
+            step.and_tool("bash", json!({ "command": command }))
+        });
+    let server = ScriptedServer::start(vec![Conversation::any().step(step).step(Step::text("Done."))]);
+    env.var("AEDILE_OPENAI_BASE_URL", server.url()).var("OPENAI_API_KEY", "sk-real-key-of-the-person");
+    let mut editor = start(&env, &dir, "openai/gpt-4.1", Some(&own));
+    let session = editor.ask(2, "session/new", &json!({"cwd": dir, "mcpServers": []}));
+    assert_eq!(session["modes"]["currentModeId"], "default");
+    let prompt = json!({"sessionId": session["sessionId"], "prompt": [{"type": "text", "text": "Do it."}]});
+    assert_eq!(editor.ask(3, "session/prompt", &prompt)["stopReason"], "end_turn");
+    assert_eq!(editor.asked, ["write made.txt", "bash touch theirs.txt"]);
+    assert!(dir.join("mine.txt").exists() && !dir.join("theirs.txt").exists());
+    drop(editor.stdin);
+    assert!(editor.child.wait().unwrap().success());
+    server.finish();
     env.assert_nothing_left();
 }
