@@ -172,6 +172,9 @@ pub(super) fn jwt_base64(text: &[u8], at: usize, out: &mut Vec<Finding>) {
     }
 }
 
+/// The rule for the values of a Kubernetes secret.
+const KUBERNETES: &str = "kubernetes-secret";
+
 /// The values of a Kubernetes secret, called for at `kind`.
 pub(super) fn kubernetes(text: &[u8], at: usize, out: &mut Vec<Finding>) {
     let line = &text[at..text.len().min(at + 40)];
@@ -184,9 +187,12 @@ pub(super) fn kubernetes(text: &[u8], at: usize, out: &mut Vec<Finding>) {
     let from = rfind(&text[..at], b"\n---", 2000).unwrap_or_else(|| at.saturating_sub(2000));
     let to = at + find(&text[at..], b"\n---", 8000).unwrap_or_else(|| (text.len() - at).min(8000));
     let Some(data) = find(&text[from..to], b"data", 10_000).map(|place| from + place) else { return };
+    // What another `kind` of the same document has found is not found again.
+    let done = out.iter().rev().take(1000).find(|known| known.rule == KUBERNETES).map_or(0, |known| known.end);
     let mut start = data;
     for line in text[data..to].split(|byte| *byte == b'\n' || *byte == b',').take(400) {
-        out.extend(kubernetes_value(line).map(|(from, to)| finding(start + from, start + to, "kubernetes-secret", Level::Redact)));
+        let value = kubernetes_value(line).filter(|(from, _)| start + from >= done);
+        out.extend(value.map(|(from, to)| finding(start + from, start + to, KUBERNETES, Level::Redact)));
         start += line.len() + 1;
     }
 }

@@ -120,13 +120,21 @@ pub(super) fn command_password(text: &[u8], at: usize, out: &mut Vec<Finding>) {
     }
 }
 
+/// The longest command that is looked at, and how far before and behind a line's end is looked for whether it goes on.
+const COMMAND_BYTES_MAX: usize = 2000;
+const INDENT_BYTES_MAX: usize = 64;
+
 /// The command up to the end of its line; a line may go on behind a backslash.
 fn command(text: &[u8]) -> &[u8] {
+    let text = &text[..text.len().min(COMMAND_BYTES_MAX)];
     // The next line goes on with an option, or the line says so.
-    let goes_on =
-        |place: usize| text[..place].trim_ascii_end().last() == Some(&b'\\') || text[place..].trim_ascii_start().starts_with(b"-");
-    let end = text.iter().enumerate().take(2000).position(|(place, byte)| *byte == b'\n' && !goes_on(place));
-    &text[..end.unwrap_or(text.len().min(2000))]
+    let goes_on = |place: usize| {
+        let before = text[place.saturating_sub(INDENT_BYTES_MAX)..place].trim_ascii_end();
+        let behind = text[place..text.len().min(place + INDENT_BYTES_MAX)].trim_ascii_start();
+        before.last() == Some(&b'\\') || behind.starts_with(b"-")
+    };
+    let end = text.iter().enumerate().position(|(place, byte)| *byte == b'\n' && !goes_on(place));
+    &text[..end.unwrap_or(text.len())]
 }
 
 /// Returns the argument at `at`, without its quotes.

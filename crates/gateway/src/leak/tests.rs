@@ -368,3 +368,13 @@ fn the_table_of_beginnings_is_sparse() {
     let count = Shapes::get().beginnings();
     assert!(count < 12_000, "{count} beginnings fill the table and every place would be looked at");
 }
+
+#[test]
+fn hostile_repetitions_find_each_place_once() {
+    let secret = "kind:Secret,data:QUJDREVGR0g1,";
+    let found = scan(&secret.repeat(3000));
+    assert!(found.len() <= 3000, "{} findings", found.len());
+    // Two hundred programs before a wall of line ends: each looks at a bounded piece of it.
+    let wall = format!("{}{}-", "curl ".repeat(200), "\n".repeat(200_000));
+    assert_eq!(scan(&wall).len(), 0);
+}
