@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::outward::{each, foreign_tool, inner, outside, search};
+use crate::outward::{each, foreign_tool, inner, outside, search, set};
 
 /// Not among them: `mcp_servers`, `container`, `thread` (servers and places at the provider), `fallbacks` and what pays for them (another
 /// model, another account), `compaction`, `workspace_id`, `user_profile_id`, `billing_policy`.
@@ -31,8 +31,17 @@ const FIELDS: &[&str] = &[
 ];
 /// Edits that only leave something out. Every other one (`compact_...`) asks a model once more, beside what was reserved for the request.
 const EDITS: &[&str] = &["clear_tool_uses_20250919", "clear_thinking_20251015"];
-/// Tools that the client executes, besides those without a type and Anthropic's own that are named by date.
-const TOOLS: &[&str] = &["custom"];
+/// Tools that the client executes, besides those without a type: its own, and those whose form alone is Anthropic's.
+const TOOLS: &[&str] = &[
+    "custom",
+    "bash_20241022",
+    "bash_20250124",
+    "text_editor_20241022",
+    "text_editor_20250124",
+    "text_editor_20250429",
+    "text_editor_20250728",
+    "memory_20250818",
+];
 /// Kinds of sources whose content stands in the request; a `content` source holds further blocks.
 const SOURCES: &[&str] = &["base64", "text", "content"];
 /// What a tool was given is text to the provider, whatever it looks like.
@@ -58,7 +67,7 @@ fn edits(management: Option<&Value>) -> Option<String> {
 
 /// A source that the provider would fetch, or a file that lies there.
 fn source_outside(fields: &Map<String, Value>) -> Option<String> {
-    if fields.contains_key("file_id") {
+    if fields.get("file_id").is_some_and(set) {
         return Some("a source of type `file`".to_owned());
     }
     match fields.get("source") {
@@ -123,7 +132,7 @@ mod tests {
         let call = json!({ "type": "tool_use", "id": "1", "name": "bash", "input": { "type": "image", "source": { "type": "url" }, "file_id": 1 } });
         let body = json!({
             "model": "m", "max_tokens": 1, "mcp_servers": [], "system": [{ "type": "text", "text": "s", "cache_control": { "type": "ephemeral" } }],
-            "tools": [{ "name": "bash", "input_schema": {} }, { "type": "custom", "name": "x" }],
+            "tools": [{ "name": "bash", "input_schema": {} }, { "type": "custom", "name": "x" }, { "type": "bash_20250124", "name": "bash" }],
             "context_management": { "edits": [{ "type": "clear_thinking_20251015", "keep": "all" }] },
             "messages": [
                 { "role": "assistant", "content": [call] },

@@ -29,6 +29,7 @@ const FIELDS: &[&str] = &[
     "user",
     "safety_identifier",
     "prompt_cache_key",
+    "prompt_cache_retention",
     "service_tier",
 ];
 /// Tools that the client executes.

@@ -208,7 +208,7 @@ fn allowed(room: &Room, parsed: Result<ModelBody, BadBody>) -> Result<(ModelBody
     match outward::reaches_out(body.format(), body.fields()) {
         None => Ok((body, at)),
         Some(what) => Err(Refused::forbidden(format!(
-            "{what} would make the provider itself reach out, which this box does not allow: leave it out and use your own tools"
+            "{what} is not among what a door lets through, since it may make the provider itself reach out or keep something: leave it out and use your own tools"
         ))),
     }
 }
