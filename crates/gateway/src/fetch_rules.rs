@@ -85,8 +85,11 @@ impl FetchRules {
         if text.len() > URL_BYTES_MAX || text.bytes().any(|byte| byte <= b' ' || byte == 0x7f || byte == b'\\') {
             return Err(format!("the URL must be one word without spaces or backslashes and have at most {URL_BYTES_MAX} bytes"));
         }
-        let url = Url::parse(text).map_err(|error| format!("the URL is not understood: {error}"))?;
         let written = text.split_once("://").map(|(_, rest)| rest.split(['/', '?', '#']).next().unwrap_or_default());
+        if written.is_some_and(|host| !host.is_ascii()) {
+            return Err("the host must be written in its plain form, in ASCII (punycode where its name has other letters)".to_owned());
+        }
+        let url = Url::parse(text).map_err(|error| format!("the URL is not understood: {error}"))?;
         let (Some(written), Some(host), Some(port)) = (written, url.host_str(), url.port_or_known_default()) else {
             return Err("the URL must look like https://HOST/PATH".to_owned());
         };
