@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use crate::fetch_rules::FetchRules;
 use crate::lead::Lead;
 use crate::ledger::Limits;
-use crate::outages::Outages;
+use crate::outages::{Changes, Outages};
 use crate::routes;
 use crate::spending::{Ending, Held, Spending};
 use crate::vault::Vault;
@@ -95,23 +95,22 @@ impl Room {
         own
     }
 
-    /// The first model of another provider that can be asked in place of this one at present.
+    /// The first other model that can be asked in place of this one at present.
     pub(crate) fn instead(&self, at: usize, fits: impl Fn(&Lead) -> bool) -> Option<usize> {
-        let of = self.leads[at].provider();
-        self.leads.iter().position(|lead| {
-            lead.provider() != of && fits(lead) && lead.provider().is_none_or(|provider| self.outages.down(provider).is_none())
-        })
+        let up = |lead: &Lead| lead.provider().is_none() || self.outages.down(&lead.model).is_none();
+        let mut others = self.leads.iter().enumerate().filter(|(place, _)| *place != at);
+        others.find(|(_, lead)| fits(lead) && up(lead)).map(|(place, _)| place)
     }
 
-    /// Writes down what a request has changed for its provider.
-    pub(crate) async fn note(&self, at: usize, change: Option<Change>) {
-        let (Some(change), Some(provider)) = (change, self.leads[at].provider()) else { return };
-        let (why, again) = match change {
-            Change::Answers => (None, None),
-            Change::Down(down) => (Some(down.why), Some(down.again)),
-        };
-        let event = Event::ProviderDown { run: self.grant.who.run, provider: provider.to_owned(), why, again };
-        self.record(event).await;
+    /// Writes down what a request has changed for its provider or its model.
+    pub(crate) async fn note(&self, changes: Changes) {
+        for (provider, change) in changes {
+            let (why, again) = match change {
+                Change::Answers => (None, None),
+                Change::Down(down) => (Some(down.why), Some(down.again)),
+            };
+            self.record(Event::ProviderDown { run: self.grant.who.run, provider, why, again }).await;
+        }
     }
 
     /// Writes down that another model answers than the one before.
@@ -120,9 +119,9 @@ impl Room {
         if before == at {
             return;
         }
-        let down = self.leads[before].provider().and_then(|provider| Some((provider, self.outages.down(provider)?)));
+        let down = self.leads[before].provider().and_then(|_| self.outages.down(&self.leads[before].model));
         let why = match down {
-            Some((provider, down)) => format!("{provider}: {}", down.why),
+            Some((what, down)) => format!("{what}: {}", down.why),
             None if at == 0 => "it is the task's own model".to_owned(),
             None => "the agent asked for it".to_owned(),
         };

@@ -29,12 +29,14 @@ impl Refused {
         Self { status, kind, message: message.into(), after: None, next: None }
     }
 
-    /// The provider is left alone for now. `next` is said to a client that can change to it.
-    pub(crate) fn down(provider: &str, down: &Down, now: Timestamp, next: Option<&ModelRef>) -> Self {
+    /// The provider, or the model, is left alone for now. `next` is said to a client that can change to it.
+    pub(crate) fn down(what: &str, down: &Down, now: Timestamp, next: Option<&ModelRef>) -> Self {
         // Whole seconds, rounded up: a client that comes back earlier would be refused again.
-        let after = Duration::from_secs(down.again.since(now).as_micros().div_ceil(1_000_000).try_into().unwrap_or(u64::MAX));
+        // While another request tries it, the time is over: a second is still waited.
+        let seconds = down.again.since(now).as_micros().div_ceil(1_000_000).try_into().unwrap_or(u64::MAX);
+        let after = Duration::from_secs(seconds.max(1));
         let message = format!(
-            "{provider} is left alone by all agents since it failed, and tried again in {} s; it answered last: {}",
+            "{what} is left alone by all agents since it failed, and tried again in {} s; it answered last: {}",
             after.as_secs(),
             down.why
         );

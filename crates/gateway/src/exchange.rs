@@ -10,7 +10,7 @@ use std::sync::Arc;
 use aedile_core::Redactor;
 use aedile_core::limits::MODEL_ANSWER_BYTES_MAX;
 use aedile_models::grant::SWITCHES_HEADER;
-use aedile_models::{Down, Fault, FaultKind, Metered, ModelBody, UsageMeter};
+use aedile_models::{Down, Fault, FaultKind, FaultOf, Metered, ModelBody, UsageMeter};
 use bytes::Bytes;
 use hyper::header::{HeaderMap, RETRY_AFTER};
 use hyper::{Response, StatusCode};
@@ -49,8 +49,8 @@ struct Unsaid {
     reply: Reply,
     /// What it hears when nobody else can be asked.
     response: Response<DoorBody>,
-    /// Why its provider is left alone, if it is.
-    down: Option<Down>,
+    /// What is left alone, its provider or its model, and why.
+    down: Option<(String, Down)>,
     /// Why asking again does not help, if it does not.
     refusal: Option<String>,
 }
@@ -98,8 +98,8 @@ impl Exchange {
                 return answer_with(waits, response);
             };
             if switches {
-                let (provider, now) = (room.leads[at].provider().unwrap_or_default(), room.clock.now());
-                let refused = Refused::down(provider, &down, now, Some(&room.leads[next].model));
+                let (what, down) = &down;
+                let refused = Refused::down(what, down, room.clock.now(), Some(&room.leads[next].model));
                 return answer_with(waits, refused.into_response());
             }
             self.at = next;
@@ -114,10 +114,10 @@ impl Exchange {
         let switches = self.headers.contains_key(SWITCHES_HEADER);
         let lead = &room.leads[at];
         let nowhere_else = room.instead(at, |other| switches || other.speaks(self.body.format())).is_none();
-        let mut pass = match lead.provider().map(|provider| room.outages.admit(provider, nowhere_else)).transpose() {
+        let mut pass = match lead.provider().map(|_| room.outages.admit(&lead.model, nowhere_else)).transpose() {
             Ok(pass) => pass,
             Err(down) => {
-                let refused = Refused::down(lead.provider().unwrap_or_default(), &down, room.clock.now(), None);
+                let refused = Refused::down(&down.0, &down.1, room.clock.now(), None);
                 return Err(Box::new(Unsaid { down: Some(down), ..*Unsaid::refused(reply, refused) }));
             }
         };
@@ -171,7 +171,10 @@ impl Exchange {
                     NoAnswer::Bad(message) => (Refused::bad_request(message), Ending::Nothing, None),
                 };
                 room.settle(held, ending).await;
-                let down = failed(room, at, pass, fault.map(|why| Fault { why, kind: FaultKind::Passing })).await;
+                let down = match fault {
+                    Some(why) => failed(room, at, pass, passing(&why)).await,
+                    None => None,
+                };
                 return Err(Box::new(Unsaid { down, ..*Unsaid::refused(reply, refused) }));
             }
         };
@@ -186,11 +189,17 @@ impl Exchange {
                 )),
                 _ => None,
             };
-            let fault = fault.map(|kind| Fault { why: format!("{}: {words}", answer.status.as_u16()), kind });
-            let down = failed(room, at, pass, fault).await;
+            let down = match fault {
+                Some((kind, of)) => failed(room, at, pass, Fault { why: format!("{}: {words}", answer.status.as_u16()), kind, of }).await,
+                None => {
+                    // What speaks of the request shows that the provider is there.
+                    room.note(pass.map(Pass::begun).unwrap_or_default()).await;
+                    None
+                }
+            };
             return Err(Box::new(Unsaid { reply, response, down, refusal }));
         }
-        room.note(at, pass.as_mut().and_then(|pass| pass.begun())).await;
+        room.note(pass.as_mut().map(|pass| pass.begun()).unwrap_or_default()).await;
         room.answers(at).await;
         let (pieces, stream) = mpsc::channel(PIECES_WAITING_MAX);
         let mut response = Response::new(streamed(stream));
@@ -199,10 +208,10 @@ impl Exchange {
         let (metered, complaint, end) = relay(room, &mut answer, body, &pieces).await;
         room.settle(held, Ending::Answered(metered)).await;
         match end {
-            End::Whole if complaint => drop(failed(room, at, pass, Some(passing("it reported an error within its answer"))).await),
-            End::Whole => room.note(at, pass.and_then(Pass::answered)).await,
+            End::Whole if complaint => drop(failed(room, at, pass, passing("it reported an error within its answer")).await),
+            End::Whole => room.note(pass.map(Pass::answered).unwrap_or_default()).await,
             End::Cut(why) => {
-                failed(room, at, pass, Some(passing(&why))).await;
+                failed(room, at, pass, passing(&why)).await;
                 let _ = pieces.send(Err(io::Error::other(why))).await;
             }
             End::Left(why) => drop(pieces.send(Err(io::Error::other(why))).await),
@@ -212,14 +221,13 @@ impl Exchange {
 }
 
 fn passing(why: &str) -> Fault {
-    Fault { why: why.to_owned(), kind: FaultKind::Passing }
+    Fault { why: why.to_owned(), kind: FaultKind::Passing, of: FaultOf::Provider }
 }
 
-/// Counts a fault of the provider, and says whether it is left alone now.
-async fn failed(room: &Room, at: usize, pass: Option<&mut Pass>, fault: Option<Fault>) -> Option<Down> {
-    let change = pass?.failed(fault?);
-    room.note(at, change).await;
-    room.outages.down(room.leads[at].provider()?)
+/// Counts a fault, and says what is left alone now.
+async fn failed(room: &Room, at: usize, pass: Option<&mut Pass>, fault: Fault) -> Option<(String, Down)> {
+    room.note(pass?.failed(fault)).await;
+    room.outages.down(&room.leads[at].model)
 }
 
 fn answer_with(reply: Reply, response: Response<DoorBody>) {
@@ -268,7 +276,7 @@ pub(crate) struct Failed {
     /// The beginning of what it said, without secrets and on one line.
     words: String,
     /// What it says of the provider.
-    fault: Option<FaultKind>,
+    fault: Option<(FaultKind, FaultOf)>,
 }
 
 /// Reads an error of the provider.
@@ -280,7 +288,11 @@ pub(crate) async fn read_failure(answer: &mut Answer, room: &Room) -> Failed {
     match answer.rest(ERROR_BYTES_MAX).await {
         Err(why) => {
             let message = format!("the provider's answer was cut: {why}");
-            Failed { response: Refused::upstream(message.clone()).into_response(), words: message, fault: Some(FaultKind::Passing) }
+            Failed {
+                response: Refused::upstream(message.clone()).into_response(),
+                words: message,
+                fault: Some((FaultKind::Passing, FaultOf::Provider)),
+            }
         }
         Ok(bytes) => {
             let after = answer.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());

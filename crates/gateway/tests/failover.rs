@@ -210,7 +210,31 @@ async fn a_refused_key_moves_whoever_can_move_and_is_told_to_whoever_cannot() {
         assert_eq!((status, &said["error"]["message"]), (401, &json!("who are you")), "it hears it from the provider itself");
     }
     assert!(lone.refusal().unwrap().contains("anthropic refuses its key (401)"));
-    assert_eq!(rig.events(&["provider_down"]).len(), 3);
+    assert_eq!(rig.events(&["provider_down"]).len(), 1, "who is let through all the same makes no news");
+    server.finish();
+}
+
+#[tokio::test]
+async fn a_limit_of_one_model_does_not_stop_the_others_of_its_provider() {
+    let far = Step::status(429, "tomorrow").header("retry-after", "200");
+    let barred = Step::status(403, "this model is not for you");
+    let server = ScriptedServer::start(vec![
+        of("claude-test").step(far),
+        of("claude-dear").step(barred),
+        of("claude-small").step(Step::text("small")).step(Step::text("small")),
+    ]);
+    let rig = Rig::with_backup(&server.url());
+    let (_door, url) = rig.open(rig.grant_with(CLAUDE, &["anthropic/claude-small"]));
+    let (status, _, said) = messages(&url).await;
+    assert_eq!((status, &said["error"]["next"]), (503, &json!("anthropic/claude-small")), "{said}");
+    assert_eq!(post_switching(&url, "/v1/messages", &ask("claude-small", false)).await.0, 200);
+    let (_door, url) = rig.open(rig.grant_with("anthropic/claude-dear", &["anthropic/claude-small"]));
+    let (status, _, said) = post_switching(&url, "/v1/messages", &ask("claude-dear", false)).await;
+    assert_eq!((status, &said["error"]["next"]), (503, &json!("anthropic/claude-small")), "{said}");
+    assert_eq!(post_switching(&url, "/v1/messages", &ask("claude-small", false)).await.0, 200, "the provider is there");
+    let down: Vec<Event> = rig.events(&["provider_down"]);
+    let names = |event: &Event| matches!(event, Event::ProviderDown { provider, .. } if provider.contains("/claude-"));
+    assert!(down.len() == 2 && down.iter().all(names), "{down:?}");
     server.finish();
 }
 

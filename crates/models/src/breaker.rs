@@ -52,7 +52,7 @@ enum State {
     Open { down: Down, pause: Duration, trying: bool },
 }
 
-/// The breaker of one provider.
+/// The breaker of one provider, or of one of its models.
 #[derive(Debug)]
 pub struct Breaker(State);
 
@@ -140,13 +140,14 @@ impl Breaker {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fault::FaultOf;
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp(seconds * 1_000_000)
     }
 
     fn fault(kind: FaultKind) -> Fault {
-        Fault { why: "529: overloaded".to_owned(), kind }
+        Fault { why: "529: overloaded".to_owned(), kind, of: FaultOf::Provider }
     }
 
     fn fails(breaker: &mut Breaker, seconds: i64) -> Option<Change> {

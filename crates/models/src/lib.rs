@@ -35,7 +35,7 @@ pub use anthropic::AnthropicMessages;
 pub use body::{BadBody, ModelBody, RequestFacts};
 pub use breaker::{Admission, Breaker, Change, Down};
 pub use call::{Endpoint, client_for};
-pub use fault::{Fault, FaultKind};
+pub use fault::{Fault, FaultKind, FaultOf};
 pub use format::ApiFormat;
 pub use gemini::Gemini;
 pub use grant::{Granted, door_client};
