@@ -23,7 +23,7 @@ use aedile_fleet::workspaces::{Snapshot, Workspace, WorkspaceError};
 use aedile_fleet::{FleetError, HostFacts, Onlooker, Pace, Parts, RunDriver, RunReport, StopWish, Workspaces};
 use aedile_testkit::{OsEntropy, SystemClock};
 use async_trait::async_trait;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::support::{self, Landing};
 
@@ -38,6 +38,10 @@ pub(crate) struct World {
     play: Play,
     doors: Mutex<BTreeMap<String, OpenDoor>>,
     prompts: Mutex<Vec<(String, String)>>,
+    /// Whether agents hear messages within a turn, which ones they were told, and when they take them in.
+    pub(crate) hears: AtomicBool,
+    pub(crate) heard: Mutex<Vec<String>>,
+    pub(crate) takes_in: Notify,
     /// Boxes that were made.
     pub(crate) specs: Mutex<Vec<BoxSpec>>,
     /// Boxes that are there now, and the most there ever were.
@@ -108,6 +112,9 @@ impl World {
             play: Box::new(move |turn| Box::pin(play(turn))),
             doors: Mutex::default(),
             prompts: Mutex::default(),
+            hears: AtomicBool::new(false),
+            heard: Mutex::default(),
+            takes_in: Notify::new(),
             specs: Mutex::default(),
             boxes: AtomicU32::new(0),
             boxes_most: AtomicU32::new(0),
@@ -151,6 +158,7 @@ impl World {
                 restart_backoff: Duration::from_millis(1),
                 term_grace: Duration::from_millis(200),
                 look_every: Duration::from_millis(10),
+                mail_every: Duration::from_millis(5),
                 ..Pace::default()
             },
             onlooker: Onlooker::default(),
@@ -340,6 +348,15 @@ impl AgentSession for FakeSession {
     }
     async fn interrupt(&self) {
         self.interrupt.send_replace(true);
+    }
+    fn takes_messages(&self) -> bool {
+        self.world.hears.load(Ordering::SeqCst)
+    }
+    async fn message(&self, text: &str) -> bool {
+        let taken_in = self.world.takes_in.notified();
+        self.world.heard.lock().unwrap().push(text.to_owned());
+        taken_in.await;
+        true
     }
     fn stderr_tail(&self) -> String {
         "its last words".to_owned()

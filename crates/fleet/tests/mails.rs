@@ -186,3 +186,36 @@ async fn mail_that_nobody_will_read_goes_back() {
     let back = inbox(store.as_ref(), run, "person").unwrap().remove(0);
     assert_eq!((back.from.as_str(), back.subject.as_str()), ("ada", "not read: too late"));
 }
+
+#[tokio::test]
+async fn mail_that_is_taken_in_as_the_turn_ends_is_not_delivered_again() {
+    // Which of the two is seen first is a matter of chance.
+    for _ in 0..12 {
+        let world = World::new(|turn| async move {
+            if turn.number == 1 {
+                turn.world.takes_in.notified().await;
+            } else {
+                assert!(!turn.prompt.contains("From person"), "{}", turn.prompt);
+                turn.submit().await;
+            }
+            end_turn()
+        });
+        world.hears.store(true, Ordering::SeqCst);
+        let store = store();
+        let run = open(store.as_ref(), &plan(vec![task("one", "src/**", &[])], 4));
+        let sends = async {
+            while world.prompts("one").is_empty() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            send(store.as_ref(), run, "person", "ada", "hello").unwrap();
+            while world.heard.lock().unwrap().is_empty() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            world.takes_in.notify_waiters();
+        };
+        let (report, ()) = tokio::join!(world.drive(&store, run, Landing::default()), sends);
+        assert_eq!(report.unwrap().landed, 1);
+        assert_eq!(world.heard.lock().unwrap().len(), 1);
+        assert!(inbox(store.as_ref(), run, "ada").unwrap().is_empty());
+    }
+}
