@@ -200,6 +200,9 @@ impl Narrator {
             Event::PlanAnswered { task, answer: PlanAnswer::Accepted { tasks } } => {
                 format!("{}: accepted; tasks opened: {tasks}", self.task(*task))
             }
+            Event::PlanAnswered { task, answer: PlanAnswer::Another { words } } => {
+                format!("{}: another one is wanted: {}", self.task(*task), one_line(words, 200))
+            }
             Event::PlanAnswered { task, answer: PlanAnswer::Declined { why } } => {
                 format!("{}: not started: {}", self.task(*task), one_line(why, 200))
             }

@@ -189,7 +189,7 @@ impl Worker {
                 false => self.runtime.block_on(planning::settle(&self.workshop, run, desk))?,
             };
             match plan {
-                Some(PlanEnd::Accepted) => shown = before,
+                Some(PlanEnd::Accepted | PlanEnd::Another(_)) => shown = before,
                 Some(plan @ (PlanEnd::Declined | PlanEnd::Written(_))) => {
                     let report = RunReport { state: RunState::Ended, ..outcome.report };
                     let closed = finish(&self.workshop, report, Instant::now(), false)?;

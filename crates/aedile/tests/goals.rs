@@ -333,7 +333,7 @@ fn at_a_terminal_the_person_is_asked_and_says_yes() {
     let goal = Goal::with(vec![two(), writer("one"), writer("two")]);
     let terminal = asked(&goal);
     terminal.type_line("what?");
-    terminal.wait_for("answer y, n or e");
+    terminal.wait_for("answer y, n, c or e");
     terminal.type_line("");
     let (code, said) = terminal.end();
     assert_eq!(code, Some(0), "{said}");
@@ -388,5 +388,65 @@ fn at_a_terminal_an_interrupted_question_is_asked_again() {
     terminal.type_line("y");
     assert_eq!(terminal.end().0, Some(0));
     assert_eq!(goal.scenario.parts("aedile/main").len(), 2);
+    goal.server.finish();
+}
+
+/// The conversation of the agent that plans again when all of this was said, and proposes one part.
+fn again(said: &[&str]) -> Conversation {
+    let hand_in = Step::tool("submit_plan", plan(&[part("one", &[])]));
+    let words: String = said.iter().map(|words| format!("> {words}\n")).collect();
+    let told = format!("What they say, in order:\n{words}\n");
+    Conversation::when("again", move |request| request.first_user().contains(&told))
+        .step(hand_in.expect_latest("- `one`: Write the part one; may change parts/one.txt"))
+}
+
+#[test]
+fn at_a_terminal_another_plan_is_asked_for_in_words() {
+    let replanning = [again(&["Only one part, please."]), again(&["Only one part, please.", "And a third try."])];
+    let goal = Goal::with(replanning.into_iter().chain([two(), writer("one")]).collect());
+    let terminal = asked(&goal);
+    terminal.type_line("c");
+    terminal.wait_for("What should be different?");
+    terminal.type_line(" ");
+    terminal.wait_for("nothing was said");
+    terminal.wait_for_times("Start these 2 tasks?", 2);
+    terminal.type_line("c");
+    terminal.wait_for_times("What should be different?", 2);
+    terminal.type_line("Only one part, please.");
+    terminal.wait_for("Start this task?");
+    terminal.type_line("C");
+    terminal.wait_for_times("What should be different?", 3);
+    terminal.type_line("And a third try.");
+    terminal.wait_for_times("Start this task?", 2);
+    terminal.type_line("y");
+    let (code, said) = terminal.end();
+    assert_eq!(code, Some(0), "{said}");
+    let feed = goal.scenario.run(&["feed", "--all"]);
+    assert!(feed.success().contains("plan-2: another one is wanted: And a third try."), "{}", feed.stdout);
+    assert_eq!(goal.scenario.landed("aedile/main"), ["one"]);
+    let answers: Vec<Value> = goal.scenario.events_of("plan_answered").into_iter().map(|mut event| event["answer"].take()).collect();
+    let another = |words: &str| json!({"answer": "another", "words": words});
+    assert_eq!(answers, [another("Only one part, please."), another("And a third try."), json!({"answer": "accepted", "tasks": 1})]);
+    let keys: Vec<Value> = goal.scenario.events_of("task_opened").into_iter().map(|mut event| event["spec"]["key"].take()).collect();
+    assert_eq!(keys, ["plan", "plan-2", "plan-3", "one"]);
+    goal.scenario.run(&["store", "check"]).success();
+    goal.scenario.env.assert_nothing_left();
+    goal.server.finish();
+}
+
+#[test]
+fn killed_when_another_plan_is_asked_for() {
+    let goal = Goal::with(vec![again(&["Only one."]), two(), writer("one")]);
+    let mut command = goal.scenario.command(&["run", "Write the parts", "--model", MODEL]);
+    command.env("AEDILE_CRASH_AT", CRASH_POINTS[1]);
+    let terminal = Terminal::start(command);
+    terminal.wait_for("Start these 2 tasks?");
+    terminal.type_line("change");
+    terminal.wait_for("What should be different?");
+    terminal.type_line("Only one.");
+    assert_eq!(terminal.end().0, None, "it was killed");
+    goal.scenario.run(&["run", "--resume", "--yes"]).success();
+    assert_eq!(goal.scenario.landed("aedile/main"), ["one"]);
+    goal.scenario.env.assert_nothing_left();
     goal.server.finish();
 }

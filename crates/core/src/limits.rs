@@ -41,6 +41,10 @@ pub const PLAN_PROMPT_BYTES_MIN: usize = 40;
 pub const PLAN_PROMPT_BYTES_MAX: usize = 16 * 1024;
 /// The largest planned task: its prompt, its scope and what must be true of it, in bytes as JSON. Its event then fits.
 pub const PLAN_TASK_BYTES_MAX: usize = 96 * 1024;
+/// How often a person may ask for another plan in one run.
+pub const PLAN_WISHES_MAX: usize = 5;
+/// The most that they may say each time, in bytes; about what a terminal takes in one line.
+pub const PLAN_WISH_BYTES_MAX: usize = 4096;
 /// Reasons against a plan that are told at once.
 pub const PLAN_REASONS_MAX: usize = 20;
 /// Levels of new directories that one path of a plan may bring.

@@ -8,6 +8,17 @@ pub const PLAN_KEY: &str = "plan";
 /// The role of an agent that plans: it reads the code, changes nothing and hands a plan in.
 pub const COORDINATOR: &str = "coordinator";
 
+/// The key of the task that makes a run's plan number `number`, from 1.
+pub fn plan_key(number: usize) -> String {
+    if number < 2 { PLAN_KEY.to_owned() } else { format!("{PLAN_KEY}-{number}") }
+}
+
+/// Whether a key is one of a task that plans.
+pub fn is_plan_key(key: &str) -> bool {
+    let number = key.strip_prefix(PLAN_KEY).map(|rest| rest.strip_prefix('-').unwrap_or(rest));
+    number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 /// A goal, split into tasks.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -71,6 +82,11 @@ pub enum PlanAnswer {
     Accepted {
         /// How many.
         tasks: u32,
+    },
+    /// Another one is wanted; a further task plans it.
+    Another {
+        /// What the person says of it.
+        words: String,
     },
     /// No, or not now.
     Declined {

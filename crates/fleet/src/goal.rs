@@ -13,9 +13,11 @@ mod packages;
 mod paths;
 mod prompt;
 mod tasks;
+mod wish;
 
-pub use answer::{accept, decline};
+pub use answer::{accept, another, decline};
 pub use check::{Ground, check};
 pub use layout::{EntryKind, Layout};
 pub use prompt::{bad_goal, plan_task};
 pub use tasks::specs;
+pub use wish::bad_wish;

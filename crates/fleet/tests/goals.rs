@@ -3,7 +3,7 @@
 use aedile_core::plan::ProposedPlan;
 use aedile_core::project::ProjectRules;
 use aedile_core::task::GateSpec;
-use aedile_fleet::goal::{EntryKind, Ground, Layout, bad_goal, check, plan_task, specs};
+use aedile_fleet::goal::{EntryKind, Ground, Layout, bad_goal, bad_wish, check, plan_task, specs};
 use serde_json::{Value, json};
 
 const PROMPT: &str = "Do this piece of work so that it is complete and tested.";
@@ -354,6 +354,17 @@ fn a_large_repository_is_told_by_its_directories() {
     let planning = plan_task("g", &layout, &ProjectRules::default(), "anthropic/m".parse().unwrap(), "aedile".into()).unwrap();
     assert!(planning.prompt.contains("src/part7/ (") && !planning.prompt.contains("piece3"), "{}", planning.prompt);
     assert!(planning.prompt.contains("50000 files") && planning.prompt.len() < 12_000, "{}", planning.prompt.len());
+}
+
+#[test]
+fn what_is_asked_of_another_plan_is_bounded() {
+    assert_eq!(bad_wish(1, "Two tasks only."), None);
+    assert!(bad_wish(1, " ").unwrap().contains("nothing was said"));
+    assert!(bad_wish(1, &"x".repeat(5000)).unwrap().contains("5000 bytes"));
+    assert_eq!(bad_wish(5, "x"), None);
+    assert!(bad_wish(6, "x").unwrap().contains("5 times already"));
+    refused(&[task("plan-2", &["web/**"], &[])], &["`plan-2` is taken by the planning"]);
+    checked(&[task("plan-b", &["web/**"], &[])]).unwrap();
 }
 
 #[test]

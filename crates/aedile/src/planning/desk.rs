@@ -9,7 +9,7 @@ use aedile_core::plan::ProposedPlan;
 use aedile_core::store::{Store, list, load};
 use aedile_core::task::TaskSpec;
 use aedile_core::view::{CostView, RunView, TaskView};
-use aedile_fleet::goal::{accept, decline, specs};
+use aedile_fleet::goal::{accept, another, bad_wish, decline, specs};
 
 use crate::clock::{OsEntropy, SystemClock};
 use crate::config::file::ConfigFile;
@@ -73,6 +73,8 @@ pub enum PlanEnd {
     Waits,
     /// The person said no.
     Declined,
+    /// Another one is made, for what they said.
+    Another(String),
     /// It lies in a file.
     Written(PathBuf),
 }
@@ -81,6 +83,8 @@ pub enum PlanEnd {
 struct Open {
     run: RunView,
     task: TaskView,
+    /// All tasks of the run that planned, this one last.
+    planned: Vec<TaskView>,
     proposed: ProposedPlan,
     specs: Vec<TaskSpec>,
 }
@@ -94,7 +98,9 @@ impl Open {
         let proposed: ProposedPlan =
             serde_json::from_slice(&blob).map_err(|error| CliError::failure(format!("the plan cannot be read: {error}")))?;
         let specs = specs(&proposed.plan, &task.spec, &run.rules).map_err(|error| CliError::failure(error.to_string()))?;
-        Ok(Some(Self { run, task, proposed, specs }))
+        let mut planned: Vec<TaskView> = list(store, Some(run.run))?;
+        planned.retain(|other| other.spec.is_plan() && other.task <= task.task);
+        Ok(Some(Self { run, task, planned, proposed, specs }))
     }
 }
 
@@ -111,6 +117,7 @@ pub async fn settle(workshop: &Workshop, run: RunId, desk: &Desk<'_>) -> Result<
     let end = answer(&open, desk).await?;
     match &end {
         PlanEnd::Accepted => accept(&*store, &SystemClock, &OsEntropy, &open.task, open.specs)?,
+        PlanEnd::Another(words) => another(&*store, (&SystemClock, &OsEntropy), &open.planned, &open.proposed, words)?,
         PlanEnd::Declined => decline(&*store, &open.task, "the person did not want it")?,
         PlanEnd::Written(path) => decline(&*store, &open.task, &format!("it was written to {}", path.display()))?,
         PlanEnd::Waits => {}
@@ -137,12 +144,22 @@ async fn ask(open: &Open, out: Output) -> Result<PlanEnd, CliError> {
         many => format!("these {many} tasks"),
     };
     loop {
-        let Some(said) = line(format!("Start {tasks}? [Y]es, [n]o, [e]dit: write them to a file and stop  ")).await else {
+        let Some(said) =
+            line(format!("Start {tasks}? [Y]es, [n]o, [c]hange: say what should be different, [e]dit: write them to a file and stop  "))
+                .await
+        else {
             return Ok(PlanEnd::Waits);
         };
         match said.to_ascii_lowercase().as_str() {
             "" | "y" | "yes" => return Ok(PlanEnd::Accepted),
             "n" | "no" => return Ok(PlanEnd::Declined),
+            "c" | "change" => {
+                let Some(words) = line("What should be different?  ".to_owned()).await else { return Ok(PlanEnd::Waits) };
+                match bad_wish(open.planned.len(), &words) {
+                    None => return Ok(PlanEnd::Another(words)),
+                    Some(why) => out.warn(why),
+                }
+            }
             "e" | "edit" => {
                 let Some(name) = line(format!("Which file? [{}]  ", file::DEFAULT)).await else { return Ok(PlanEnd::Waits) };
                 let path = PathBuf::from(if name.is_empty() { file::DEFAULT } else { &name });
@@ -152,7 +169,7 @@ async fn ask(open: &Open, out: Output) -> Result<PlanEnd, CliError> {
                     Err(error) => out.warn(error.to_string()),
                 }
             }
-            _ => out.line("answer y, n or e"),
+            _ => out.line("answer y, n, c or e"),
         }
     }
 }
@@ -176,7 +193,7 @@ impl PlanEnd {
     /// The exit code of a run that ends so.
     pub fn code(&self) -> u8 {
         match self {
-            Self::Written(_) | Self::Accepted => exit::OK,
+            Self::Written(_) | Self::Accepted | Self::Another(_) => exit::OK,
             Self::Declined => exit::NOT_ALL_LANDED,
             Self::Waits => exit::INTERRUPTED,
         }
@@ -185,7 +202,7 @@ impl PlanEnd {
     /// What is said at its end.
     pub fn lines(&self) -> Vec<String> {
         match self {
-            Self::Accepted => Vec::new(),
+            Self::Accepted | Self::Another(_) => Vec::new(),
             Self::Waits => vec!["nothing was started; the plan is kept, and `aedile run --resume` shows it again and asks".to_owned()],
             Self::Declined => vec!["nothing was started; `aedile costs` shows what the planning has cost".to_owned()],
             Self::Written(path) => {
@@ -199,6 +216,7 @@ impl PlanEnd {
         match self {
             Self::Accepted => serde_json::json!({ "answer": "accepted" }),
             Self::Waits => serde_json::json!({ "answer": "waits" }),
+            Self::Another(words) => serde_json::json!({ "answer": "another", "words": words }),
             Self::Declined => serde_json::json!({ "answer": "declined" }),
             Self::Written(path) => serde_json::json!({ "answer": "written", "file": path }),
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use aedile_core::TaskKey;
 use aedile_core::bounded::json_bytes;
 use aedile_core::limits::{PLAN_PROMPT_BYTES_MAX, PLAN_PROMPT_BYTES_MIN, PLAN_TASK_BYTES_MAX};
-use aedile_core::plan::{Acceptance, PLAN_KEY, Plan, PlannedTask};
+use aedile_core::plan::{Acceptance, Plan, PlannedTask, is_plan_key};
 use aedile_core::scope::Scope;
 
 /// The longest title, in bytes.
@@ -43,8 +43,8 @@ pub(crate) fn check_form(plan: &Plan) -> Vec<String> {
     for task in &plan.tasks {
         if let Err(bad) = TaskKey::new(task.id.clone()) {
             reasons.push(bad.to_string());
-        } else if task.id == PLAN_KEY {
-            reasons.push(format!("the id `{PLAN_KEY}` is taken by the planning itself: give the task another one"));
+        } else if is_plan_key(&task.id) {
+            reasons.push(format!("the id `{}` is taken by the planning itself: give the task another one", task.id));
         } else if !ids.insert(&task.id) {
             reasons.push(format!("the id `{}` is used by two tasks; each needs its own", task.id));
         }
