@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::process::Stdio;
 
 use aedile_testkit::environment::Finished;
-use aedile_testkit::{Conversation, ScriptedServer, Step};
+use aedile_testkit::{Conversation, ScriptedServer, Step, wait_for};
 use serde_json::{Value, json};
 
 use crate::scenario::{LIMIT, Scenario};
@@ -171,6 +171,31 @@ fn a_tasks_file_runs_with_the_runtime_of_the_command_line() {
     for part in ["our own coding agent", "claude", "over stream-json"] {
         assert!(list.success().contains(part), "{part}: {}", list.stdout);
     }
+    drop(server);
+    scenario.env.assert_nothing_left();
+}
+
+#[test]
+fn mail_of_the_person_reaches_our_agent_within_its_turn() {
+    let mut scenario = Scenario::new();
+    scenario.tasks("goal = \"One part\"\n[[task]]\nid = \"one\"\nprompt = \"task-one: write the part.\"\nscope = [\"parts/one.*\"]\n");
+    let hold = "touch parts/one.held; until [ -e parts/one.go ]; do sleep 0.05; done; rm -f parts/one.held parts/one.go";
+    let talk = Conversation::about("task-one:")
+        .step(Step::tool("bash", json!({ "command": hold })))
+        .step(Step::tool("bash", json!({ "command": "echo ok blue > parts/one.txt" })).expect_latest("use the word blue"))
+        .step(Step::tool("submit", json!({ "summary": "Write it" })));
+    let server = played(&mut scenario, vec![talk.afterwards(Step::text("Done."))]);
+    let worker = scenario.start(&["--model", MODEL]);
+    let go = scenario.held("one");
+    let agent = scenario.events_of("task_claimed")[0]["agent"].as_str().unwrap().to_owned();
+    scenario.run(&["mail", "send", &agent, "--subject", "Colour", "--body", "use the word blue"]).success();
+    wait_for("the mail to be handed over", LIMIT, || (!scenario.events_of("mail_claimed").is_empty()).then_some(()));
+    crate::control::release(&go);
+    worker.wait(LIMIT).success();
+    assert_eq!(server.failures(), Vec::<String>::new());
+    assert_eq!(scenario.repo.show("aedile/main", "parts/one.txt"), "ok blue\n");
+    assert_eq!((scenario.events_of("turn_started").len(), scenario.events_of("mail_acked").len()), (1, 1), "it was one turn");
+    assert!(scenario.run(&["transcript", &agent]).success().contains("use the word blue"));
     drop(server);
     scenario.env.assert_nothing_left();
 }
