@@ -1,6 +1,7 @@
 //! One file per command.
 
 pub mod agent;
+pub mod attack;
 pub mod clean;
 pub mod code;
 pub mod costs;

@@ -1,6 +1,7 @@
 //! The program as a person meets it: the real binary, real git, the real kernel.
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+mod attack;
 mod cli;
 mod code;
 mod control;

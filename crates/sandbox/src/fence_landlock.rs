@@ -2,7 +2,6 @@
 
 use crate::sys;
 use crate::wire::Failure;
-use aedile_core::sandbox::HOME_INSIDE;
 use landlock::{
     ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreated,
     RulesetCreatedAttr, Scope,
@@ -12,8 +11,6 @@ use std::path::{Path, PathBuf};
 
 /// The newest rights that this crate knows; the kernel's own level decides which of them hold.
 const NEWEST: ABI = ABI::V10;
-/// Memory of the box.
-const TEMPORARY: &[&str] = &["/tmp", "/var/tmp", "/dev/shm"];
 
 /// Restricts this process and all it starts. Ports are left alone: the box's network namespace is empty.
 pub(crate) fn apply(visible: &[PathBuf], writable: &[PathBuf]) -> Result<(), Failure> {
@@ -30,16 +27,15 @@ fn restrict(visible: &[PathBuf], writable: &[PathBuf]) -> Result<(), landlock::R
     let mut rules =
         Ruleset::default().set_compatibility(CompatLevel::BestEffort).handle_access(all)?.scope(Scope::from_all(NEWEST))?.create()?;
     rules = allow(rules, Path::new("/"), AccessFs::ReadDir.into())?;
-    for path in visible.iter().map(PathBuf::as_path).chain([Path::new("/etc"), Path::new("/aedile")]) {
+    for path in visible {
         rules = allow(rules, path, look)?;
     }
     // `/proc` holds writable switches of one's own processes; devices are opened, written and asked.
     let device = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev | AccessFs::ReadDir;
     rules = allow(rules, Path::new("/proc"), look | AccessFs::WriteFile | AccessFs::Truncate)?;
     rules = allow(rules, Path::new("/dev"), device)?;
-    let temporary = TEMPORARY.iter().chain([&HOME_INSIDE]).map(Path::new);
     let work = all & !(AccessFs::MakeChar | AccessFs::MakeBlock);
-    for path in writable.iter().map(PathBuf::as_path).chain(temporary) {
+    for path in writable {
         rules = allow(rules, path, work)?;
     }
     rules.restrict_self().map(|_| ())

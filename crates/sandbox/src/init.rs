@@ -2,6 +2,7 @@
 //! everything when the program or the parent ends.
 
 use crate::exec::STARTING_PROGRAM;
+use crate::fence::Fence;
 use crate::idmap::INSIDE_ID;
 use crate::launcher::no_namespaces;
 use crate::watcher::Watcher;
@@ -41,31 +42,47 @@ struct Program {
 
 fn set_up(plan: &Plan, prepared: Option<sources::Sources>, control: &OwnedFd) -> Result<Program, Failure> {
     sys::leave_key_ring();
-    become_agent().step("taking on the box's user")?;
+    match (plan.has(Fence::Namespaces), plan.privileged) {
+        (true, _) => become_agent(INSIDE_ID).step("taking on the box's user")?,
+        (false, true) => become_agent(plan.box_id).step("taking on the box's user")?,
+        (false, false) => {}
+    }
     // The first act that needs a right in the new namespaces.
-    rustix::system::sethostname(b"box").map_err(|error| no_namespaces(&error.into()))?;
+    if plan.has(Fence::Names) {
+        rustix::system::sethostname(b"box").map_err(|error| no_namespaces(&error.into()))?;
+    }
     let sources = match prepared {
         Some(sources) => sources,
-        None => sources::collect(plan)?,
+        None if plan.has(Fence::Mounts) => sources::collect(plan)?,
+        None => sources::Sources::default(),
     };
-    sys::loopback_up().step("setting the loopback interface up")?;
+    if plan.has(Fence::Network) {
+        sys::loopback_up().step("setting the loopback interface up")?;
+    }
     let door = match plan.spec.net {
         BoxNet::None => None,
         BoxNet::Door => Some(TcpListener::bind(("127.0.0.1", DOOR_PORT)).step("opening the door")?),
     };
     let old = rustix::process::umask(Mode::empty());
-    rootfs::enter(plan, &sources)?;
+    if plan.has(Fence::Mounts) {
+        rootfs::enter(plan, &sources)?;
+    }
     rustix::process::umask(old);
     let own_io = own_io();
-    let mounted = sources.mounts.iter().filter(|source| source.writable).map(|source| &source.inside);
-    let writable: Vec<_> = mounted.chain(sources.locks.iter().map(|lock| &lock.inside)).cloned().collect();
-    let visible: Vec<_> = sources.mounts.iter().filter(|source| !source.writable).map(|source| source.inside.clone()).collect();
+    let places = Places::of(plan, &sources);
     let filter_only = sources.filter_only;
     drop(sources);
-    drop_capabilities().step("dropping capabilities")?;
-    home::seed(Path::new(HOME_INSIDE), &plan.toolchains);
-    limits::apply(&plan.spec.limits).step("setting limits")?;
-    let watched: Vec<&Path> = writable.iter().map(PathBuf::as_path).collect();
+    if plan.has(Fence::Namespaces) {
+        drop_capabilities().step("dropping capabilities")?;
+    }
+    if plan.has(Fence::Mounts) {
+        home::seed(Path::new(HOME_INSIDE), &plan.toolchains);
+    }
+    // Outside a namespace of its own the number of processes would be that of the whole user.
+    if plan.has(Fence::Limits) && plan.has(Fence::Namespaces) {
+        limits::apply(&plan.spec.limits).step("setting limits")?;
+    }
+    let watched: Vec<&Path> = places.writable.iter().map(PathBuf::as_path).collect();
     let memory = limits::memory_bytes(&plan.spec.limits);
     let watcher = Watcher::new(&plan.spec.limits, memory, own_io, &watched, Path::new(rootfs::TEMPORARY), plan.strict);
     let cwd = if plan.spec.tree.is_some() { plan.spec.tree_inside.as_path() } else { Path::new(HOME_INSIDE) };
@@ -73,8 +90,12 @@ fn set_up(plan: &Plan, prepared: Option<sources::Sources>, control: &OwnedFd) ->
     let env = home::environment(plan);
     let program = home::find_program(&plan.spec.command, &env)?;
     rustix::thread::set_no_new_privs(true).step("giving up new privileges")?;
-    fence_landlock::apply(&visible, &writable)?;
-    fence_seccomp::apply()?;
+    if plan.has(Fence::Landlock) {
+        fence_landlock::apply(&places.visible, &places.writable)?;
+    }
+    if plan.has(Fence::Seccomp) {
+        fence_seccomp::apply()?;
+    }
     // From here on nothing changes our credentials, so that the signal at the parent's death stays set.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).step("tying the box to its parent")?;
     if gone(control) {
@@ -88,6 +109,27 @@ fn set_up(plan: &Plan, prepared: Option<sources::Sources>, control: &OwnedFd) ->
     Ok(Program { pid, signals, watcher })
 }
 
+/// What Landlock lets the box see and write.
+struct Places {
+    visible: Vec<PathBuf>,
+    writable: Vec<PathBuf>,
+}
+
+impl Places {
+    fn of(plan: &Plan, sources: &sources::Sources) -> Self {
+        let paths = |paths: &[&str]| paths.iter().map(PathBuf::from).collect::<Vec<_>>();
+        if !plan.has(Fence::Mounts) {
+            let shown = plan.spec.mounts.iter().map(|mount| mount.host.clone());
+            let visible = paths(sources::SYSTEM).into_iter().chain(shown).collect();
+            return Self { visible, writable: plan.spec.tree.iter().cloned().collect() };
+        }
+        let of = |writable| sources.mounts.iter().filter(move |source| source.writable == writable).map(|source| source.inside.clone());
+        let locks = sources.locks.iter().map(|lock| lock.inside.clone());
+        let temporary = paths(&["/tmp", "/var/tmp", "/dev/shm", HOME_INSIDE]);
+        Self { visible: of(false).chain(paths(&["/etc", "/aedile"])).collect(), writable: of(true).chain(locks).chain(temporary).collect() }
+    }
+}
+
 /// The count of this process's own writing, which is closed to it by name once it cannot be looked into.
 fn own_io() -> Option<std::fs::File> {
     use rustix::process::{DumpableBehavior, set_dumpable_behavior};
@@ -98,8 +140,8 @@ fn own_io() -> Option<std::fs::File> {
 }
 
 /// Takes on the user of the box. The capabilities in the box's own user namespace stay until the box is built.
-fn become_agent() -> io::Result<()> {
-    let (uid, gid) = (rustix::process::Uid::from_raw(INSIDE_ID), rustix::process::Gid::from_raw(INSIDE_ID));
+fn become_agent(id: u32) -> io::Result<()> {
+    let (uid, gid) = (rustix::process::Uid::from_raw(id), rustix::process::Gid::from_raw(id));
     rustix::thread::set_thread_res_gid(gid, gid, gid)?;
     rustix::thread::set_thread_res_uid(uid, uid, uid)?;
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
@@ -164,11 +206,13 @@ fn detach_streams() -> io::Result<()> {
 
 /// Waits for the program's end, the parent's end, the parent's wish or the wall limit.
 fn watch(plan: &Plan, control: &OwnedFd, program: &mut Program) -> BoxExit {
-    let end = plan.spec.limits.wall.and_then(|wall| Instant::now().checked_add(wall));
+    let end = plan.spec.limits.wall.filter(|_| plan.has(Fence::Time)).and_then(|wall| Instant::now().checked_add(wall));
     let mut look_at = Instant::now() + program.watcher.pause();
     loop {
         if Instant::now() >= look_at {
-            if let Some(words) = program.watcher.look() {
+            // Without a `/proc` of the box's own it would look at others.
+            let watches = [Fence::Watcher, Fence::Mounts, Fence::Processes].iter().all(|fence| plan.has(*fence));
+            if let Some(words) = watches.then(|| program.watcher.look()).flatten() {
                 let _ = wire::send(control.as_fd(), &Word::Over(words), None);
                 return BoxExit::Signal(libc::SIGKILL);
             }

@@ -1,6 +1,8 @@
 //! The program that makes one box. It starts with an empty environment and three descriptors besides the streams' own: nothing of
 //! the caller's is in its memory. It makes the namespaces, hands over to the box's first process, and ends.
 
+use crate::attack::PROBE_ARGUMENT;
+use crate::fence::Fence;
 use crate::idmap::{INSIDE_ID, write_maps};
 use crate::wire::{self, CONTROL_FD, Failure, PLAN_FD, Plan, Step, Word};
 use crate::{init, sources, sys};
@@ -12,8 +14,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 
 /// The launcher's main function. Call it before any thread starts, when the program was started with
-/// [`LAUNCHER_ARGUMENT`](crate::LAUNCHER_ARGUMENT) as its first argument. Without the descriptors that the sandbox hands over it does nothing and fails.
+/// [`LAUNCHER_ARGUMENT`](crate::LAUNCHER_ARGUMENT) or [`PROBE_ARGUMENT`] as its first argument. Without the descriptors that the sandbox hands over it does nothing and fails.
 pub fn launcher_main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == PROBE_ARGUMENT) {
+        return crate::attack::probe_main();
+    }
     let Ok(control) = sys::handed_over(CONTROL_FD) else {
         return ExitCode::FAILURE;
     };
@@ -39,13 +44,14 @@ fn launch(control: &OwnedFd) -> Result<(), Failure> {
     let prepared = if plan.privileged {
         may_map()?;
         rustix::thread::set_thread_groups(&[]).step("leaving the host's groups")?;
-        Some(sources::collect(&plan)?)
+        Some(if plan.has(Fence::Mounts) { sources::collect(&plan)? } else { sources::Sources::default() })
     } else {
         None
     };
     let (go, ready) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).step("making a pipe")?;
     // CLONE_PARENT: the box's first process is a child of the sandbox's starter, which outlives this program.
-    let Some(pid) = sys::clone_process(sys::NAMESPACES | libc::CLONE_PARENT).map_err(|error| no_namespaces(&error))? else {
+    let namespaces = plan.without.iter().fold(sys::NAMESPACES, |flags, fence| flags & !fence.namespace());
+    let Some(pid) = sys::clone_process(namespaces | libc::CLONE_PARENT).map_err(|error| no_namespaces(&error))? else {
         drop(ready);
         if sys::wait_byte(&go).unwrap_or(false) {
             init::run(&plan, prepared, control);
@@ -78,6 +84,9 @@ fn may_map() -> Result<(), Failure> {
 
 fn map(plan: &Plan, pid: Pid) -> Result<(), Failure> {
     let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    if !plan.has(Fence::Namespaces) {
+        return Ok(());
+    }
     let outside = if plan.privileged { (plan.box_id, plan.box_id) } else { own };
     write_maps(pid, (INSIDE_ID, INSIDE_ID), outside, !plan.privileged).step("mapping the box's user")
 }

@@ -6,6 +6,7 @@
 
 mod again;
 mod aside;
+pub mod attack;
 mod bar;
 mod beneath;
 mod check;
@@ -13,6 +14,7 @@ mod child;
 mod copy;
 mod cow;
 mod exec;
+mod fence;
 mod fence_landlock;
 mod fence_seccomp;
 mod give;
@@ -40,6 +42,7 @@ pub use aside::BoxNote;
 pub use child::NativeChild;
 pub use cow::{Change, ChangeKind, Cow};
 pub use exec::{ExecRequest, check_exec_dir, exec_spec, not_started};
+pub use fence::Fence;
 pub use launcher::launcher_main;
 pub use native::{BOX_HOST_ID, NativeSandbox, SandboxConfig, Trees};
 pub use starter::LAUNCHER_ARGUMENT;

@@ -5,6 +5,7 @@ use crate::bar::Bar;
 use crate::child::{AtEnd, Ends, NativeChild};
 use crate::copy::Copied;
 use crate::cow::Cow;
+use crate::fence::Fence;
 use crate::starter::{Start, Starter, Streams};
 use crate::survey::{Guard, Held};
 use crate::toolchain::Toolchains;
@@ -84,7 +85,16 @@ impl NativeSandbox {
         let strict = matches!(self.config.trees, Trees::Persons);
         let tmp_bytes = limits::temporary_bytes(&spec.limits);
         let held = Held::default();
-        Plan { spec, privileged, box_id: BOX_HOST_ID, toolchains: self.config.toolchains.clone(), tmp_bytes, strict, held }
+        Plan {
+            spec,
+            privileged,
+            box_id: BOX_HOST_ID,
+            toolchains: self.config.toolchains.clone(),
+            tmp_bytes,
+            strict,
+            held,
+            without: Vec::new(),
+        }
     }
 
     /// Lets the box write `host`, which cannot be mapped: gives aedile's own to it, or puts a copy of a person's in the place.
@@ -157,8 +167,14 @@ impl NativeSandbox {
     /// # Errors
     /// As [`Sandbox::spawn`]; also when the guard asks for more than mounts can hold.
     pub fn spawn_guarded(&self, spec: BoxSpec, guard: &Guard) -> Result<NativeChild, SandboxError> {
+        self.spawn_without(spec, guard, &[])
+    }
+
+    /// The same with some fences taken away. Only the attack suite does that, to show what each of them stops.
+    pub(crate) fn spawn_without(&self, spec: BoxSpec, guard: &Guard, without: &[Fence]) -> Result<NativeChild, SandboxError> {
         check::spec(&spec)?;
         let mut plan = self.plan(spec);
+        plan.without = without.to_vec();
         let (sweep, notes) = guarded::hold(&mut plan, guard, &self.config.runtime_dir)?;
         let mut copies = Vec::new();
         let bar = if plan.strict { Bar::make(&plan.spec).map_err(setup("keeping .git from being made"))? } else { None };

@@ -25,9 +25,14 @@ pub(crate) fn report(failed: Option<SandboxError>, mapped: impl FnOnce() -> bool
         (
             "limits per process".to_owned(),
             boxes,
+            needed("processes, file size, descriptors and memory of one process are limited in every box by the kernel"),
+        ),
+        (
+            "limits of the whole box".to_owned(),
+            boxes,
             needed(
-                "processes, file size, descriptors, memory of one process and temporary files are limited in every box; no cgroup is used, \
-                 so memory of many processes together is limited only by the machine",
+                "memory, processor time and disk of all processes together are watched by the box's first process, every 25 to 200 ms; no \
+                 cgroup is used, so what the kernel itself keeps for pipes and sockets is bounded by the number of descriptors only",
             ),
         ),
     ];

@@ -1,6 +1,7 @@
 //! The box's root directory: a small tmpfs with mounts on it, in place of the host's.
 
 use crate::beneath::{make_dirs, mount_point, open_beneath, write_file};
+use crate::fence::Fence;
 use crate::idmap::INSIDE_ID;
 use crate::limits;
 use crate::locks;
@@ -44,7 +45,7 @@ const NO_DEVICES: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID.union(Mount
 pub(crate) fn enter(plan: &Plan, sources: &Sources) -> Result<(), Failure> {
     rustix::mount::mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE).step("keeping mounts private")?;
     let root = filesystem("tmpfs", &[("mode", "0755"), ("size", "16m")], NO_DEVICES).step("making the root")?;
-    let proc = filesystem("proc", &[], NO_DEVICES | MountAttrFlags::MOUNT_ATTR_NOEXEC).map_err(|error| Failure::Unsupported {
+    let proc = processes(plan).map_err(|error| Failure::Unsupported {
         missing: format!("a fresh /proc in a new namespace ({error}); if this is a container, let it see its /proc without masks"),
     })?;
     attach(&root, CWD, Path::new("/")).step("attaching the root")?;
@@ -69,6 +70,15 @@ pub(crate) fn enter(plan: &Plan, sources: &Sources) -> Result<(), Failure> {
     rustix::process::pivot_root(".", ".").step("changing the root")?;
     rustix::mount::unmount(".", UnmountFlags::DETACH).step("leaving the host's root")?;
     rustix::process::chdir("/").step("entering the root")
+}
+
+/// A `/proc` of the box's own processes.
+fn processes(plan: &Plan) -> rustix::io::Result<OwnedFd> {
+    if plan.has(Fence::Processes) {
+        return filesystem("proc", &[], NO_DEVICES | MountAttrFlags::MOUNT_ATTR_NOEXEC);
+    }
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+    rustix::mount::open_tree(CWD, "/proc", flags)
 }
 
 pub(crate) fn filesystem(kind: &str, options: &[(&str, &str)], attributes: MountAttrFlags) -> rustix::io::Result<OwnedFd> {

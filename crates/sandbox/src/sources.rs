@@ -19,7 +19,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// Directories of the system that every box sees read-only, or as the link that they are.
-const SYSTEM: &[&str] = &["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store"];
+pub(crate) const SYSTEM: &[&str] = &["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store"];
 /// Directories of `/etc` that programs need and that hold nothing secret.
 const ETC_DIRS: &[&str] = &["alternatives", "ssl", "pki", "ca-certificates", "crypto-policies", "fonts", "maven", "ld.so.conf.d"];
 /// Files of `/etc` that are copied.

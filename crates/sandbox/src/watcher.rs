@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 const PAUSE: Duration = Duration::from_millis(200);
 const PAUSE_MIN: Duration = Duration::from_millis(25);
 /// A look may take this part of the time at most.
-const LOOK_SHARE: u32 = 10;
+const LOOK_SHARE: u32 = 4;
 /// Every how many looks descriptors are searched for memory that is mapped nowhere.
 const DESCRIPTORS_EVERY: u32 = 4;
 const PROC_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;

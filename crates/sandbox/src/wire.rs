@@ -1,5 +1,6 @@
 //! What the starter and the launcher tell each other: one JSON message per packet on a socket pair.
 
+use crate::fence::Fence;
 use crate::survey::Held;
 use crate::toolchain::Toolchains;
 use aedile_core::sandbox::{BoxExit, BoxSpec, SandboxError};
@@ -36,6 +37,16 @@ pub(crate) struct Plan {
     pub(crate) strict: bool,
     /// What is held besides the scope.
     pub(crate) held: Held,
+    /// Fences that are taken away; only the attack suite does that.
+    pub(crate) without: Vec<Fence>,
+}
+
+impl Plan {
+    /// Whether the box has this fence.
+    pub(crate) fn has(&self, fence: Fence) -> bool {
+        let with_all = fence.namespace() != 0 && self.without.contains(&Fence::Namespaces);
+        !with_all && !self.without.contains(&fence)
+    }
 }
 
 /// Why the launcher gave up.

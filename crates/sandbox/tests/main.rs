@@ -1,6 +1,7 @@
 //! The box on this kernel. Started as root, the whole suite runs a second time as an ordinary user.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
+mod attack;
 mod copies;
 mod cow;
 mod exec;
