@@ -213,6 +213,18 @@ pub fn name_at(path: &str) -> Option<&'static ProtectedName> {
     })
 }
 
+/// An entry of several parts that begins with what lies at this path: whoever puts a link there decides what all of it is.
+pub fn begins_at(path: &str) -> Option<&'static ProtectedName> {
+    let parts: Vec<String> = path.split('/').map(folded).collect();
+    NAMES.iter().find(|entry| {
+        let wanted: Vec<&str> = entry.name.split('/').collect();
+        (1..wanted.len().min(parts.len() + 1)).any(|count| {
+            (!entry.root_only || count == parts.len())
+                && wanted.iter().zip(&parts[parts.len() - count..]).all(|(wanted, part)| wanted.eq_ignore_ascii_case(part))
+        })
+    })
+}
+
 /// The table by the last part of its names: it is asked about every entry of a tree.
 fn by_last_part() -> &'static HashMap<String, Vec<&'static ProtectedName>> {
     static TABLE: OnceLock<HashMap<String, Vec<&'static ProtectedName>>> = OnceLock::new();
@@ -342,6 +354,16 @@ mod tests {
             assert_eq!(name_at(path), None, "{path:?}");
         }
         assert_eq!(name_at("Jenkinsfile").map(|entry| entry.rule), Some("ci-workflow"));
+    }
+
+    #[test]
+    fn where_a_name_of_several_parts_begins_is_known() {
+        for path in [".bundle", "a/.Config", ".jj/repo", "a/.jj", ".github", "x/gradle"] {
+            assert!(begins_at(path).is_some(), "{path}");
+        }
+        for path in [".bundle/config", "src", "x/.forgejo", "repo", ".vscode", "jj/repo"] {
+            assert_eq!(begins_at(path), None, "{path}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use crate::wire::{Failure, Step};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
 use rustix::io::Errno;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path};
 
 const DIR_MODE: Mode = Mode::from_raw_mode(0o755);
@@ -28,6 +28,27 @@ pub(crate) fn open_beneath(base: impl AsFd, path: &Path, flags: OFlags) -> rusti
 /// Whether the descriptor is a directory.
 pub(crate) fn is_dir(fd: impl AsFd) -> io::Result<bool> {
     Ok(FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode) == FileType::Directory)
+}
+
+/// Gives the owner of a file or directory every right that they need to look into it and to move it. Returns the mode that it had.
+pub(crate) fn open_up(base: impl AsFd, path: &Path) -> io::Result<Mode> {
+    let fd = open_beneath(base, path, OFlags::PATH)?;
+    let stat = rustix::fs::fstat(&fd)?;
+    let (kind, mode) = (FileType::from_raw_mode(stat.st_mode), Mode::from_raw_mode(stat.st_mode & 0o7777));
+    let wanted = match kind {
+        FileType::Directory => mode | Mode::RWXU,
+        FileType::RegularFile => mode | Mode::RUSR | Mode::WUSR,
+        _ => mode,
+    };
+    if wanted != mode {
+        set_mode(&fd, wanted)?;
+    }
+    Ok(mode)
+}
+
+/// Sets the mode of what a descriptor of any kind (`O_PATH` too) stands for, which must be no symbolic link.
+pub(crate) fn set_mode(fd: &OwnedFd, mode: Mode) -> io::Result<()> {
+    Ok(rustix::fs::chmod(format!("/proc/self/fd/{}", fd.as_raw_fd()), mode)?)
 }
 
 /// Opens the directory `path` (relative) below `base`, making what is missing; what is made belongs to `owner` if given.

@@ -23,8 +23,8 @@ pub(crate) struct Ends {
     pub(crate) door: Option<OwnedFd>,
 }
 
-/// What is to be done when the box has ended, for example copying a tree back.
-pub(crate) type AtEnd = Box<dyn FnOnce() -> Result<Vec<BoxNote>, SandboxError> + Send + Sync>;
+/// What is to be done when the box has ended, for example copying a tree back. What there is to tell is told also when it fails.
+pub(crate) type AtEnd = Box<dyn FnOnce() -> (Vec<BoxNote>, Result<(), SandboxError>) + Send + Sync>;
 
 /// A running box of [`NativeSandbox`](crate::NativeSandbox).
 pub struct NativeChild {
@@ -99,7 +99,9 @@ impl BoxChild for NativeChild {
         let exit = self.collect()?;
         if let Some(at_end) = self.at_end.take() {
             let failed = |error| SandboxError::Setup { step: "finishing the box".to_owned(), source: io::Error::other(error) };
-            self.notes.extend(tokio::task::spawn_blocking(at_end).await.map_err(failed)??);
+            let (notes, done) = tokio::task::spawn_blocking(at_end).await.map_err(failed)?;
+            self.notes.extend(notes);
+            done?;
         }
         Ok(exit)
     }
@@ -127,7 +129,7 @@ impl Drop for NativeChild {
             ended = self.collect().map(drop);
         }
         if let Some(at_end) = self.at_end.take() {
-            ended = ended.and(at_end().map(drop));
+            ended = ended.and(at_end().1);
         }
         if let Err(error) = ended {
             tracing::warn!(%error, "a box that was dropped did not end cleanly");

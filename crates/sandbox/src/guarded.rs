@@ -1,7 +1,7 @@
 //! What a guard means for the plan of one box.
 
 use crate::aside::{BoxNote, Sweep};
-use crate::survey::{self, Guard, Survey};
+use crate::survey::{self, Guard, Search, Survey};
 use crate::wire::Plan;
 use aedile_core::sandbox::{SandboxError, WriteScope};
 use rustix::fs::{Mode, OFlags};
@@ -41,7 +41,7 @@ fn look(tree: &Path, guard: &Guard, write: &WriteScope) -> Result<(Vec<String>, 
     let opened = rustix::fs::open(tree, flags, Mode::empty());
     let opened = opened.map_err(|error| SandboxError::Setup { step: format!("opening {}", tree.display()), source: error.into() })?;
     let writable = survey::writable(opened.as_fd(), write);
-    let found = survey::survey(opened.as_fd(), guard, write, &writable);
+    let found = survey::survey(opened.as_fd(), guard, write, &writable, Search::default());
     if let Some(why) = &found.loose {
         let reason = format!(
             "{} cannot be held while a box writes to it: {why}; give the box a copy of it with --cow, or name less with --write",

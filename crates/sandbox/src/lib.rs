@@ -24,6 +24,7 @@ mod idmap;
 mod init;
 mod launcher;
 mod limits;
+mod links;
 mod locks;
 mod native;
 mod report;

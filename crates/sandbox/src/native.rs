@@ -248,8 +248,8 @@ fn at_end(copies: Vec<Copied>, bar: Option<Bar>, sweep: Option<Sweep>) -> AtEnd 
     Box::new(move || {
         let given = copies.into_iter().try_for_each(|copied| copied.give_back().map_err(setup("copying the box's work back")));
         drop(bar);
-        let moved = sweep.map_or_else(|| Ok(Vec::new()), |sweep| sweep.run().map_err(setup("moving away what was planted")));
-        given.and(moved)
+        let (notes, moved) = sweep.map_or_else(|| (Vec::new(), Ok(())), |sweep| sweep.run());
+        (notes, given.and(moved.map_err(setup("moving away what was planted"))))
     })
 }
 

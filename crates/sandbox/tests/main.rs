@@ -11,6 +11,7 @@ mod kernel;
 mod limits;
 mod network;
 mod ordinary;
+mod planted;
 mod processes;
 mod reads;
 mod scopes;
