@@ -1,6 +1,6 @@
 //! From what a person types to the task, change or agent that is meant.
 //!
-//! Without `--run` the last run that knows the name is meant: an undo is a run of its own, and names of the run before it stay usable.
+//! Without `--run` the last run of the project here that knows the name is meant: an undo is a run of its own, and names of the run before it stay usable.
 
 use aedile_core::store::{Store, list};
 use aedile_core::view::{AgentView, ChangeView, RunView, TaskView};
@@ -34,16 +34,34 @@ fn unknown(what: &str, name: &str, place: &str, known: &[String], all: &[String]
     }
 }
 
-/// The runs that a name is looked for in: the one that was asked for, or all, newest first.
-fn searched(store: &dyn Store, run: Option<&str>) -> Result<Vec<RunView>, CliError> {
-    match run {
-        Some(text) => Ok(vec![state::find_run(store, text)?]),
-        None => {
-            let mut runs = state::runs(store)?;
-            runs.reverse();
-            Ok(runs)
+/// What was looked for, with its run; or the runs that were looked in.
+type Found<T> = Result<(RunView, T), Vec<RunView>>;
+
+/// Looks for something in the run that was asked for, or in those of the project here, newest first. What only another project has is named
+/// and not meant: a command never acts where the person does not stand.
+fn search<T>(
+    store: &dyn Store,
+    run: Option<&str>,
+    name: &str,
+    find: impl Fn(&RunView) -> Result<Option<T>, CliError>,
+) -> Result<Found<T>, CliError> {
+    let (here, elsewhere) = match run {
+        Some(text) => (vec![state::find_run(store, text)?], Vec::new()),
+        None => state::by_project(store, state::runs(store)?)?,
+    };
+    for run in here.iter().rev() {
+        if let Some(found) = find(run)? {
+            return Ok(Ok((run.clone(), found)));
         }
     }
+    for run in elsewhere.iter().rev() {
+        if matches!(find(run), Ok(Some(_))) {
+            return Err(state::of_another_project(name, run));
+        }
+    }
+    let mut searched = if here.is_empty() { elsewhere } else { here };
+    searched.reverse();
+    Ok(Err(searched))
 }
 
 /// The error when none of the runs knows the name; `names` are those that one of them has.
@@ -62,13 +80,7 @@ fn keys(store: &dyn Store, run: &RunView) -> Result<Vec<String>, CliError> {
 
 /// Finds a task by its id in the tasks file (or its full id), in the named run or in the last one that has it.
 pub fn task(store: &dyn Store, run: Option<&str>, name: &str) -> Result<(RunView, TaskView), CliError> {
-    let runs = searched(store, run)?;
-    for run in &runs {
-        if let Some(task) = task_in(store, run, name)? {
-            return Ok((run.clone(), task));
-        }
-    }
-    Err(nowhere("task", name, &runs, |run| keys(store, run)))
+    search(store, run, name, |run| task_in(store, run, name))?.map_err(|runs| nowhere("task", name, &runs, |run| keys(store, run)))
 }
 
 fn task_in(store: &dyn Store, run: &RunView, name: &str) -> Result<Option<TaskView>, CliError> {
@@ -78,42 +90,35 @@ fn task_in(store: &dyn Store, run: &RunView, name: &str) -> Result<Option<TaskVi
 
 /// Finds an agent by its name, in the named run or in the last one that has it.
 pub fn agent(store: &dyn Store, run: Option<&str>, name: &str) -> Result<(RunView, AgentView), CliError> {
-    let runs = searched(store, run)?;
-    for run in &runs {
-        if let Some(agent) = list::<AgentView>(store, Some(run.run))?.into_iter().find(|agent| agent.agent.as_str() == name) {
-            return Ok((run.clone(), agent));
-        }
-    }
+    let find = |run: &RunView| Ok(list::<AgentView>(store, Some(run.run))?.into_iter().find(|agent| agent.agent.as_str() == name));
     let names =
         |run: &RunView| Ok(list::<AgentView>(store, Some(run.run))?.iter().map(|agent| agent.agent.to_string()).collect::<Vec<_>>());
-    Err(nowhere("agent", name, &runs, names))
+    search(store, run, name, find)?.map_err(|runs| nowhere("agent", name, &runs, names))
 }
 
 /// Finds a change: by its id or the eight characters that other commands print, by the landed or submitted commit, or as the present
 /// or last change of a task.
 pub fn change(store: &dyn Store, run: Option<&str>, name: &str) -> Result<(RunView, ChangeView), CliError> {
-    let runs = searched(store, run)?;
-    for run in &runs {
-        let changes: Vec<ChangeView> = list(store, Some(run.run))?;
-        if let Some(task) = task_in(store, run, name)? {
-            let change = changes.into_iter().find(|change| Some(change.change) == task.change);
-            let nothing = || {
-                CliError::failure(format!("task {name} of run {} has submitted nothing yet", run.run.short()))
-                    .hint(format!("`aedile snapshot diff {name}` shows its work so far"))
-            };
-            return change.map(|change| (run.clone(), change)).ok_or_else(nothing);
-        }
-        let mut found = changes.into_iter().filter(|change| is_called(change, name));
-        match (found.next(), found.next()) {
-            (Some(change), None) => return Ok((run.clone(), change)),
-            (Some(_), Some(_)) => {
-                return Err(CliError::usage(format!("more than one change of run {} is called {name}", run.run.short()))
-                    .hint("give the whole id, as `aedile landing list --json` prints it"));
-            }
-            (None, _) => {}
-        }
+    let found = search(store, run, name, |run| change_in(store, run, name))?;
+    found.map_err(|runs| nowhere("task", name, &runs, |run| keys(store, run)).hint("`aedile landing list` shows changes and their commits"))
+}
+
+fn change_in(store: &dyn Store, run: &RunView, name: &str) -> Result<Option<ChangeView>, CliError> {
+    let changes: Vec<ChangeView> = list(store, Some(run.run))?;
+    if let Some(task) = task_in(store, run, name)? {
+        let change = changes.into_iter().find(|change| Some(change.change) == task.change);
+        let nothing = || {
+            CliError::failure(format!("task {name} of run {} has submitted nothing yet", run.run.short()))
+                .hint(format!("`aedile snapshot diff {name}` shows its work so far"))
+        };
+        return change.map(Some).ok_or_else(nothing);
     }
-    Err(nowhere("task", name, &runs, |run| keys(store, run)).hint("`aedile landing list` shows changes and their commits"))
+    let mut found = changes.into_iter().filter(|change| is_called(change, name));
+    match (found.next(), found.next()) {
+        (first, None) => Ok(first),
+        (_, Some(_)) => Err(CliError::usage(format!("more than one change of run {} is called {name}", run.run.short()))
+            .hint("give the whole id, as `aedile landing list --json` prints it")),
+    }
 }
 
 fn is_called(change: &ChangeView, name: &str) -> bool {

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use aedile_core::machine::RunState;
 use aedile_core::store::{Store, list};
-use aedile_core::view::RunView;
-use aedile_gateway::Vault;
+use aedile_core::view::{ProjectView, RunView};
 use aedile_store::SqliteStore;
 
 use crate::clock::SystemClock;
 use crate::env;
 use crate::error::CliError;
+use crate::wiring;
 
 /// What commands say that have nothing to show.
 pub const NOTHING_YET: &str = "nothing has been run yet";
@@ -24,10 +24,10 @@ pub fn dir() -> Result<PathBuf, CliError> {
     })
 }
 
-/// Opens the store for commands that read or append a command of the person's; makes it when it is not there.
+/// Opens the store for commands that read or append a command of the person's; makes it when it is not there. What a person types
+/// passes the redactor like everything else; the keys are read when something is first written.
 pub fn open() -> Result<SqliteStore, CliError> {
-    // The keys are not at hand here; what is a credential by its form is taken out of what the person appends all the same.
-    let redactor = Arc::new(Vault::empty());
+    let redactor = Arc::new(wiring::PersonsKeys::default());
     Ok(SqliteStore::open(&dir()?, aedile_store::Options { clock: Arc::new(SystemClock), redactor, read_only: false })?)
 }
 
@@ -89,13 +89,33 @@ pub fn run_or_last(store: &dyn Store, text: Option<&str>) -> Result<RunView, Cli
     }
 }
 
-/// Finds the run to resume: the named one, or the last that is not over, or the last.
+/// Finds the run to resume: the named one, or the last of the project here that is not over, or its last.
 pub fn run_to_resume(store: &dyn Store, text: Option<&str>) -> Result<RunView, CliError> {
     if text.is_some() {
         return run_or_last(store, text);
     }
-    let open = runs(store)?.into_iter().rfind(|run| run.state != RunState::Ended);
-    open.map_or_else(|| run_or_last(store, None), Ok)
+    let (mut here, mut elsewhere) = by_project(store, runs(store)?)?;
+    match (here.iter().rposition(|run| run.state != RunState::Ended), here.is_empty()) {
+        (Some(open), _) => Ok(here.remove(open)),
+        (None, false) => here.pop().ok_or_else(nothing_yet),
+        (None, true) => Err(elsewhere.pop().map_or_else(nothing_yet, |run| of_another_project("the last run", &run))),
+    }
+}
+
+/// Divides runs into those of the project around the current directory and all others. Outside of any repository all are here.
+pub fn by_project(store: &dyn Store, runs: Vec<RunView>) -> Result<(Vec<RunView>, Vec<RunView>), CliError> {
+    let Ok(project) = wiring::discover(&std::env::current_dir()?) else { return Ok((runs, Vec::new())) };
+    let known: Vec<ProjectView> = list(store, None)?;
+    let here = known.iter().find(|known| known.root == project.common_dir()).map(|known| known.project);
+    Ok(runs.into_iter().partition(|run| Some(run.project) == here))
+}
+
+/// The error of commands that would act on a run of a project that the person does not stand in.
+pub fn of_another_project(what: &str, run: &RunView) -> CliError {
+    let short = run.run.short();
+    CliError::usage(format!("{what} belongs to another project: run {short}, in {}", run.root.display()))
+        .hint(format!("cd {}", run.root.display()))
+        .hint(format!("or name the run, {short}"))
 }
 
 /// Reads a run's view.

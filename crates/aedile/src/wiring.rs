@@ -260,6 +260,33 @@ fn vault(config: &ConfigFile) -> Result<Vault, CliError> {
     Vault::new(secrets).map_err(|error| CliError::config(format!("a key cannot be used: {error}")))
 }
 
+/// Takes the person's keys, and what is a credential by its form, out of what commands write that bring no worker. A key that cannot be read
+/// is no reason to refuse a command.
+#[derive(Default)]
+pub struct PersonsKeys(std::sync::OnceLock<Vault>);
+
+impl PersonsKeys {
+    fn vault(&self) -> &Vault {
+        let read = || {
+            let config = ConfigFile { person: person::PersonFile::load().ok()?, ..ConfigFile::default() };
+            vault(&config).inspect_err(|error| tracing::warn!(error = %error.message, "a key could not be read")).ok()
+        };
+        self.0.get_or_init(|| read().unwrap_or_else(Vault::empty))
+    }
+}
+
+impl Redactor for PersonsKeys {
+    fn redact_text(&self, text: &str) -> Option<String> {
+        self.vault().redact_text(text)
+    }
+    fn redact_bytes(&self, bytes: &[u8]) -> Option<Vec<u8>> {
+        self.vault().redact_bytes(bytes)
+    }
+    fn settled(&self, text: &str) -> usize {
+        self.vault().settled(text)
+    }
+}
+
 fn key_from_file(file: &str) -> Result<SecretString, CliError> {
     use std::os::unix::fs::PermissionsExt;
     let path = match (file.strip_prefix("~/"), env::home()) {

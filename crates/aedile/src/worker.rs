@@ -47,7 +47,7 @@ impl Outcome {
         if let Some(plan) = &self.plan {
             return plan.code();
         }
-        let kept = self.report.tasks.iter().filter(|task| is_kept(task.state)).count();
+        let kept = self.report.tasks.iter().filter(|task| is_kept(task.state, self.run.rules.hold)).count();
         match (self.report.tasks.len() - kept == self.report.landed as usize, self.interrupted) {
             (true, _) => exit::OK,
             (_, true) => exit::INTERRUPTED,
@@ -58,7 +58,7 @@ impl Outcome {
     /// The closing object of `--json`.
     pub fn to_json(&self) -> serde_json::Value {
         let tasks: Vec<_> =
-            self.report.tasks.iter().map(|task| serde_json::json!({ "id": task.key, "state": task.state, "why": task.why })).collect();
+            self.report.tasks.iter().map(|task| serde_json::json!({ "id": task.key, "state": task.state, "why": task.why, "kept": task.kept.as_ref().map(|kept| &kept.1) })).collect();
         let mut object = serde_json::json!({
             "landed": self.report.landed, "failed": self.report.failed, "agents": self.agents,
             "wall_ms": u64::try_from(self.wall.as_millis()).unwrap_or(u64::MAX),
@@ -91,6 +91,18 @@ impl Outcome {
             lines.push("no gate is configured: what landed was not tested (add [[gate]] to aedile.toml)".to_owned());
         }
         lines.extend(self.report.tasks.iter().filter(|task| !matches!(task.state, TaskState::Landed | TaskState::Planned)).map(not_landed));
+        // What a person must not miss although the task is done.
+        let landed = self.report.tasks.iter().filter(|task| task.state == TaskState::Landed);
+        lines.extend(landed.filter_map(|task| Some(format!("  {} has landed, and {}", task.key, one_line(task.why.as_deref()?, 600)))));
+        lines.extend(self.report.tasks.iter().filter_map(|task| {
+            let (why, place) = task.kept.as_ref()?;
+            let why = one_line(why, 300);
+            Some(format!(
+                "  {}: its workspace could not be saved and stays at {} ({why}); `aedile run --resume` tries again",
+                task.key,
+                place.display()
+            ))
+        }));
         if self.report.state == RunState::Stopped {
             lines.push("everything is saved; `aedile run --resume` goes on".to_owned());
         }
@@ -99,13 +111,13 @@ impl Outcome {
 }
 
 /// Whether a task that has not landed has done all that was asked of it: it planned, or its run keeps changes for a person.
-fn is_kept(state: TaskState) -> bool {
-    matches!(state, TaskState::Planned | TaskState::Held | TaskState::Taken | TaskState::Answered)
+fn is_kept(state: TaskState, hold: bool) -> bool {
+    matches!(state, TaskState::Planned | TaskState::Taken | TaskState::Answered) || (state == TaskState::Held && hold)
 }
 
 /// Says why a task has not landed, and what a person can do about it.
 pub fn not_landed(task: &TaskReport) -> String {
-    let TaskReport { key, state, why } = task;
+    let TaskReport { key, state, why, .. } = task;
     let why = why.as_deref().map(|why| one_line(why, 600));
     match (state, why) {
         (TaskState::Cancelled, _) | (_, None) => format!("  {key} is {state}"),
@@ -206,7 +218,7 @@ async fn drive(workshop: &Workshop, run: RunId, face: Box<dyn Face>, wake: &Noti
     let (wish, wishes) = watch::channel(StopWish::No);
     let (closing, closed) = watch::channel(false);
     let signals = tokio::spawn(watch_signals(wish.clone(), out));
-    let landing = tokio::spawn({
+    let mut landing = tokio::spawn({
         let (queue, wish) = (LandingQueue::new(workshop.landing.clone()), wish.clone());
         async move {
             let result = queue.run(run, closed).await;
@@ -234,7 +246,15 @@ async fn drive(workshop: &Workshop, run: RunId, face: Box<dyn Face>, wake: &Noti
         face = show(&store, face).await?;
     };
     closing.send_replace(true);
-    let landed = landing.await.map_err(|error| CliError::failure(format!("the landing broke: {error}")))?;
+    // A second Ctrl-C does not wait for what git is at: the next worker goes on from the log.
+    let mut asked = wish.subscribe();
+    let landed = tokio::select! {
+        landed = &mut landing => landed.map_err(|error| CliError::failure(format!("the landing broke: {error}")))?,
+        _ = asked.wait_for(|wish| *wish == StopWish::Now) => {
+            landing.abort();
+            Ok(())
+        }
+    };
     let report = report.map_err(|error| CliError::failure(format!("the scheduler broke: {error}")))?;
     workshop.gateway.settled().await;
     signals.abort();

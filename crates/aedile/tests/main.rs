@@ -25,6 +25,7 @@ mod terminal;
 mod tidy;
 mod transcripts;
 mod undo;
+mod ways;
 
 use std::path::{Path, PathBuf};
 

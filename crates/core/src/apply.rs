@@ -45,7 +45,7 @@ pub fn apply(envelope: &Envelope, tx: &mut dyn ViewTx) -> Result<(), StoreError>
         | Event::RunEnded { .. } => apply_run(&mut at),
         Event::RunBudgetRaised { run, usd } => {
             let mut view = at.run(*run)?;
-            view.rules.run_budget.usd = Some(*usd);
+            view.rules.run_budget = crate::money::Budget { usd: Some(*usd), tokens: None };
             at.put(&run.to_string(), Some(*run), &view)
         }
         Event::TaskEdited { task, spec } => edit::apply_edit(&mut at, *task, spec),

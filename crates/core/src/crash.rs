@@ -18,6 +18,7 @@ pub const CRASH_POINTS: &[&str] = &[
     "after-ref-move",
     "task-close",
     "undo-adopt",
+    "apply",
 ];
 
 static HOOK: OnceLock<fn(&'static str)> = OnceLock::new();

@@ -54,8 +54,11 @@ fn by_dependency(picture: &RunPicture, task: &TaskPicture) -> Option<Blocked> {
 }
 
 fn by_budget(picture: &RunPicture, task: &TaskPicture) -> Option<Blocked> {
-    let of_task = task.spent.exhausts(&task.budget(&picture.run)).map(|how| format!("more budget for the task: {how}"));
-    let of_run = || picture.spent.exhausts(&picture.run.rules.run_budget).map(|how| format!("more budget for the run: {how}"));
+    let (key, run) = (&task.view.spec.key, picture.run.run.short());
+    let of_task = task.spent.exhausts(&task.budget(&picture.run));
+    let of_task = of_task.map(|how| format!("more budget for the task: {how} (`aedile task edit {key} --budget-usd USD`)"));
+    let of_run = || picture.spent.exhausts(&picture.run.rules.run_budget);
+    let of_run = || of_run().map(|how| format!("more budget for the run: {how} (`aedile run --resume {run} --budget-usd USD`)"));
     of_task.or_else(of_run).map(|reason| Blocked { reason, since: task.view.since, moves: false })
 }
 
@@ -151,6 +154,12 @@ pub fn waits_for(picture: &RunPicture, task: TaskId, now: Timestamp) -> Option<W
         TaskState::Planned if view.open_plan().is_some() => {
             waits("your answer to its plan: `aedile run --resume` shows it and asks".to_owned())
         }
+        TaskState::Held if view.why.is_some() => waits(format!(
+            "a person: {}; `aedile code --take {} --land` lands it all the same, `aedile task retry {}` sends it back to its agent",
+            view.why.as_deref().unwrap_or_default(),
+            view.change.map(|change| change.short()).unwrap_or_default(),
+            view.spec.key
+        )),
         TaskState::Held => waits(format!(
             "a person: its change is kept (`aedile code --take {}` with --apply, --branch NAME or --land)",
             view.change.map(|change| change.short()).unwrap_or_default()

@@ -5,7 +5,7 @@ use aedile_core::machine::{RunState, TaskState};
 use aedile_core::model::ModelRef;
 use aedile_core::store::{Append, Store, StoreError, list, load};
 use aedile_core::task::TaskSpec;
-use aedile_core::view::{RunView, TaskView};
+use aedile_core::view::{CostView, RunView, TaskView};
 use aedile_core::{MicroUsd, RunId, TaskId, TaskKey};
 
 use crate::mail::PERSON;
@@ -131,6 +131,18 @@ pub fn pause_run(store: &dyn Store, run: RunId) -> Result<(), CommandError> {
 /// As the store.
 pub fn unpause_run(store: &dyn Store, run: RunId) -> Result<(), CommandError> {
     store.append(Append::of(run, Event::RunResumed { run, worker: PERSON.to_owned() })).map(drop).map_err(refused)
+}
+
+/// Gives the run this much in all, in place of the budget it had, in dollars or in tokens.
+///
+/// # Errors
+/// `Refused` when it is spent already.
+pub fn raise_run_budget(store: &dyn Store, run: RunId, usd: MicroUsd) -> Result<(), CommandError> {
+    let spent = list::<CostView>(store, Some(run))?.iter().fold(MicroUsd(0), |sum, cost| sum.plus(cost.usd));
+    if spent >= usd {
+        return Err(CommandError::Refused(format!("the run has spent {spent} already, so a budget of {usd} in all gives it nothing")));
+    }
+    store.append(Append::of(run, Event::RunBudgetRaised { run, usd })).map(drop).map_err(refused)
 }
 
 /// Writes down that a run has stopped whose worker is gone.

@@ -226,11 +226,12 @@ fn starts(picture: &RunPicture, settled: &[TaskId], now: Timestamp) -> (Vec<Acti
     (started.iter().map(|task| Action::Start { task: task.view.task }).collect(), may_move)
 }
 
-/// Whether anything would happen in a run that has ended if it went on, now or after some time.
+/// Whether anything would happen, or a workspace that could not be saved be tried again, in a run that has ended if it went on, now or after some time.
 pub(crate) fn would_move(picture: &RunPicture) -> bool {
     let (starts, may_move) = starts(picture, &[], Timestamp(i64::MAX));
     let open = picture.tasks.iter().filter(|task| !task.view.state.is_closed());
-    may_move || !starts.is_empty() || open.filter_map(|task| settle(picture, task)).next().is_some()
+    let kept = picture.tasks.iter().any(|task| task.view.kept.is_some());
+    may_move || kept || !starts.is_empty() || open.filter_map(|task| settle(picture, task)).next().is_some()
 }
 
 /// First what was under way, then what came back, then the rest in the order of its opening.

@@ -1,6 +1,7 @@
 //! The dispatcher: it owns the picture of one run, asks `decide` what to do, and has units do it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,8 +78,10 @@ pub struct TaskReport {
     pub key: TaskKey,
     /// Its state.
     pub state: TaskState,
-    /// What it waits for, or how it failed.
+    /// What it waits for, how it failed, or what of others its landed change leaves out.
     pub why: Option<String>,
+    /// Why its workspace could not be saved when it was closed, and where it is.
+    pub kept: Option<(String, PathBuf)>,
 }
 
 /// How a run ended.
@@ -152,6 +155,8 @@ impl RunDriver {
         let released = blocking(move || store.release(&fence)).await;
         result?;
         released?;
+        // What the last tidyings wrote.
+        dispatcher.refresh().await?;
         Ok(report(&dispatcher.picture, parts.clock.now()))
     }
 }
@@ -182,7 +187,10 @@ fn report(picture: &RunPicture, now: Timestamp) -> RunReport {
     let tasks: Vec<TaskReport> = (picture.tasks.iter())
         .map(|task| {
             let waits = crate::blocked::waits_for(picture, task.view.task, now).and_then(|waits| waits.reason);
-            TaskReport { key: task.view.spec.key.clone(), state: task.view.state, why: task.view.why.clone().or(waits) }
+            let view = &task.view;
+            let why = if view.state == TaskState::Held { waits } else { view.why.clone().or(waits) };
+            let kept = view.kept.clone().zip(view.workspace.clone().filter(|path| path.exists()));
+            TaskReport { key: view.spec.key.clone(), state: view.state, why, kept }
         })
         .collect();
     let landed = tasks.iter().filter(|task| task.state == TaskState::Landed).count();
@@ -343,7 +351,7 @@ impl Dispatcher {
                 Ok(()) => Ok(true),
                 Err(TidyError::Store(error)) => Err(UnitStop::Store(error)),
                 // The workspace stays where it is and `aedile clean` can remove it: the task itself is closed.
-                Err(TidyError::Other(why)) => {
+                Err(TidyError::Unsaved(why) | TidyError::Other(why)) => {
                     tracing::warn!(task = %view.spec.key, why, "the workspace could not be saved and removed; it stays");
                     Ok(true)
                 }

@@ -83,13 +83,13 @@ impl Workspaces for HubWorkspaces {
         let at = self.of_task(task).join(attempt.to_string());
         remove_tree(&at)?;
         let identity = agent(task);
-        let base = match returned {
-            // What is kept for a person is made from what they had before them, not from what has landed beside it.
-            None if run.rules.hold => {
+        // What is kept for a person is made from what they had before them, not from what has landed beside it; also when it came back.
+        let base = match run.rules.hold && !task.released {
+            true => {
                 self.hub.adopt(&self.project, run.run, &run.base)?;
                 run.base.clone()
             }
-            _ => self.target(run)?,
+            false => self.target(run)?,
         };
         let (commit, conflicts) = match returned {
             Some(change) => {

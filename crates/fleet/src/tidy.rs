@@ -1,11 +1,11 @@
 //! The end of a task: what is left of it is saved, then removed. Repeating it is harmless.
 
-use aedile_core::crash;
 use aedile_core::event::{Event, TaskOutcome};
 use aedile_core::limits::LEASE;
 use aedile_core::store::{Append, ClaimRequest, Fence, Store, StoreError, load};
 use aedile_core::view::{MailView, RunView, TaskView};
 use aedile_core::{MailId, RunId, TaskId};
+use aedile_core::{bounded, crash};
 
 use crate::mail::{self, PERSON};
 use crate::parts::Parts;
@@ -15,6 +15,8 @@ use crate::steps::run_claim;
 #[derive(Debug)]
 pub(crate) enum TidyError {
     Store(StoreError),
+    /// It could not be saved: the workspace is the only copy.
+    Unsaved(String),
     Other(String),
 }
 
@@ -22,7 +24,7 @@ impl From<StoreError> for TidyError {
     fn from(error: StoreError) -> Self {
         match error {
             // One task that cannot be written down is no failure of the store.
-            error @ StoreError::TooLarge { .. } => Self::Other(error.to_string()),
+            error @ StoreError::TooLarge { .. } => Self::Unsaved(error.to_string()),
             error => Self::Store(error),
         }
     }
@@ -60,16 +62,31 @@ fn close(parts: &Parts, run: RunId, task: TaskId, outcome: TaskOutcome, fence: &
     };
     tidy(parts, &run, &view, fence, false).map_err(|error| match error {
         TidyError::Store(error) => CloseError::Store(error),
-        TidyError::Other(why) => CloseError::Workspace(why),
+        TidyError::Unsaved(why) | TidyError::Other(why) => CloseError::Workspace(why),
     })
 }
 
-/// Saves (unless it is `saved` as it is) and removes workspace and home of a closed task, and sends mail that nobody will read back. Blocking.
+/// Saves (unless it is `saved` as it is) and removes workspace and home of a closed task, and sends mail that nobody will read back. That
+/// the workspace could not be saved is written down, and that it is saved since. Blocking.
 pub(crate) fn tidy(parts: &Parts, run: &RunView, task: &TaskView, fence: &Fence, saved: bool) -> Result<(), TidyError> {
+    let tidied = save_and_remove(parts, run, task, fence, saved);
+    let kept = match &tidied {
+        Err(TidyError::Unsaved(why)) => Some(bounded::text(why)),
+        Err(_) => return tidied,
+        Ok(()) => None,
+    };
+    if kept != task.kept {
+        let event = Event::WorkspaceKept { task: task.task, why: kept };
+        parts.store.append(Append::of(task.run, event).fenced(fence))?;
+    }
+    tidied
+}
+
+fn save_and_remove(parts: &Parts, run: &RunView, task: &TaskView, fence: &Fence, saved: bool) -> Result<(), TidyError> {
     let other = |error: &dyn std::fmt::Display| TidyError::Other(error.to_string());
     return_mail(parts, task, fence)?;
     if let Some(path) = task.workspace.as_ref().filter(|path| !saved && path.exists()) {
-        let saved = parts.workspaces.snapshot(run, task, path).map_err(|error| other(&error))?;
+        let saved = parts.workspaces.snapshot(run, task, path).map_err(|error| TidyError::Unsaved(error.to_string()))?;
         if task.snapshot.as_ref() != Some(&saved.commit) {
             let event = Event::SnapshotTaken { task: task.task, turn: task.turn, commit: saved.commit, oversized: saved.oversized };
             parts.store.append(Append::of(task.run, event).fenced(fence))?;

@@ -116,7 +116,7 @@ async fn what_an_old_workspace_held_is_kept_beside_the_new_ones_snapshots() {
         let kept = hubs.hub.snapshots(run.run, next.task).unwrap();
         let found: Vec<_> = kept.iter().map(|saved| (saved.attempt, saved.turn, saved.state, saved.commit.clone())).collect();
         assert_eq!(found, [(1, 3, 1, first.commit.clone()), (2, 3, 1, second.commit), (2, 3, 2, third.commit)]);
-        hubs.hub.collect_garbage().unwrap();
+        hubs.hub.collect_garbage(std::time::Duration::ZERO).unwrap();
         assert_eq!(hubs.hub.file_at(&first.commit, "src/a.txt").unwrap().unwrap(), b"after the submission\n");
     };
     tokio::task::spawn_blocking(steps).await.unwrap();

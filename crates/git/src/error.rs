@@ -174,6 +174,22 @@ pub enum GitError {
         /// What git says, a line for each file.
         words: String,
     },
+    /// git stopped while it wrote a change onto the checkout; what it had written was put back.
+    #[error("nothing was changed: writing failed, and what was written is as it was before: {words}")]
+    ApplyBroke {
+        /// What git says.
+        words: String,
+    },
+    /// A change was put onto the checkout in part, and what was there could not be put back.
+    #[error(
+        "the change was put onto the checkout only in part ({words}); these paths are not as they were: {}; the same command goes on when they can be written", few(.paths)
+    )]
+    HalfApplied {
+        /// What went wrong.
+        words: String,
+        /// The paths, relative to the root, as they can be shown.
+        paths: Vec<String>,
+    },
     /// A branch of that name is there.
     #[error("the branch {name} exists already, at {at}; it was not moved")]
     BranchExists {

@@ -278,13 +278,21 @@ impl Hub {
         if text.is_empty() { Ok(None) } else { commit_id("merge-base", &text).map(Some) }
     }
 
-    /// Packs the hub's loose objects and small packs, and drops what no ref reaches and what unfinished imports left. Only while no workspace of this hub is in use.
+    /// Packs the hub's loose objects and small packs, and drops what no ref reaches and what unfinished imports left, when it is older than
+    /// `age` (whole seconds): what a run that has just begun writes meanwhile is younger, and has no ref yet.
     ///
     /// # Errors
     /// [`GitError`] when git fails.
-    pub fn collect_garbage(&self) -> Result<(), GitError> {
-        remove_tree(&self.dir.join("quarantine"))?;
-        self.call("gc").args(["--quiet", "--prune=now"]).output().map(drop)
+    pub fn collect_garbage(&self, age: std::time::Duration) -> Result<(), GitError> {
+        let old = |meta: std::io::Result<fs::Metadata>| {
+            meta.and_then(|meta| meta.modified()).is_ok_and(|at| at.elapsed().is_ok_and(|since| since >= age))
+        };
+        for entry in fs::read_dir(self.dir.join("quarantine")).into_iter().flatten().flatten().filter(|entry| old(entry.metadata())) {
+            remove_tree(&entry.path())?;
+        }
+        // What is younger keeps it.
+        let _ = fs::remove_dir(self.dir.join("quarantine"));
+        self.call("gc").arg("--quiet").arg(format!("--prune={}.seconds.ago", age.as_secs())).output().map(drop)
     }
 }
 

@@ -8,6 +8,7 @@
 //! All functions block; call them from a thread that may block (`spawn_blocking`). Those that take a [`Sandbox`](aedile_core::sandbox::Sandbox)
 //! wait for the box on the tokio runtime of that thread, or on one of their own when there is none.
 
+mod applying;
 mod boxes;
 mod clean;
 mod commit;

@@ -1,14 +1,15 @@
 //! What a person takes of a held change: its difference onto their checkout, or a branch of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use aedile_core::{CommitId, RefName};
+use aedile_core::{CommitId, RefName, crash};
 
-use crate::diff::EntryMode;
-use crate::error::GitError;
+use crate::applying::{Applying, may_be};
+use crate::diff::{EntryMode, PathChange};
+use crate::error::{GitError, io};
 use crate::hub::Hub;
 use crate::land::Landing;
 use crate::project::Project;
@@ -68,31 +69,78 @@ impl Project {
 
     /// Puts the difference between two commits of the hub onto this worktree, as `git apply` does: files only, the index and everything
     /// else stay as they are. Returns the changed paths. No hook runs, and no attribute of the change counts while its files are written,
-    /// so that it cannot choose a filter.
+    /// so that it cannot choose a filter. What is there is noted first: a try that fails puts it back, and after one that was killed the
+    /// next for the same change begins with that.
     ///
     /// # Errors
     /// [`GitError::Overlaps`] when a path of the change is changed, untracked or in the way here; [`GitError::ApplyRefused`] when it does
-    /// not fit. Nothing was changed then.
+    /// not fit; [`GitError::ApplyBroke`] when writing failed. Nothing was changed then. [`GitError::HalfApplied`] names what could not be put back.
     pub fn apply(&self, hub: &Hub, base: &CommitId, commit: &CommitId) -> Result<Vec<String>, GitError> {
         let changes = hub.diff_paths(base, commit)?;
+        self.finish_left(hub, commit, &changes)?;
         let unseen = self.unseen()?;
-        let mut in_the_way: BTreeSet<&Path> = BTreeSet::new();
+        let mut in_the_way: BTreeSet<PathBuf> = BTreeSet::new();
         for change in &changes {
-            let appears = change.old_mode == EntryMode::Absent && self.root().join(&change.path).symlink_metadata().is_ok();
             let overlaps = |path: &&PathBuf| path.starts_with(&change.path) || change.path.starts_with(path);
-            in_the_way.extend(unseen.paths.iter().filter(overlaps).map(PathBuf::as_path));
-            if appears && in_the_way.iter().all(|path| !path.starts_with(&change.path)) {
-                in_the_way.insert(&change.path);
+            in_the_way.extend(unseen.paths.iter().filter(overlaps).cloned());
+            if change.old_mode == EntryMode::Absent && in_the_way.iter().all(|path| !path.starts_with(&change.path)) {
+                in_the_way.extend(self.where_it_appears(change, &changes)?);
             }
         }
         if !in_the_way.is_empty() {
-            return Err(GitError::Overlaps { paths: in_the_way.into_iter().map(shown).collect() });
+            return Err(GitError::Overlaps { paths: in_the_way.iter().map(|path| shown(path)).collect() });
         }
         self.apply_patch(&["--check"], hub.patch(base, commit, &[])?)?;
+        let noted = Applying::begin(hub, self.root(), commit, &changes)?;
+        if let Err(error) = self.write(hub, (base, commit), &changes) {
+            let left = noted.take_back(|_| true);
+            let words = match error {
+                GitError::ApplyRefused { words } => words,
+                other => other.to_string(),
+            };
+            if left.is_empty() {
+                noted.done()?;
+                return Err(GitError::ApplyBroke { words });
+            }
+            return Err(GitError::HalfApplied { words, paths: left.iter().map(|path| shown(path)).collect() });
+        }
+        noted.done()?;
+        Ok(changes.iter().map(|change| shown(&change.path)).collect())
+    }
+
+    /// What stands where a path of the change appears. A directory of which the change removes every file makes room by itself.
+    fn where_it_appears(&self, appears: &PathChange, changes: &[PathChange]) -> Result<Vec<PathBuf>, GitError> {
+        let at = self.root().join(&appears.path);
+        match at.symlink_metadata() {
+            Err(_) => return Ok(Vec::new()),
+            Ok(meta) if !meta.is_dir() => return Ok(vec![appears.path.clone()]),
+            Ok(_) => {}
+        }
+        let goes: BTreeSet<&Path> =
+            changes.iter().filter(|change| change.new_mode == EntryMode::Absent).map(|change| change.path.as_path()).collect();
+        let (mut stays, mut open) = (Vec::new(), vec![appears.path.clone()]);
+        while let Some(dir) = open.pop() {
+            let place = self.root().join(&dir);
+            for entry in std::fs::read_dir(&place).map_err(io("read", &place))? {
+                let entry = entry.map_err(io("read", &place))?;
+                let path = dir.join(entry.file_name());
+                match entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    true => open.push(path),
+                    false if goes.contains(path.as_path()) => {}
+                    false => stays.push(path),
+                }
+            }
+        }
+        Ok(stays)
+    }
+
+    /// Writes the files of the change.
+    fn write(&self, hub: &Hub, (base, commit): (&CommitId, &CommitId), changes: &[PathChange]) -> Result<(), GitError> {
         let (mut attributes, rest): (Vec<&Path>, Vec<&Path>) = changes.iter().map(|change| change.path.as_path()).partition(is_attributes);
         if !rest.is_empty() {
             self.apply_patch(&[], hub.patch(base, commit, &[":(top,exclude,glob)**/.gitattributes".into()])?)?;
         }
+        crash::point("apply");
         // Only now, deepest first: none of these is ever read while another file is written.
         attributes.sort_by_key(|path| std::cmp::Reverse(path.components().count()));
         for path in attributes {
@@ -100,7 +148,35 @@ impl Project {
             only.push(path);
             self.apply_patch(&[], hub.patch(base, commit, &[only])?)?;
         }
-        Ok(changes.iter().map(|change| shown(&change.path)).collect())
+        Ok(())
+    }
+
+    /// Puts back what an earlier try of the same change had written when it was killed. What somebody has committed or changed since stays.
+    fn finish_left(&self, hub: &Hub, commit: &CommitId, changes: &[PathChange]) -> Result<(), GitError> {
+        let Some(left) = Applying::left(hub, self.root(), commit) else { return Ok(()) };
+        let unseen = self.unseen()?;
+        let ids: Vec<String> = changes.iter().map(|change| change.new_id.clone()).collect();
+        let written: BTreeMap<&Path, Option<Vec<u8>>> =
+            changes.iter().map(|change| change.path.as_path()).zip(hub.blobs(&ids, usize::MAX)?).collect();
+        let ours = |path: &Path| {
+            let at = self.root().join(path);
+            let wrote = written.get(path).and_then(Option::as_deref);
+            unseen.paths.iter().any(|unseen| unseen == path)
+                && match at.symlink_metadata() {
+                    Err(_) => true,
+                    // Only what the change puts into it is removed.
+                    Ok(meta) if meta.is_dir() => true,
+                    Ok(meta) if meta.is_symlink() => std::fs::read_link(&at).is_ok_and(|to| Some(to.as_os_str().as_bytes()) == wrote),
+                    Ok(_) => std::fs::read(&at).is_ok_and(|found| wrote.is_some_and(|wrote| may_be(&found, wrote))),
+                }
+        };
+        match left.take_back(ours) {
+            paths if paths.is_empty() => left.done(),
+            paths => Err(GitError::HalfApplied {
+                words: "an earlier try was killed".to_owned(),
+                paths: paths.iter().map(|path| shown(path)).collect(),
+            }),
+        }
     }
 
     fn apply_patch(&self, options: &[&str], patch: Vec<u8>) -> Result<(), GitError> {

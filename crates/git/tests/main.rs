@@ -15,4 +15,5 @@ mod restores;
 mod robust;
 mod snapshots;
 mod support;
+mod takes;
 mod trees;

@@ -89,7 +89,7 @@ fn garbage_is_what_no_ref_reaches() {
     world.hub.forget_change(change).unwrap();
     world.hub.forget_change(change).unwrap();
     fs::create_dir_all(world.hub.dir().join("quarantine/left/pack")).unwrap();
-    world.hub.collect_garbage().unwrap();
+    world.hub.collect_garbage(std::time::Duration::ZERO).unwrap();
     assert!(world.hub.resolve(gone.as_str()).unwrap().is_none());
     assert!(!world.hub.dir().join("quarantine").exists());
     world.land(&kept);

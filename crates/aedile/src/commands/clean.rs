@@ -21,6 +21,9 @@ use crate::error::{CliError, CliResult};
 use crate::output::Output;
 use crate::{disk, exit, state, wiring};
 
+/// What no ref of a hub keeps stays for this long: a run may begin at any moment, and what it writes first has no ref yet.
+const YOUNG: Duration = Duration::from_secs(3600);
+
 /// Remove what ended runs left in the state directory: workspaces, homes, snapshots
 #[derive(Debug, Args)]
 pub struct CleanArgs {
@@ -37,7 +40,7 @@ pub struct CleanArgs {
 struct Plan {
     runs: Vec<RunView>,
     paths: Vec<PathBuf>,
-    kept: Vec<(RunView, &'static str)>,
+    kept: Vec<(RunView, String)>,
 }
 
 /// Runs `aedile clean`. Runs that are not over are never touched, and landed commits and the log stay.
@@ -100,7 +103,16 @@ fn plan(state: &Path, store: &dyn Store, age: Duration) -> Result<Plan, CliError
     for run in state::runs(store)?.into_iter().filter(|run| run.state == RunState::Ended && now.since(run.since) >= age) {
         let tasks: Vec<TaskView> = list(store, Some(run.run))?;
         if tasks.iter().any(|task| !task.state.is_closed()) {
-            plan.kept.push((run, "some of its tasks wait for you (`aedile status --run RUN` says which)"));
+            plan.kept.push((run, "some of its tasks wait for you (`aedile status --run RUN` says which)".to_owned()));
+            continue;
+        }
+        if let Some((task, path)) = tasks.iter().find_map(only_copy) {
+            let why = format!(
+                "the workspace of its task `{}` could not be saved and is the only copy of that work: take what you need from {}, then remove it",
+                task.spec.key,
+                path.display()
+            );
+            plan.kept.push((run, why));
             continue;
         }
         plan.paths.extend(places(state, &run).into_iter().filter(|path| path.exists()));
@@ -108,6 +120,12 @@ fn plan(state: &Path, store: &dyn Store, age: Duration) -> Result<Plan, CliError
     }
     plan.paths.extend(leftovers(state, store)?);
     Ok(plan)
+}
+
+/// The workspace of a closed task that could never be saved, while it is there.
+fn only_copy(task: &TaskView) -> Option<(&TaskView, &Path)> {
+    let path = task.workspace.as_deref().filter(|path| task.kept.is_some() && path.exists())?;
+    Some((task, path))
 }
 
 fn places(state: &Path, run: &RunView) -> Vec<PathBuf> {
@@ -184,12 +202,12 @@ fn unreturned(state: &Path, age: Duration) -> Vec<PathBuf> {
 }
 
 /// Drops the runs' refs in their hubs and projects, then what only they kept. Returns the runs whose project is not there to be asked.
-fn forget(state: &Path, store: &SqliteStore, runs: &[RunView]) -> Result<Vec<(RunView, &'static str)>, CliError> {
+fn forget(state: &Path, store: &SqliteStore, runs: &[RunView]) -> Result<Vec<(RunView, String)>, CliError> {
     let mut hubs: HashMap<ProjectId, Hub> = HashMap::new();
     let mut unreachable = Vec::new();
     for run in runs {
         let Ok(project) = wiring::discover(&run.root) else {
-            unreachable.push((run.clone(), "its snapshots stay, because its repository is not where it was"));
+            unreachable.push((run.clone(), "its snapshots stay, because its repository is not where it was".to_owned()));
             continue;
         };
         let dir = state.join("hubs").join(format!("{}.git", run.project));
@@ -219,7 +237,7 @@ fn collect(store: &SqliteStore, hubs: &HashMap<ProjectId, Hub>) -> Result<(), Cl
     }
     for hub in hubs.iter().filter(|(project, _)| !open.contains(project)).map(|(_, hub)| hub) {
         hub.delete_refs("refs/aedile/returns/")?;
-        hub.collect_garbage()?;
+        hub.collect_garbage(YOUNG)?;
     }
     Ok(())
 }

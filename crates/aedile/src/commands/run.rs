@@ -7,7 +7,7 @@ use aedile_core::model::ModelRef;
 use aedile_core::project::ProjectRules;
 use aedile_core::store::{Store, list};
 use aedile_core::view::{RunView, TaskView};
-use aedile_core::{CommitId, RefName};
+use aedile_core::{CommitId, MicroUsd, RefName};
 use aedile_fleet::{PlanError, RunPlan, open_run};
 use aedile_git::Project;
 use clap::{ArgGroup, Args};
@@ -58,8 +58,8 @@ pub struct RunArgs {
     /// Runtime of tasks that name none: `aedile`, `claude`, or one of aedile.toml
     #[arg(long, value_name = "RUNTIME", conflicts_with = "resume")]
     runtime: Option<String>,
-    /// Dollars that the whole run may spend
-    #[arg(long, value_name = "USD", conflicts_with = "resume", allow_negative_numbers = true)]
+    /// Dollars that the whole run may spend; with --resume in place of the budget it had
+    #[arg(long, value_name = "USD", allow_negative_numbers = true)]
     budget_usd: Option<f64>,
     /// Let changes touch protected paths (aedile.toml, CI configuration, [protect] paths)
     #[arg(long, conflicts_with = "resume")]
@@ -105,7 +105,16 @@ fn resume(which: &str, args: &RunArgs, out: Output) -> Result<worker::Outcome, C
         }
         run
     };
+    if let Some(usd) = budget(args)? {
+        let store = state::open_existing()?.ok_or_else(state::nothing_yet)?;
+        aedile_fleet::raise_run_budget(&store, run.run, usd)?;
+    }
     drive(&run, way, out)
+}
+
+/// What `--budget-usd` says.
+fn budget(args: &RunArgs) -> Result<Option<MicroUsd>, CliError> {
+    file::dollars(args.budget_usd, "--budget-usd", "command line").map_err(|error| CliError::usage(error.message))
 }
 
 /// Brings a worker that goes on with a run.
@@ -176,8 +185,7 @@ fn start(args: &RunArgs, out: Output) -> Result<worker::Outcome, CliError> {
     };
     defaults.runtimes.installed(&specs)?;
     defaults.runtimes.check_fallback(&rules.fallback)?;
-    let usd = file::dollars(args.budget_usd, "--budget-usd", "command line");
-    if let Some(usd) = usd.map_err(|error| CliError::usage(error.message))? {
+    if let Some(usd) = budget(args)? {
         rules.run_budget.usd = Some(usd);
     }
     let slots = args.agents.or(config.agents.at_once).unwrap_or(AGENTS_DEFAULT);

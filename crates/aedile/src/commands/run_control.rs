@@ -56,7 +56,11 @@ fn the(store: &SqliteStore, text: Option<&str>, what: &str, states: &[RunState])
     if let Some(text) = text {
         return state::find_run(store, text);
     }
-    let mut found: Vec<RunView> = state::runs(store)?.into_iter().filter(|run| states.contains(&run.state)).collect();
+    let wanted: Vec<RunView> = state::runs(store)?.into_iter().filter(|run| states.contains(&run.state)).collect();
+    let (mut found, elsewhere) = state::by_project(store, wanted)?;
+    if let (true, Some(other)) = (found.is_empty(), elsewhere.last()) {
+        return Err(state::of_another_project(&format!("what is {what}"), other));
+    }
     match (found.pop(), found.len()) {
         (Some(run), 0) => Ok(run),
         (None, _) => Err(CliError::failure(format!("no run is {what}")).hint("`aedile status` shows how the last one stands")),
@@ -89,7 +93,7 @@ fn pause(store: &SqliteStore, run: &RunView, out: Output) -> CliResult {
 
 fn resume(store: SqliteStore, text: Option<&str>, out: Output) -> CliResult {
     let paused = match text {
-        None => state::runs(&store)?.into_iter().rfind(|run| run.state == RunState::Paused),
+        None => state::by_project(&store, state::runs(&store)?)?.0.into_iter().rfind(|run| run.state == RunState::Paused),
         Some(_) => None,
     };
     let run = match paused {

@@ -1,12 +1,12 @@
 //! What one agent did: its change, the files in it, what it ran and what it cost. Read from the log, so it can be told again at any time.
 
-use aedile_core::MicroUsd;
 use aedile_core::event::{Event, Position};
 use aedile_core::limits::READ_EVENTS_MAX;
 use aedile_core::machine::{RunState, TaskState};
 use aedile_core::runtime::SessionEvent;
 use aedile_core::store::{Store, load};
 use aedile_core::view::{ChangeView, RunView, TaskView};
+use aedile_core::{MicroUsd, TaskId};
 use aedile_git::Hub;
 use serde::Deserialize;
 use serde_json::json;
@@ -51,11 +51,12 @@ struct Transcript {
 }
 
 impl Report {
-    /// Reads what is known of a run with one task.
-    pub fn of(store: &dyn Store, hub: &Hub, run: RunView) -> Result<Self, CliError> {
+    /// Reads what is known of a task of a run, or of its only one.
+    pub fn of(store: &dyn Store, hub: &Hub, run: RunView, task: Option<TaskId>) -> Result<Self, CliError> {
         let picture = Picture::of(store, run)?;
         let gone = || CliError::failure(format!("run {} has no task", picture.run.run.short()));
-        let task = picture.tasks.first().cloned().ok_or_else(gone)?;
+        let wanted = |of: &&TaskView| task.is_none_or(|task| of.task == task);
+        let task = picture.tasks.iter().find(wanted).cloned().ok_or_else(gone)?;
         let change = match task.change {
             Some(change) => load::<ChangeView>(store, &change.to_string())?,
             None => None,
@@ -94,7 +95,10 @@ impl Report {
             at = last.position;
             for envelope in events.iter().filter(|envelope| envelope.run == Some(run)) {
                 self.wall_ms = u64::try_from(envelope.at.since(self.run.started).as_millis()).unwrap_or(u64::MAX);
-                let Event::TurnEnded { transcript: Some(blob), .. } = &envelope.event else { continue };
+                let Event::TurnEnded { task, transcript: Some(blob), .. } = &envelope.event else { continue };
+                if *task != self.task.task {
+                    continue;
+                }
                 let bytes = store.get_blob(blob)?.unwrap_or_default();
                 // A transcript of a later aedile may hold more than we know.
                 let Ok(transcript) = serde_json::from_slice::<Transcript>(&bytes) else { continue };

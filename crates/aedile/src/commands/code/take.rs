@@ -13,10 +13,10 @@ use super::report::Report;
 use crate::commands::run::{checkout_config, target_has_it};
 use crate::error::{CliError, CliResult};
 use crate::narrate::branch;
-use crate::output::Output;
+use crate::output::{Output, one_line};
 use crate::worker::{self, Outcome, Worker};
 use crate::{exit, names, state, wiring};
-use aedile_core::event::TaskOutcome;
+use aedile_core::event::{ReturnReason, TaskOutcome};
 use aedile_core::machine::RunState;
 
 /// What is to become of a change.
@@ -44,13 +44,30 @@ pub fn cmd_take(text: &str, way: &Way, out: Output) -> CliResult {
         return Err(CliError::usage(format!("change {} belongs to another project", change.change.short()))
             .hint(format!("cd {}", run.root.display())));
     }
-    let report = Report::of(&*worker.workshop.store, &worker.workshop.landing.hub, run)?;
+    if let Some(error) = refused(&change).filter(|_| *way != Way::Keep) {
+        return Err(error);
+    }
+    let report = Report::of(&*worker.workshop.store, &worker.workshop.landing.hub, run, Some(change.task))?;
     close(&worker, &report, Some(change), way, out)
+}
+
+/// What the import filter refused may hold what runs code, leads out of the tree, or is protected: nobody takes it.
+fn refused(change: &ChangeView) -> Option<CliError> {
+    let reason = change.returned.as_ref()?;
+    let lines = match reason {
+        ReturnReason::Scope { violations: lines } | ReturnReason::Protected { paths: lines } => lines.as_slice(),
+        ReturnReason::Import { .. } => &[],
+        _ => return None,
+    };
+    let id = change.change.short();
+    let error = CliError::failure(format!("change {id} was refused and cannot be taken: {reason}"));
+    let named = lines.iter().fold(error, |error, line| error.hint(one_line(line, 300)));
+    Some(named.hint(format!("`aedile diff {id}` shows it; what you want of it is yours to do by hand")))
 }
 
 /// The end of a session: its change goes the way that was asked for, and the person hears what happened.
 pub fn finish(worker: &Worker, outcome: &Outcome, way: &Way, out: Output) -> CliResult {
-    let report = Report::of(&*worker.workshop.store, &worker.workshop.landing.hub, outcome.run.clone())?;
+    let report = Report::of(&*worker.workshop.store, &worker.workshop.landing.hub, outcome.run.clone(), None)?;
     match report.task.state {
         TaskState::Held => close(worker, &report, None, way, out),
         _ => ended(&report, outcome, out),
@@ -138,7 +155,7 @@ fn take(worker: &Worker, report: &Report, change: &ChangeView, way: &Way) -> Res
             change.change.short()
         )));
     }
-    let (to, fields, line) = match way {
+    let (to, fields, mut line) = match way {
         Way::Keep | Way::Land => return Ok(None),
         Way::Apply => {
             let paths = project.apply(hub, &change.base, &change.commit)?;
@@ -164,6 +181,7 @@ fn take(worker: &Worker, report: &Report, change: &ChangeView, way: &Way) -> Res
         // The person has what they asked for; what is left of the workspace is `clean`'s.
         if let Err(error) = closed {
             tracing::warn!(%error, "the task of a taken change could not be closed");
+            line = format!("{line}\nits task could not be closed and tidied: {}", one_line(&error.to_string(), 300));
         }
     }
     Ok(Some((fields, line)))
@@ -191,5 +209,5 @@ fn land(worker: &Worker, report: &Report, change: &ChangeView, out: Output) -> C
     let face = CodeFace::new(&*workshop.store, run, shown, (Arc::clone(&heard), None), out)?;
     let outcome = worker.drive(run, Box::new(face), &heard.wake, out)?;
     let view = load(&*workshop.store, &run.to_string())?.unwrap_or_else(|| outcome.run.clone());
-    ended(&Report::of(&*workshop.store, &workshop.landing.hub, view)?, &outcome, out)
+    ended(&Report::of(&*workshop.store, &workshop.landing.hub, view, Some(change.task))?, &outcome, out)
 }
