@@ -180,24 +180,7 @@ impl Exchange {
         };
         if answer.status != StatusCode::OK {
             room.settle(held, Ending::Nothing).await;
-            let Failed { response, words, fault } = read_failure(&mut answer, room).await;
-            let refusal = match &room.leads[at].upstream {
-                // Asking again does not make a key valid.
-                Upstream::Provider(endpoint) if answer.status == StatusCode::UNAUTHORIZED => Some(format!(
-                    "{0} refuses its key (401): give a valid one (docs/environment.md, `[provider.{0}]`); it says: {words}",
-                    endpoint.name
-                )),
-                _ => None,
-            };
-            let down = match fault {
-                Some((kind, of)) => failed(room, at, pass, Fault { why: format!("{}: {words}", answer.status.as_u16()), kind, of }).await,
-                None => {
-                    // What speaks of the request shows that the provider is there.
-                    room.note(pass.map(Pass::begun).unwrap_or_default()).await;
-                    None
-                }
-            };
-            return Err(Box::new(Unsaid { reply, response, down, refusal }));
+            return Err(self.refused(room, pass, reply, &mut answer).await);
         }
         room.note(pass.as_mut().map(|pass| pass.begun()).unwrap_or_default()).await;
         room.answers(at).await;
@@ -217,6 +200,29 @@ impl Exchange {
             End::Left(why) => drop(pieces.send(Err(io::Error::other(why))).await),
         }
         Ok(())
+    }
+
+    /// An answer that is an error.
+    async fn refused(&self, room: &Room, pass: Option<&mut Pass>, reply: Reply, answer: &mut Answer) -> Box<Unsaid> {
+        let at = self.at;
+        let Failed { response, words, fault } = read_failure(answer, room).await;
+        let refusal = match &room.leads[at].upstream {
+            // Asking again does not make a key valid.
+            Upstream::Provider(endpoint) if answer.status == StatusCode::UNAUTHORIZED => Some(format!(
+                "{0} refuses its key (401): give a valid one (docs/environment.md, `[provider.{0}]`); it says: {words}",
+                endpoint.name
+            )),
+            _ => None,
+        };
+        let down = match fault {
+            Some((kind, of)) => failed(room, at, pass, Fault { why: format!("{}: {words}", answer.status.as_u16()), kind, of }).await,
+            None => {
+                // What speaks of the request shows that the provider is there.
+                room.note(pass.map(Pass::begun).unwrap_or_default()).await;
+                None
+            }
+        };
+        Box::new(Unsaid { reply, response, down, refusal })
     }
 }
 
