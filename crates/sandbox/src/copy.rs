@@ -4,9 +4,11 @@
 //! directory meanwhile stays, except in the very files that the box changed too. Copies are in the sandbox's runtime directory
 //! (`box-copy-*`); one that a killed worker left there holds work that was not given back, and is never removed by the sandbox.
 
+use crate::aside::open_all;
+use crate::beneath::{open_beneath, open_up};
 use rustix::fs::{AtFlags, Dir, DirEntry, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
@@ -19,12 +21,32 @@ const PARTIAL: &str = ".aedile-partial";
 /// A copy for one box.
 pub(crate) struct Copied {
     pub(crate) host: PathBuf,
-    holder: tempfile::TempDir,
+    holder: Holder,
     pub(crate) owner: (u32, u32),
-    /// What was there at the start, by relative path.
-    pub(crate) known: BTreeSet<PathBuf>,
+    /// What was there at the start, by relative path, and its kind.
+    pub(crate) known: BTreeMap<PathBuf, FileType>,
     /// Time of the copy: what has a later change time was changed by the box.
     pub(crate) made: Stamp,
+}
+
+/// The directory of a copy, which goes also when its owner may not change what is in it.
+struct Holder(Option<tempfile::TempDir>);
+
+impl Holder {
+    fn path(&self) -> &Path {
+        self.0.as_ref().map_or(Path::new(""), tempfile::TempDir::path)
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        if let Some(dir) = &self.0
+            && !rustix::process::geteuid().is_root()
+            && let Ok(opened) = open_dir(dir.path())
+        {
+            let _ = open_all(opened.as_fd(), Path::new("tree"));
+        }
+    }
 }
 
 /// Seconds and nanoseconds.
@@ -54,7 +76,8 @@ impl Copied {
         let stat = rustix::fs::fstat(&from)?;
         std::fs::create_dir_all(runtime_dir)?;
         let holder = tempfile::Builder::new().prefix("box-copy-").tempdir_in(runtime_dir)?;
-        let mut copied = Self { host: host.to_owned(), holder, owner: (stat.st_uid, stat.st_gid), known: BTreeSet::new(), made: (0, 0) };
+        let holder = Holder(Some(holder));
+        let mut copied = Self { host: host.to_owned(), holder, owner: (stat.st_uid, stat.st_gid), known: BTreeMap::new(), made: (0, 0) };
         let tree = copied.path();
         std::fs::create_dir(&tree)?;
         let all = Transfer { owner, since: None };
@@ -73,15 +96,15 @@ impl Copied {
     }
 
     /// Keeps the copy and says where it is.
-    pub(crate) fn keep(self) -> PathBuf {
-        self.holder.keep().join("tree")
+    pub(crate) fn keep(mut self) -> PathBuf {
+        self.holder.0.take().map(tempfile::TempDir::keep).unwrap_or_default().join("tree")
     }
 
     /// Copies back what the box changed, owned as the directory is. When that fails the copy is kept, and the error names it.
     pub(crate) fn give_back(self) -> io::Result<()> {
         let result = self.transfer_back();
         if let Err(error) = result {
-            let kept = self.holder.keep();
+            let kept = self.keep();
             return Err(io::Error::new(error.kind(), format!("{error}; the box's work is kept in {}", kept.display())));
         }
         Ok(())
@@ -89,10 +112,10 @@ impl Copied {
 
     fn transfer_back(&self) -> io::Result<()> {
         let (from, to) = (open_dir(&self.path())?, open_dir(&self.host)?);
-        let mut left = BTreeSet::new();
+        let mut left = BTreeMap::new();
         names(from.as_fd(), Path::new(""), &mut left)?;
         // Longest first, so that directories are empty when their turn comes.
-        for gone in self.known.difference(&left).collect::<Vec<_>>().into_iter().rev() {
+        for gone in self.known.keys().rev().filter(|path| !left.contains_key(*path)) {
             remove(to.as_fd(), gone)?;
         }
         Transfer { owner: self.owner, since: Some(self.made) }.directory(from.as_fd(), to.as_fd())?;
@@ -106,8 +129,9 @@ pub(crate) fn copy_entry(from: BorrowedFd<'_>, name: &Path, to: BorrowedFd<'_>) 
     let all = Transfer { owner: (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()), since: None };
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => {
-            let target = all.target_directory(to, name, &stat)?;
-            all.directory(open_in(from, name)?.as_fd(), target.as_fd())
+            let (target, _) = all.target_directory(to, name)?;
+            all.directory(open_in(from, name)?.as_fd(), target.as_fd())?;
+            Ok(rustix::fs::fchmod(&target, Mode::from_raw_mode(stat.st_mode & 0o777))?)
         }
         FileType::RegularFile => all.file(from, to, name, &stat),
         FileType::Symlink => all.link(from, to, name),
@@ -121,36 +145,57 @@ fn named(entry: &DirEntry) -> Option<&Path> {
     (name != b"." && name != b"..").then(|| Path::new(OsStr::from_bytes(name)))
 }
 
-/// Collects the names of everything below a directory.
-pub(crate) fn names(from: BorrowedFd<'_>, path: &Path, into: &mut BTreeSet<PathBuf>) -> io::Result<()> {
+/// Collects the names and kinds of everything below a directory of a copy. What its owner may not look into is made readable.
+pub(crate) fn names(from: BorrowedFd<'_>, path: &Path, into: &mut BTreeMap<PathBuf, FileType>) -> io::Result<()> {
     for entry in Dir::read_from(from)? {
         let entry = entry?;
         let Some(name) = named(&entry) else { continue };
         let below = path.join(name);
-        if let Ok(inner) = open_in(from, name) {
+        let kind = FileType::from_raw_mode(rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode);
+        if kind == FileType::Directory {
+            let inner = match open_in(from, name) {
+                Err(Errno::ACCESS) => {
+                    open_up(from, name)?;
+                    open_in(from, name)?
+                }
+                other => other?,
+            };
             names(inner.as_fd(), &below, into)?;
         }
-        into.insert(below);
+        into.insert(below, kind);
     }
     Ok(())
 }
 
 /// Removes one entry; a directory into which somebody else put something stays.
 pub(crate) fn remove(base: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
-    let parent = match crate::beneath::open_beneath(base, path.parent().unwrap_or(Path::new("")), OFlags::PATH | OFlags::DIRECTORY) {
-        Ok(parent) => parent,
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
-        Err(error) => return Err(error.into()),
-    };
     let name = Path::new(path.file_name().unwrap_or_default());
-    let answer = match rustix::fs::unlinkat(&parent, name, AtFlags::empty()) {
-        Err(Errno::ISDIR | Errno::PERM) => rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR),
-        other => other,
+    let answer = in_directory(base, path.parent().unwrap_or(Path::new("")), |parent| {
+        Ok(match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
+            Err(Errno::ISDIR | Errno::PERM) => rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR),
+            other => other,
+        }?)
+    });
+    let stays = [Errno::NOENT, Errno::NOTEMPTY, Errno::NOTDIR, Errno::LOOP].map(Errno::raw_os_error);
+    answer.or_else(|error| if error.raw_os_error().is_some_and(|number| stays.contains(&number)) { Ok(()) } else { Err(error) })
+}
+
+/// Does something in a directory that its owner may have forbidden themselves to change. Its mode is the old one afterwards.
+pub(crate) fn in_directory<T>(base: BorrowedFd<'_>, path: &Path, act: impl FnOnce(&OwnedFd) -> io::Result<T>) -> io::Result<T> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+    let opened = open_beneath(base, path, flags);
+    let closed = match &opened {
+        Ok(opened) => !Mode::from_raw_mode(rustix::fs::fstat(opened)?.st_mode).contains(Mode::WUSR | Mode::XUSR),
+        Err(error) => *error == Errno::ACCESS,
     };
-    match answer {
-        Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::NOTDIR) => Ok(()),
-        Err(error) => Err(error.into()),
+    if !closed || rustix::process::geteuid().is_root() {
+        return act(&opened?);
     }
+    let mode = open_up(base, path)?;
+    let opened = open_beneath(base, path, flags)?;
+    let done = act(&opened);
+    rustix::fs::fchmod(&opened, mode)?;
+    done
 }
 
 pub(crate) struct Transfer {
@@ -178,8 +223,11 @@ impl Transfer {
             match FileType::from_raw_mode(stat.st_mode) {
                 FileType::Directory => {
                     let inner = open_in(from, name)?;
-                    let target = self.target_directory(to, name, &stat)?;
+                    let (target, made) = self.target_directory(to, name)?;
                     self.directory(inner.as_fd(), target.as_fd())?;
+                    if made {
+                        rustix::fs::fchmod(&target, Mode::from_raw_mode(stat.st_mode & 0o777))?;
+                    }
                 }
                 FileType::RegularFile if fresh => self.file(from, to, name, &stat)?,
                 FileType::Symlink if fresh => self.link(from, to, name)?,
@@ -189,9 +237,10 @@ impl Transfer {
         Ok(())
     }
 
-    pub(crate) fn target_directory(&self, to: BorrowedFd<'_>, name: &Path, stat: &Stat) -> io::Result<OwnedFd> {
+    /// Opens the directory, or makes it so that only its owner sees it until its contents are there; whether it was made.
+    pub(crate) fn target_directory(&self, to: BorrowedFd<'_>, name: &Path) -> io::Result<(OwnedFd, bool)> {
         match open_in(to, name) {
-            Ok(there) => return Ok(there),
+            Ok(there) => return Ok((there, false)),
             Err(Errno::NOENT) => {}
             Err(Errno::NOTDIR | Errno::LOOP) => rustix::fs::unlinkat(to, name, AtFlags::empty())?,
             Err(error) => return Err(error.into()),
@@ -199,8 +248,7 @@ impl Transfer {
         rustix::fs::mkdirat(to, name, Mode::from_raw_mode(0o700))?;
         let made = open_in(to, name)?;
         self.own(&made, Path::new(""))?;
-        rustix::fs::fchmod(&made, Mode::from_raw_mode(stat.st_mode & 0o777))?;
-        Ok(made)
+        Ok((made, true))
     }
 
     /// Writes beside the target and renames, so that a reader sees the old file or the new one.

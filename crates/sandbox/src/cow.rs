@@ -1,13 +1,13 @@
 //! A box on a copy of a person's directory, whose changes pass a filter before they reach it.
 
-use crate::beneath::{make_dirs, open_beneath};
-use crate::copy::{Copied, Transfer, changed_at, names, open_dir, remove};
+use crate::beneath::{make_dirs, open_beneath, open_up, set_mode};
+use crate::copy::{Copied, Transfer, changed_at, in_directory, names, open_dir, remove};
 use crate::guarded;
-use crate::survey::{Guard, approves, literal_parts};
-use aedile_core::protected;
+use crate::survey::{Guard, Survey, approves, literal_parts, names_it};
+use aedile_core::protected::{self, BARE_RULE};
 use aedile_core::sandbox::{SandboxError, WriteScope};
 use aedile_core::scope::Scope;
-use rustix::fs::{AtFlags, FileType, OFlags, Stat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::File;
@@ -19,6 +19,13 @@ use std::path::{Component, Path, PathBuf};
 /// Bytes and entries of a directory that is copied for a box.
 const BYTES_MAX: u64 = 16 * 1024 * 1024 * 1024;
 const ENTRIES_MAX: u64 = 1_000_000;
+/// What is said of every name that runs code.
+const RUNS_CODE: &str = "could run code outside the box";
+/// Names at the root that make it a repository.
+const ROOT_MARKS: [&str; 4] = ["head", "objects", "refs", "commondir"];
+
+/// Why a change is refused: the rule's id, and words.
+type Refusal = (&'static str, String);
 
 /// What a box did to one path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,7 +46,7 @@ pub struct Change {
     /// What was done.
     pub kind: ChangeKind,
     /// Why it does not reach the directory: the rule's id, and words.
-    pub refused: Option<(&'static str, String)>,
+    pub refused: Option<Refusal>,
 }
 
 /// The copy that one box works on.
@@ -47,6 +54,11 @@ pub struct Cow {
     copied: Copied,
     scope: Option<Scope>,
     approved: BTreeSet<String>,
+    /// Globs of what the person hides and shows.
+    hide: Option<Scope>,
+    show: Option<Scope>,
+    /// What was masked and protected in the directory when it was copied.
+    before: Survey,
 }
 
 impl Cow {
@@ -72,12 +84,14 @@ impl Cow {
             );
             return Err(SandboxError::Refused { reason });
         }
-        let hidden = guarded::hidden(host, guard)?;
+        let before = guarded::of_copy(host, &Guard { protect: true, ..guard.clone() }, write)?;
         let (scope, approved) = match write {
             WriteScope::Globs { globs, .. } => (Scope::new(globs).ok(), globs.iter().flat_map(|glob| literal_parts(glob)).collect()),
             _ => (None, BTreeSet::new()),
         };
-        Ok(Self { copied: Copied::without(host, runtime_dir, owner, &hidden).map_err(failed)?, scope, approved })
+        let copied = Copied::without(host, runtime_dir, owner, &before.hidden).map_err(failed)?;
+        let globs = |globs: &[String]| (!globs.is_empty()).then(|| Scope::new(globs).ok()).flatten();
+        Ok(Self { copied, scope, approved, hide: globs(&guard.hide), show: globs(&guard.show), before })
     }
 
     /// Where the copy is.
@@ -91,25 +105,74 @@ impl Cow {
     /// When the copy or the directory cannot be read.
     pub fn changes(&self) -> io::Result<Vec<Change>> {
         let (from, to) = (open_dir(&self.path())?, open_dir(&self.copied.host)?);
-        let mut left = BTreeSet::new();
+        let mut left = BTreeMap::new();
         names(from.as_fd(), Path::new(""), &mut left)?;
+        let bare = self.new_repositories(&left);
         let mut changes: BTreeMap<PathBuf, Change> = BTreeMap::new();
-        let mut note = |path: &Path, kind: ChangeKind, refused: Option<(&'static str, String)>| {
-            let whole = refused.as_ref().and_then(|_| protected::rule_over(path.to_str()?)).map(|(_, above)| PathBuf::from(above));
-            let path = whole.unwrap_or_else(|| path.to_owned());
+        let mut note = |path: &Path, kind: ChangeKind, stat: Option<&Stat>| {
+            let (path, refused) = match self.protected(path, stat, &bare) {
+                Some((rule, whole)) => (whole, Some((rule, RUNS_CODE.to_owned()))),
+                None => (path.to_owned(), self.refusal(&from, path, stat).or_else(|| self.meanwhile(&to, path, stat))),
+            };
             changes.entry(path.clone()).or_insert(Change { path, kind, refused });
         };
-        for path in &left {
+        for path in left.keys() {
             if let Some((kind, stat)) = self.touched(&from, &to, path)? {
-                let refused = self.refusal(&from, path, Some(&stat)).or_else(|| self.meanwhile(&to, path));
-                note(path, kind, refused);
+                note(path, kind, Some(&stat));
             }
         }
-        for path in self.copied.known.difference(&left) {
-            let refused = self.refusal(&from, path, None).or_else(|| self.meanwhile(&to, path));
-            note(path, ChangeKind::Removed, refused);
+        for path in self.copied.known.keys().filter(|path| !left.contains_key(*path)) {
+            note(path, ChangeKind::Removed, None);
         }
+        self.settle(&mut changes, &left, &to);
         Ok(changes.into_values().collect())
+    }
+
+    /// Directories that the box's changes would make repositories, in the copy or together with what stays in the directory.
+    fn new_repositories(&self, left: &BTreeMap<PathBuf, FileType>) -> BTreeSet<PathBuf> {
+        let mut marks: BTreeMap<&Path, BTreeSet<String>> = BTreeMap::new();
+        for path in left.keys().chain(self.copied.known.keys()) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+            if ROOT_MARKS.contains(&name.as_str()) {
+                marks.entry(path.parent().unwrap_or(Path::new(""))).or_default().insert(name);
+            }
+        }
+        let is_one = |marks: &BTreeSet<String>| {
+            let has = |name: &str| marks.contains(name);
+            has("head") && (has("commondir") || (has("objects") && has("refs")))
+        };
+        let found = marks.into_iter().filter(|(_, marks)| is_one(marks)).map(|(path, _)| path.to_owned());
+        found.filter(|path| !self.before.protected.contains_key(path)).collect()
+    }
+
+    /// Makes the decisions agree: nothing is put below what is refused, and no directory in which something stays is replaced.
+    fn settle(&self, changes: &mut BTreeMap<PathBuf, Change>, left: &BTreeMap<PathBuf, FileType>, to: &OwnedFd) {
+        let became_other = |path: &PathBuf| {
+            self.copied.known.get(path) == Some(&FileType::Directory) && left.get(path).is_some_and(|kind| *kind != FileType::Directory)
+        };
+        let replaced: Vec<PathBuf> =
+            changes.values().filter(|change| became_other(&change.path)).map(|change| change.path.clone()).collect();
+        for path in replaced {
+            let own = changes.get(&path).and_then(|change| change.refused.clone());
+            let below = changes.values().filter(|change| change.path.starts_with(&path) && change.path != path);
+            let refused = own.or_else(|| below.filter_map(|change| change.refused.clone()).next());
+            let stays = || all_go(to, &path, changes).then_some(()).is_none();
+            let masked = || self.before.hidden.iter().any(|hidden| hidden.starts_with(&path));
+            let unseen = || ("masked", "would take the place of a directory with a file that the box does not see".to_owned());
+            let words = || ("changed-meanwhile", "would take the place of a directory with more in it than the command knew".to_owned());
+            let Some(reason) = refused.or_else(|| masked().then(unseen)).or_else(|| stays().then(words)) else { continue };
+            for change in changes.values_mut().filter(|change| change.path.starts_with(&path) && change.refused.is_none()) {
+                change.refused = Some(reason.clone());
+            }
+        }
+        let refused: BTreeMap<PathBuf, Refusal> = changes
+            .values()
+            .filter(|change| change.kind != ChangeKind::Removed)
+            .filter_map(|change| Some((change.path.clone(), change.refused.clone()?)))
+            .collect();
+        for change in changes.values_mut().filter(|change| change.kind != ChangeKind::Removed && change.refused.is_none()) {
+            change.refused = change.path.ancestors().skip(1).find_map(|above| refused.get(above)).cloned();
+        }
     }
 
     /// Makes the changes that are not refused in the directory. When some are refused, or this fails, the copy is kept; the path says where.
@@ -130,37 +193,86 @@ impl Cow {
         let (from, to) = (open_dir(&self.path())?, open_dir(&self.copied.host)?);
         let allowed = || changes.iter().filter(|change| change.refused.is_none());
         let named = |path: &Path, error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        self.possible(&to, changes)?;
         // Longest first, so that directories are empty when their turn comes.
         for change in allowed().rev().filter(|change| change.kind == ChangeKind::Removed) {
             remove(to.as_fd(), &change.path).map_err(|error| named(&change.path, error))?;
         }
         let transfer = Transfer { owner: self.copied.owner, since: None };
+        let mut modes = Vec::new();
         for change in allowed().filter(|change| change.kind != ChangeKind::Removed) {
-            self.apply_one(&transfer, &from, &to, &change.path).map_err(|error| named(&change.path, error))?;
+            self.apply_one(&transfer, &from, &to, &change.path, &mut modes).map_err(|error| named(&change.path, error))?;
+        }
+        for (path, mode) in modes.iter().rev() {
+            let made = open_beneath(&to, path, OFlags::PATH | OFlags::DIRECTORY).map_err(io::Error::from);
+            made.and_then(|made| set_mode(&made, *mode)).map_err(|error| named(path, error))?;
         }
         Ok(())
     }
 
-    fn apply_one(&self, transfer: &Transfer, from: &OwnedFd, to: &OwnedFd, path: &Path) -> io::Result<()> {
-        let (above, name) = (path.parent().unwrap_or(Path::new("")), Path::new(path.file_name().unwrap_or_default()));
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        let source = open_beneath(from, above, flags)?;
-        make_dirs(to.as_fd(), above, rustix::process::geteuid().is_root().then_some(self.copied.owner))?;
-        let target = open_beneath(to, above, flags)?;
-        let stat = rustix::fs::statat(&source, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => transfer.target_directory(target.as_fd(), name, &stat).map(drop),
-            FileType::Symlink => transfer.link(source.as_fd(), target.as_fd(), name),
-            _ => transfer.file(source.as_fd(), target.as_fd(), name, &stat),
+    /// Looks before anything is changed whether each change has a directory to go to.
+    fn possible(&self, to: &OwnedFd, changes: &[Change]) -> io::Result<()> {
+        let made: BTreeSet<&Path> = changes
+            .iter()
+            .filter(|change| change.refused.is_none() && change.kind != ChangeKind::Removed)
+            .map(|change| change.path.as_path())
+            .collect();
+        let mut fine: BTreeSet<&Path> = BTreeSet::new();
+        for path in &made {
+            let mut above: Vec<&Path> = path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty()).collect();
+            above.reverse();
+            for above in above {
+                if fine.contains(above) {
+                    continue;
+                }
+                match stat_of(to, above) {
+                    Ok(stat) if is_directory(&stat) => _ = fine.insert(above),
+                    Ok(_) if made.contains(above) => break,
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+                    Ok(_) => {
+                        let words = format!("{}: {} is no directory any more; nothing was changed", path.display(), above.display());
+                        return Err(io::Error::new(io::ErrorKind::NotADirectory, words));
+                    }
+                    Err(error) => return Err(io::Error::new(error.kind(), format!("{}: {error}; nothing was changed", path.display()))),
+                }
+            }
         }
+        Ok(())
+    }
+
+    fn apply_one(
+        &self,
+        transfer: &Transfer,
+        from: &OwnedFd,
+        to: &OwnedFd,
+        path: &Path,
+        modes: &mut Vec<(PathBuf, Mode)>,
+    ) -> io::Result<()> {
+        let (above, name) = (path.parent().unwrap_or(Path::new("")), Path::new(path.file_name().unwrap_or_default()));
+        let source = open_beneath(from, above, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        make_dirs(to.as_fd(), above, rustix::process::geteuid().is_root().then_some(self.copied.owner))?;
+        let stat = rustix::fs::statat(&source, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        in_directory(to.as_fd(), above, |target| match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => {
+                if transfer.target_directory(target.as_fd(), name)?.1 {
+                    modes.push((path.to_owned(), Mode::from_raw_mode(stat.st_mode & 0o777)));
+                }
+                Ok(())
+            }
+            FileType::Symlink => transfer.link(source.as_fd(), target.as_fd(), name),
+            _ => {
+                open_up(&source, name)?;
+                transfer.file(source.as_fd(), target.as_fd(), name, &stat)
+            }
+        })
     }
 
     /// Whether the box has made or changed the entry.
     fn touched(&self, from: &OwnedFd, to: &OwnedFd, path: &Path) -> io::Result<Option<(ChangeKind, Stat)>> {
         let stat = stat_of(from, path)?;
-        let known = self.copied.known.contains(path);
         let kind = FileType::from_raw_mode(stat.st_mode);
-        if known && (kind == FileType::Directory || changed_at(&stat) <= self.copied.made) {
+        let known = self.copied.known.contains_key(path);
+        if self.copied.known.get(path) == Some(&kind) && (kind == FileType::Directory || changed_at(&stat) <= self.copied.made) {
             return Ok(None);
         }
         let there = stat_of(to, path).ok();
@@ -170,28 +282,54 @@ impl Cow {
         Ok((!same).then_some((if known { ChangeKind::Changed } else { ChangeKind::Added }, stat)))
     }
 
-    /// The rule against a change. `stat` is of what the box left there.
-    fn refusal(&self, from: &OwnedFd, path: &Path, stat: Option<&Stat>) -> Option<(&'static str, String)> {
+    /// The rule by which the path, or what it is below, runs code, with the path of all that is refused together.
+    fn protected(&self, path: &Path, stat: Option<&Stat>, bare: &BTreeSet<PathBuf>) -> Option<(&'static str, PathBuf)> {
         let text = path.to_string_lossy();
         if let Some((rule, above)) = protected::rule_over(&text)
             && !approves(&self.approved, above)
         {
-            return Some((rule, "could run code outside the box".to_owned()));
+            return Some((rule, PathBuf::from(above)));
         }
+        let is_link = stat.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink);
+        let begins = protected::begins_at(&text).filter(|entry| is_link && !names_it(&self.approved, entry));
+        if let Some(entry) = begins {
+            return Some((entry.rule, path.to_owned()));
+        }
+        let held = |above: &Path| {
+            let by = self.before.protected.get(above).copied().or_else(|| self.before.led.get(above).map(|(rule, _)| *rule));
+            by.or_else(|| self.before.symlinks.get(above).map(|link| link.rule)).or_else(|| bare.contains(above).then_some(BARE_RULE))
+        };
+        let mut above = path.ancestors().filter(|above| !above.as_os_str().is_empty());
+        if let Some(found) = above.find_map(|above| Some((held(above)?, above.to_owned()))) {
+            return Some(found);
+        }
+        let first = path.iter().next()?;
+        let mark = bare.contains(Path::new("")) && ROOT_MARKS.iter().any(|name| first.eq_ignore_ascii_case(name));
+        mark.then(|| (BARE_RULE, PathBuf::from(first)))
+    }
+
+    /// The rule against a change of what runs no code. `stat` is of what the box left there.
+    fn refusal(&self, from: &OwnedFd, path: &Path, stat: Option<&Stat>) -> Option<Refusal> {
+        let text = path.to_string_lossy();
         if self.scope.as_ref().is_some_and(|scope| !scope.allows(&text)) && stat.is_none_or(|stat| !is_directory(stat)) {
             return Some(("scope", "is not among what --write names".to_owned()));
         }
+        let hidden = self.before.hidden.iter().any(|hidden| path.starts_with(hidden) || (stat.is_none() && hidden.starts_with(path)));
+        let matches = |scope: &Option<Scope>| scope.as_ref().is_some_and(|scope| scope.allows(&text));
+        if hidden || (matches(&self.hide) && stat.is_none_or(|stat| !is_directory(stat))) {
+            return Some(("masked", "is, or holds, a file that the box does not see".to_owned()));
+        }
         let stat = stat?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let secret = protected::secrecy(&name) == Some(protected::Secrecy::Secret);
+        if secret && !is_directory(stat) && !matches(&self.show) {
+            return Some(("masked", "has the name of a file for secrets, which the box does not see".to_owned()));
+        }
         if stat.st_mode & 0o6000 != 0 && !is_directory(stat) {
             return Some(("set-id", "has a set-id bit".to_owned()));
         }
         match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => None,
-            FileType::RegularFile => {
-                let name = path.file_name().unwrap_or_default().to_string_lossy();
-                (protected::secrecy(&name) == Some(protected::Secrecy::Secret))
-                    .then(|| ("masked", "has the name of a file for secrets, which the box does not see".to_owned()))
-            }
+            FileType::Directory | FileType::RegularFile => None,
             FileType::Symlink => {
                 let target = open_beneath(from, path.parent().unwrap_or(Path::new("")), OFlags::PATH | OFlags::DIRECTORY)
                     .and_then(|parent| rustix::fs::readlinkat(&parent, Path::new(path.file_name().unwrap_or_default()), Vec::new()));
@@ -202,12 +340,29 @@ impl Cow {
         }
     }
 
-    /// Somebody changed the same path in the directory since the copy was made.
-    fn meanwhile(&self, to: &OwnedFd, path: &Path) -> Option<(&'static str, String)> {
-        let stat = stat_of(to, path).ok()?;
-        let theirs = !is_directory(&stat) && changed_at(&stat) > self.copied.made;
-        theirs.then(|| ("changed-meanwhile", "was changed in the directory too since the command began".to_owned()))
+    /// Somebody changed the same path in the directory since the copy was made, or it was left out of the copy.
+    fn meanwhile(&self, to: &OwnedFd, path: &Path, stat: Option<&Stat>) -> Option<Refusal> {
+        let there = stat_of(to, path).ok()?;
+        let theirs = !is_directory(&there) && changed_at(&there) > self.copied.made;
+        if theirs {
+            return Some(("changed-meanwhile", "was changed in the directory too since the command began".to_owned()));
+        }
+        let both = is_directory(&there) && stat.is_some_and(is_directory);
+        let unknown = !both && !self.copied.known.contains_key(path);
+        unknown.then(|| ("changed-meanwhile", "is in the directory under the same name, but was not in the copy".to_owned()))
     }
+}
+
+/// Whether everything below a directory is among the changes that remove and are not refused.
+fn all_go(to: &OwnedFd, path: &Path, changes: &BTreeMap<PathBuf, Change>) -> bool {
+    let Ok(opened) = open_beneath(to, path, OFlags::RDONLY | OFlags::DIRECTORY) else { return true };
+    let Ok(entries) = Dir::read_from(&opened) else { return false };
+    let names: Vec<PathBuf> = entries.flatten().map(|entry| PathBuf::from(OsStr::from_bytes(entry.file_name().to_bytes()))).collect();
+    names.iter().filter(|name| **name != Path::new(".") && **name != Path::new("..")).all(|name| {
+        let below = path.join(name);
+        let goes = changes.get(&below).is_some_and(|change| change.kind == ChangeKind::Removed && change.refused.is_none());
+        goes && (!stat_of(to, &below).is_ok_and(|stat| is_directory(&stat)) || all_go(to, &below, changes))
+    })
 }
 
 fn is_directory(stat: &Stat) -> bool {

@@ -5,7 +5,7 @@ use crate::survey::{self, Guard, Search, Survey};
 use crate::wire::Plan;
 use aedile_core::sandbox::{SandboxError, WriteScope};
 use rustix::fs::{Mode, OFlags};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -30,16 +30,25 @@ pub(crate) fn hold(plan: &mut Plan, guard: &Guard, runtime_dir: &Path) -> Result
     Ok((sweep.filter(|sweep| !sweep.writable.is_empty()), notes(&linked, &hidden)))
 }
 
-/// What the guard masks in a directory, relative to it.
-pub(crate) fn hidden(tree: &Path, guard: &Guard) -> Result<Vec<PathBuf>, SandboxError> {
-    let masks = Guard { protect: false, ..guard.clone() };
-    Ok(look(tree, &masks, &WriteScope::Nothing)?.1.hidden)
+/// What the guard masks and holds in a directory that is to be copied, as if a box wrote to all of it.
+pub(crate) fn of_copy(tree: &Path, guard: &Guard, write: &WriteScope) -> Result<Survey, SandboxError> {
+    let opened = open(tree)?;
+    let found = survey::survey(opened.as_fd(), guard, write, &[String::new()], Search::default());
+    if found.incomplete {
+        let reason = format!("{} holds too many entries to be looked through; name a smaller directory", tree.display());
+        return Err(SandboxError::Refused { reason });
+    }
+    Ok(found)
+}
+
+fn open(tree: &Path) -> Result<OwnedFd, SandboxError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(tree, flags, Mode::empty());
+    opened.map_err(|error| SandboxError::Setup { step: format!("opening {}", tree.display()), source: error.into() })
 }
 
 fn look(tree: &Path, guard: &Guard, write: &WriteScope) -> Result<(Vec<String>, Survey), SandboxError> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let opened = rustix::fs::open(tree, flags, Mode::empty());
-    let opened = opened.map_err(|error| SandboxError::Setup { step: format!("opening {}", tree.display()), source: error.into() })?;
+    let opened = open(tree)?;
     let writable = survey::writable(opened.as_fd(), write);
     let found = survey::survey(opened.as_fd(), guard, write, &writable, Search::default());
     if let Some(why) = &found.loose {

@@ -117,12 +117,128 @@ fn a_directory_that_became_a_link_meanwhile_is_not_followed() {
     let beside = host.dir.path().join("beside");
     fs::create_dir(&beside).unwrap();
     let guard = Guard { protect: true, mask: true, ..Guard::default() };
-    let (mut child, cow) = host.sandbox.spawn_on_copy(host.spec("echo new > sub/new; echo new > sub/file"), &guard).unwrap();
+    let (mut child, cow) =
+        host.sandbox.spawn_on_copy(host.spec("echo new > sub/new; echo new > sub/file; echo new > early"), &guard).unwrap();
     wait(&mut child);
     fs::rename(host.tree.join("sub"), host.tree.join("s2")).unwrap();
     symlink(&beside, host.tree.join("sub")).unwrap();
     let changes = cow.changes().unwrap();
     let error = cow.apply(&changes).unwrap_err().to_string();
     assert!(error.contains("sub/") && error.contains("kept in"), "{error}");
+    assert!(error.contains("nothing was changed") && !host.tree.join("early").exists(), "{error}");
     assert_eq!(fs::read_dir(Path::new(&beside)).unwrap().count(), 0);
+}
+
+/// What each change became, after it was applied.
+fn applied(host: &Host, guard: &Guard, script: &str) -> Vec<(String, Option<&'static str>)> {
+    let (mut child, cow) = host.sandbox.spawn_on_copy(host.spec(script), guard).unwrap();
+    assert!(wait(&mut child).success());
+    let changes = cow.changes().unwrap();
+    cow.apply(&changes).unwrap();
+    changes.iter().map(|change| (change.path.to_str().unwrap().to_owned(), change.refused.as_ref().map(|(rule, _)| *rule))).collect()
+}
+
+fn is(got: &[(String, Option<&'static str>)], path: &str, rule: Option<&str>) {
+    assert!(got.iter().any(|(at, refused)| at == path && *refused == rule), "{path} {rule:?}: {got:?}");
+}
+
+#[test]
+fn files_that_the_box_does_not_see_are_not_replaced() {
+    let host = persons_host();
+    let key = "-----BEGIN PRIVATE KEY-----\ncanary\n";
+    for (path, text) in [("certs/tls.key", key), ("data/people.csv", "canary\n"), ("real/settings", "canary\n"), ("ci/.env.ci", "shown\n")]
+    {
+        host.write(path, text);
+    }
+    symlink("real/settings", host.tree.join(".env")).unwrap();
+    assert!(crate::support::outside(&host.tree, &[], "mkfifo pipe").exit.success());
+    let owned = |glob: &str| vec![glob.to_owned()];
+    let guard = Guard { protect: true, mask: true, hide: owned("data/**"), show: owned("ci/.env.ci") };
+    let script = "! grep -rq canary . && test ! -e certs/tls.key && cat ci/.env.ci && echo new > certs/tls.key && mkdir -p data && echo new > data/people.csv && echo new > data/more \
+                  && echo new > real/settings && echo new > ci/.env.ci && echo new > certs/fresh.key && echo new > pipe && echo new > id_rsa";
+    let got = applied(&host, &guard, script);
+    for path in ["certs/tls.key", "data/people.csv", "data/more", "real/settings", "id_rsa"] {
+        is(&got, path, Some("masked"));
+    }
+    is(&got, "pipe", Some("changed-meanwhile"));
+    is(&got, "certs/fresh.key", None);
+    is(&got, "ci/.env.ci", None);
+    let read = |path: &str| fs::read_to_string(host.tree.join(path)).unwrap();
+    assert_eq!((read("certs/tls.key"), read("data/people.csv"), read("real/settings")), (key.into(), "canary\n".into(), "canary\n".into()));
+    assert_eq!((read("ci/.env.ci"), read("certs/fresh.key")), ("new\n".into(), "new\n".into()));
+    let got = applied(&host, &guard, "rm -rf certs && echo x > certs");
+    is(&got, "certs", Some("masked"));
+    assert_eq!(read("certs/tls.key"), key);
+}
+
+#[test]
+fn repositories_links_and_closed_directories_do_not_pass_the_filter() {
+    let host = persons_host();
+    host.write("half/HEAD", "x\n");
+    host.write("dot/keep", "x\n");
+    host.write("docs/rules.md", "old\n");
+    symlink("dot", host.tree.join(".config")).unwrap();
+    symlink("docs/rules.md", host.tree.join("AGENTS.md")).unwrap();
+    let script = "git init -q --bare sub && git -C sub config core.fsmonitor ./evil && mkdir -p half/objects half/refs b .hg && echo evil > b/config && ln -s b .bundle \
+                  && echo evil > .hg/hgrc && chmod 0311 .hg && mkdir dot/git && echo evil > dot/git/config && echo evil > docs/rules.md \
+                  && mkdir objects refs && echo x > HEAD && echo fine > plain";
+    let got = applied(&host, &Guard { protect: true, mask: true, ..Guard::default() }, script);
+    for path in ["sub", "half"] {
+        is(&got, path, Some("git-bare-repository"));
+    }
+    is(&got, ".bundle", Some("packages-ruby"));
+    is(&got, ".hg/hgrc", Some("vcs-other"));
+    is(&got, "docs/rules.md", Some("agent-instructions"));
+    is(&got, "HEAD", Some("git-bare-repository"));
+    is(&got, "plain", None);
+    for path in ["sub", "half/objects", ".bundle", ".hg/hgrc", "dot/git", "HEAD", "objects"] {
+        assert!(fs::symlink_metadata(host.tree.join(path)).is_err(), "{path}");
+    }
+    assert_eq!(fs::read_to_string(host.tree.join("docs/rules.md")).unwrap(), "old\n");
+}
+
+#[test]
+fn directories_that_forbid_their_owner_to_write_are_copied_both_ways() {
+    let host = persons_host();
+    host.write("closed/deep/file", "old\n");
+    host.write("closed/.env", "canary\n");
+    let mode = |path: &str, mode: u32| fs::set_permissions(host.tree.join(path), fs::Permissions::from_mode(mode)).unwrap();
+    mode("closed/deep", 0o555);
+    mode("closed", 0o555);
+    let script = "test ! -e closed/.env && chmod 755 closed/deep && echo new > closed/deep/file && chmod 555 closed/deep \
+                  && mkdir -p made/deep && echo m > made/deep/file && chmod 000 made/deep/file && chmod 555 made/deep made";
+    let got = applied(&host, &Guard { protect: true, mask: true, ..Guard::default() }, script);
+    assert!(got.iter().all(|(_, refused)| refused.is_none()), "{got:?}");
+    let bits = |path: &str| fs::metadata(host.tree.join(path)).unwrap().permissions().mode() & 0o777;
+    assert_eq!(
+        (bits("closed"), bits("closed/deep"), bits("made"), bits("made/deep"), bits("made/deep/file")),
+        (0o555, 0o555, 0o555, 0o555, 0)
+    );
+    assert_eq!(fs::read_to_string(host.tree.join("closed/deep/file")).unwrap(), "new\n");
+    let left: Vec<_> = fs::read_dir(host.dir.path()).unwrap().flatten().map(|entry| entry.file_name()).collect();
+    assert_eq!(left, ["tree"]);
+    assert!(crate::support::outside(&host.tree, &[], "chmod -R u+rwX .").exit.success());
+}
+
+#[test]
+fn files_become_directories_and_directories_files() {
+    let host = persons_host();
+    host.write("file", "old\n");
+    host.write("dir/deep/a", "old\n");
+    host.write("kept/a", "old\n");
+    host.write("kept/.env", "canary\n");
+    host.write("theirs", "old\n");
+    let guard = Guard { protect: true, mask: true, ..Guard::default() };
+    let script = "rm file && mkdir file && echo new > file/in && rm -r dir && echo new > dir && rm -r kept && echo new > kept \
+                  && rm theirs && mkdir theirs && echo new > theirs/in";
+    let (mut child, cow) = host.sandbox.spawn_on_copy(host.spec(script), &guard).unwrap();
+    assert!(wait(&mut child).success());
+    host.write("theirs", "person\n");
+    let changes = cow.changes().unwrap();
+    let refused: Vec<&str> = changes.iter().filter(|change| change.refused.is_some()).map(|change| change.path.to_str().unwrap()).collect();
+    assert_eq!(refused, ["kept", "kept/a", "theirs", "theirs/in"]);
+    cow.apply(&changes).unwrap().unwrap();
+    let read = |path: &str| fs::read_to_string(host.tree.join(path)).unwrap();
+    let got = (read("file/in"), read("dir"), read("kept/a"), read("kept/.env"), read("theirs"));
+    assert_eq!(got, ("new\n".into(), "new\n".into(), "old\n".into(), "canary\n".into(), "person\n".into()));
 }
