@@ -154,12 +154,13 @@ fn unsupported() -> Outcome<Rules> {
     Ok(Rules::from([(libc::SYS_fallocate, vec![rule([is(1, Op::MaskedEq(punch_hole), 0)])?])]))
 }
 
-/// Calls that are answered with success and change nothing: the limit of core files, which a program may not lower from one byte to none,
+/// Calls that are answered with success and change nothing: hiding from the watcher, which nobody else could look at it anyway; and the limit of core files, which a program may not lower from one byte to none,
 /// since the kernel starts a `core_pattern` that names a program of the host's only then.
 fn pretended() -> Outcome<Rules> {
     let core = u64::from(libc::RLIMIT_CORE);
     let changes = Condition::new(2, Len::Qword, Op::Ne, 0)?;
     Ok(Rules::from([
+        (libc::SYS_prctl, vec![rule([is(0, Op::Eq, u64::from(libc::PR_SET_DUMPABLE.unsigned_abs()))])?]),
         (libc::SYS_setrlimit, vec![rule([is(0, Op::Eq, core)])?]),
         (libc::SYS_prlimit64, vec![rule([is(1, Op::Eq, core), Ok(changes)])?]),
     ]))

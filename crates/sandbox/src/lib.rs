@@ -23,6 +23,7 @@ mod home;
 mod idmap;
 mod init;
 mod launcher;
+mod ledger;
 mod limits;
 mod links;
 mod locks;

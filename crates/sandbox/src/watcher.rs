@@ -1,6 +1,7 @@
 //! What the kernel's limits per process do not bound: memory, processor time and disk of all processes of a box together. The box's first
 //! process looks at the others and ends the box when it has gone too far.
 
+use crate::ledger::{Ledger, Used};
 use crate::sys;
 use aedile_core::sandbox::BoxLimits;
 use rustix::fs::{Mode, OFlags};
@@ -19,6 +20,9 @@ const PAUSE_MIN: Duration = Duration::from_millis(25);
 const LOOK_SHARE: u32 = 4;
 /// Every how many looks descriptors are searched for memory that is mapped nowhere.
 const DESCRIPTORS_EVERY: u32 = 4;
+/// What a look counts at which some process does not show what it writes, less one for each other look, and how far that may go.
+const HIDDEN_STEP: u32 = 2;
+const HIDDEN_MAX: u32 = 8;
 const PROC_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 const STAT_BLOCK: u64 = 512;
 
@@ -44,11 +48,16 @@ pub(crate) struct Watcher {
     cpu: Option<Duration>,
     disk: Option<u64>,
     own_io: Option<fs::File>,
-    /// Where a person's box writes that names no limit of disk.
+    /// Where a person's box writes.
     disks: Vec<Disk>,
     temporary: Option<OwnedFd>,
     ticks: u64,
     looks: u32,
+    /// Processor time in ticks, and bytes sent to disks.
+    time: Ledger,
+    bytes: Ledger,
+    /// How often of late some process did not show what it writes.
+    hidden: u32,
     /// Files that exist only as descriptors: their numbers, and their bytes.
     unnamed: (BTreeSet<u64>, u64),
     /// Shared memory of the whole machine when the box began.
@@ -70,17 +79,19 @@ impl Watcher {
         temporary: &Path,
         strict: bool,
     ) -> Self {
-        let mut seen = BTreeSet::new();
+        let temporary = open(temporary);
+        // The temporary directories count as memory, not as a disk.
+        let memory_device = temporary.as_ref().and_then(|fd| rustix::fs::fstat(fd).ok()).map(|stat| stat.st_dev);
+        let mut seen: BTreeSet<_> = memory_device.into_iter().collect();
         let disks = writable.iter().filter_map(|path| {
             let fd = open(path)?;
             let device = rustix::fs::fstat(&fd).ok()?.st_dev;
             let stat = rustix::fs::fstatvfs(&fd).ok()?;
             seen.insert(device).then_some(Disk { fd, bytes: stat.f_bfree.saturating_mul(stat.f_frsize), inodes: stat.f_ffree })
         });
-        let disks: Vec<Disk> = if strict && limits.disk_bytes.is_none() { disks.collect() } else { Vec::new() };
+        let disks: Vec<Disk> = if strict { disks.collect() } else { Vec::new() };
         let disk = limits.disk_bytes;
         let ticks = sys::clock_ticks();
-        let temporary = open(temporary);
         Self {
             memory,
             cpu: limits.cpu,
@@ -90,6 +101,9 @@ impl Watcher {
             temporary,
             ticks,
             looks: 0,
+            time: Ledger::default(),
+            bytes: Ledger::default(),
+            hidden: 0,
             unnamed: (BTreeSet::new(), 0),
             shared: machine_shared(),
             pause: PAUSE_MIN,
@@ -127,8 +141,11 @@ impl Watcher {
             }
         }
         if let Some(limit) = self.disk {
-            let used = self.written(pids);
-            near |= used > limit / 4;
+            let Some(used) = self.written(pids) else {
+                let words = "a process of the box does not show what it writes, so disk_bytes cannot be held, and the box was ended";
+                return (Some(words.to_owned()), near);
+            };
+            near |= used > limit / 4 || self.hidden > 0;
             if used > limit {
                 return (Some(format!("the box wrote more than {limit} bytes to disks and was ended")), near);
             }
@@ -176,19 +193,56 @@ impl Watcher {
         temporary + self.unnamed.1 + segments(&read("/proc/sysvipc/shm"))
     }
 
-    fn processor_time(&self, pids: &[u32]) -> Duration {
-        let ticks: u64 = pids.iter().map(|pid| processor_ticks(&read(&format!("/proc/{pid}/stat")))).sum();
-        Duration::from_millis(ticks.saturating_mul(1000) / self.ticks.max(1))
+    fn processor_time(&mut self, pids: &[u32]) -> Duration {
+        let used = |pid: &u32| {
+            let stat = read(&format!("/proc/{pid}/stat"));
+            one(*pid, &stat, processor_ticks(&stat))
+        };
+        let now: Vec<Used> = pids.iter().filter_map(used).collect();
+        Duration::from_millis(self.time.sum(&now).saturating_mul(1000) / self.ticks.max(1))
     }
 
-    /// Bytes that processes sent to disks; ended ones are part of whoever waited for them.
-    fn written(&self, pids: &[u32]) -> u64 {
-        let mut own = [0u8; 512];
-        let own =
-            self.own_io.as_ref().and_then(|file| file.read_at(&mut own, 0).ok().map(|length| own[..length].to_vec())).unwrap_or_default();
-        let own = String::from_utf8_lossy(&own).into_owned();
-        pids.iter().filter(|pid| **pid != 1).map(|pid| written(&read(&format!("/proc/{pid}/io")))).sum::<u64>() + written(&own)
+    /// Bytes that processes sent to disks; nothing when some did not show it for several looks, as programs that may not be read do not. One look
+    /// says little: a process that is just being started or ended does not show it either.
+    fn written(&mut self, pids: &[u32]) -> Option<u64> {
+        let (mut now, mut hidden) = (Vec::new(), false);
+        for pid in pids {
+            let amount = if *pid == 1 {
+                let mut own = [0u8; 512];
+                let length = self.own_io.as_ref().and_then(|file| file.read_at(&mut own, 0).ok()).unwrap_or_default();
+                written(&String::from_utf8_lossy(&own[..length]))
+            } else {
+                match fs::read_to_string(format!("/proc/{pid}/io")) {
+                    Ok(io) => written(&io),
+                    Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                        let stat = read(&format!("/proc/{pid}/stat"));
+                        hidden |= is_alive(&stat);
+                        now.extend(one(*pid, &stat, 0).map(|used| Used { amount: self.bytes.last(used.id), ..used }));
+                        continue;
+                    }
+                    Err(_) => continue,
+                }
+            };
+            now.extend(one(*pid, &read(&format!("/proc/{pid}/stat")), amount));
+        }
+        self.hidden = if hidden { self.hidden + HIDDEN_STEP } else { self.hidden.saturating_sub(1) };
+        (self.hidden < HIDDEN_MAX).then(|| self.bytes.sum(&now))
     }
+}
+
+/// Whether a process has memory, which it has until it ends: of its `/proc/PID/stat`.
+fn is_alive(stat: &str) -> bool {
+    // The size in bytes is the 21st after the name in parentheses.
+    stat.rsplit_once(')').and_then(|(_, after)| after.split_whitespace().nth(20)).is_some_and(|bytes| bytes != "0")
+}
+
+/// A process of which `/proc/PID/stat` is given.
+fn one(pid: u32, stat: &str, amount: u64) -> Option<Used> {
+    // The second field is the name in parentheses, which may hold anything; the parent is the second after it, the start time the 20th.
+    let mut after = stat.rsplit_once(')')?.1.split_whitespace();
+    let parent = after.nth(1)?.parse().ok()?;
+    let start = after.nth(17)?.parse().ok()?;
+    Some(Used { id: (pid, start), parent, amount })
 }
 
 /// The box's processes.
@@ -302,6 +356,12 @@ mod tests {
         let shm = "  key shmid perms size cpid lpid nattch uid gid cuid cgid atime dtime ctime rss swap\n 0 1 600 99 1 1 0 0 0 0 0 0 0 0 8192 0\n";
         assert_eq!(segments(shm), 8192);
         assert_eq!(processor_ticks("12 (a) b) S 1 1 1 0 -1 4 0 0 0 0 1 2 3 4 20 0"), 10);
+        let used = one(12, "12 (a) b) S 7 1 1 0 -1 4 0 0 0 0 1 2 3 4 20 0 1 0 99 5", 3).unwrap();
+        assert!(
+            is_alive("1 (a) S 1 1 1 0 -1 4 0 0 0 0 1 2 3 4 20 0 1 0 99 4096 7")
+                && !is_alive("1 (a) Z 1 1 1 0 -1 4 0 0 0 0 1 2 3 4 20 0 1 0 99 0 0")
+        );
+        assert_eq!((used.id, used.parent, used.amount), ((12, 99), 7, 3));
         assert_eq!(written("rchar: 1\nwrite_bytes: 10\ncancelled_write_bytes: 4\n"), 6);
     }
 }

@@ -98,6 +98,28 @@ fn disk_is_bounded() {
 }
 
 #[test]
+fn what_hides_or_vanishes_counts_against_its_limit() {
+    let host = persons_host();
+    let limits = BoxLimits { disk_bytes: Some(30 * MB), wall: Some(Duration::from_secs(60)), ..BoxLimits::default() };
+    let hidden = python(
+        "import ctypes\nc = ctypes.CDLL(None); assert c.prctl(4, 0, 0, 0, 0) == 0 and c.prctl(3, 0, 0, 0, 0) == 1\nn = 0\nwhile True:\n  n += 1; open(\"g%d\" % n, \"wb\").write(bytes(3000000))",
+    );
+    let (done, notes) = run(&host, limits.clone(), &hidden);
+    ended(&done, &notes, "bytes to disks");
+    let unread = "cp $(command -v sleep) ./s; chmod 111 s; ./s 20";
+    let (done, notes) = run(&host, limits.clone(), unread);
+    ended(&done, &notes, "does not show what it writes");
+    // Each child lives long enough to be seen, writes a part of the limit and goes without being waited for.
+    let vanish = "import os, signal, time\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\nfor n in range(40):\n  if os.fork() == 0:\n    open(\"v%d\" % n, \"wb\").write(bytes(5000000)); time.sleep(0.6); os._exit(0)\n  time.sleep(0.8)";
+    let (done, notes) = run(&host, limits, &python(vanish));
+    ended(&done, &notes, "bytes to disks");
+    let limits = BoxLimits { cpu: Some(Duration::from_secs(2)), wall: Some(Duration::from_secs(60)), ..BoxLimits::default() };
+    let vanish = "import os, signal, time\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\nfor n in range(40):\n  if os.fork() == 0:\n    e = time.process_time() + 0.6\n    while time.process_time() < e: pass\n    os._exit(0)\n  time.sleep(1)";
+    let (done, notes) = run(&host, limits, &python(vanish));
+    ended(&done, &notes, "processor time");
+}
+
+#[test]
 fn processes_descriptors_files_and_time_are_bounded() {
     let host = persons_host();
     let count = "for i in $(seq 40); do sleep 5 & done; ls -d /proc/[0-9]* | wc -l";
