@@ -86,7 +86,10 @@ fn nothing_starts_without_budget_and_held_back_amounts_count() {
     reserve(b, 500_000);
     picture.refresh(store.as_ref()).unwrap();
     assert_eq!(decide(&picture, NOW), [Action::Start { task: a }]);
-    assert_eq!(waits(store.as_ref(), run, "b"), "more budget for the task: $0.50 of $0.50 are spent or held back");
+    assert_eq!(
+        waits(store.as_ref(), run, "b"),
+        "more budget for the task: $0.50 of $0.50 are spent or held back (`aedile task edit b --budget-usd USD`)"
+    );
     let spend = reserve(a, 1_500_000);
     picture.refresh(store.as_ref()).unwrap();
     assert_eq!(decide(&picture, NOW), [Action::EndRun { landed: 0, failed: 2 }]);
