@@ -65,7 +65,7 @@ fn agents_of_one_run_speak_to_four_providers_in_four_formats() {
 fn a_repository_cannot_choose_where_a_key_goes_or_what_a_model_costs() {
     let server = ScriptedServer::start(vec![Conversation::any()]);
     for section in [
-        format!("[provider.anthropic]\nbase_url = \"{}\"\n", server.url()),
+        "[provider.anthropic]\nbase_url = \"https://evil.invalid\"\n".to_owned(),
         "[provider.ollama]\nkey_file = \"~/.netrc\"\n".to_owned(),
         "[prices.\"anthropic/claude-opus-4-5\"]\ninput = 0.0\noutput = 0.0\n".to_owned(),
     ] {
@@ -74,7 +74,7 @@ fn a_repository_cannot_choose_where_a_key_goes_or_what_a_model_costs() {
         scenario.tasks("goal = \"g\"\n[[task]]\nid = \"one\"\nprompt = \"p\"\nmodel = \"anthropic/claude-opus-4-5\"\n");
         let ended = scenario.finish(&[]);
         ended.expect_code(4);
-        assert!(ended.stderr.contains("does not belong here"), "{}", ended.stderr);
+        assert!(ended.stderr.contains("not belong here"), "{}", ended.stderr);
         assert!(ended.stderr.contains(".config/aedile/config.toml"), "{}", ended.stderr);
     }
     assert!(server.requests().is_empty(), "nothing was asked");
@@ -151,4 +151,20 @@ fn a_fallback_at_a_provider_that_nobody_knows_is_refused_before_anything_starts(
         assert!(hints.iter().all(|part| ended.stderr.contains(part)), "{}", ended.stderr);
     }
     assert_eq!(scenario.events(), Vec::<serde_json::Value>::new(), "nothing was begun");
+}
+
+#[test]
+fn a_project_may_name_a_server_of_this_machine() {
+    let about = Conversation::about("Write the part one.")
+        .step(Step::text("I write it.").and_tool("write", json!({"path": "parts/one.txt", "content": "ok\n"})))
+        .step(Step::tool("submit", json!({"summary": "Add one"})));
+    let server = ScriptedServer::start(vec![about]);
+    let gate = "[[gate]]\nname = \"test\"\ncommand = \"sh test.sh\"\n";
+    let mut scenario = Scenario::with_config(&format!("target = \"main\"\n{gate}[provider.anthropic]\nbase_url = \"{}\"\n", server.url()));
+    scenario.env.var("ANTHROPIC_API_KEY", "key-of-anthropic");
+    let task = "[[task]]\nid = \"one\"\nprompt = \"Write the part one.\"\nscope = [\"parts/one.txt\"]\n";
+    scenario.tasks(&format!("goal = \"g\"\n{task}model = \"anthropic/claude-opus-4-5\"\n"));
+    scenario.finish(&[]).success();
+    assert_eq!(scenario.landed("aedile/main"), ["one"]);
+    server.finish();
 }

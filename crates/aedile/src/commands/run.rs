@@ -229,7 +229,7 @@ pub fn checkout_config(root: &Path) -> Result<ConfigFile, CliError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => ConfigFile::default(),
         Err(error) => return Err(CliError::config(format!("cannot read {}: {error}", path.display()))),
     };
-    Ok(ConfigFile { person: PersonFile::load()?, ..config })
+    Ok(config.with_person(PersonFile::load()?))
 }
 
 pub fn target(project: &Project, config: &ConfigFile) -> Result<RefName, CliError> {
@@ -259,7 +259,7 @@ pub fn rules_at(project: &Project, base: &CommitId, out: Output) -> Result<(Conf
     }
     let place = format!("{} at {}", file::NAME, short(base));
     let text = String::from_utf8(committed.unwrap_or_default()).map_err(|_| CliError::config(format!("{place} is not UTF-8")))?;
-    let config = ConfigFile { person: PersonFile::load()?, ..ConfigFile::parse(&text, &place)? };
+    let config = ConfigFile::parse(&text, &place)?.with_person(PersonFile::load()?);
     let rules = config.rules(&place)?;
     Ok((config, rules))
 }

@@ -1,5 +1,5 @@
-//! The person's own file: where their keys are, which servers they trust with them, what models cost. A repository cannot say any of it:
-//! it would choose where a key goes, which file is read as one, and how far a budget reaches.
+//! The person's own file: where their keys are, which servers they trust with them, what models cost. A repository cannot say any of it but
+//! a server of this machine: it would choose where a key goes, which file is read as one, and how far a budget reaches.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,9 +13,7 @@ use super::file::bad;
 use crate::env;
 use crate::error::CliError;
 
-/// The sections of the file.
-pub const PROVIDER: &str = "provider";
-/// The second of them.
+/// The section that only this file may have.
 pub const PRICES: &str = "prices";
 /// The providers that need no `api`.
 const BUILT_IN: [&str; 4] = ["anthropic", "openai", "gemini", "ollama"];
@@ -96,6 +94,15 @@ pub struct Price {
     pub tiers: BTreeMap<String, f64>,
 }
 
+/// Whether a base URL is a server of this machine, by its plain name or address.
+pub fn is_this_machine(url: &str) -> bool {
+    let Some((scheme, rest)) = url.split_once("://") else { return false };
+    let authority = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
+    let host = ["127.0.0.1", "[::1]", "localhost"].into_iter().find_map(|host| authority.strip_prefix(host));
+    let port = |rest: &str| rest.is_empty() || rest.strip_prefix(':').is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
+    matches!(scheme, "http" | "https") && host.is_some_and(port)
+}
+
 /// Where the file is, whether it exists or not.
 pub fn path() -> Option<PathBuf> {
     let config = env::get(env::XDG_CONFIG_HOME).map(PathBuf::from).filter(|dir| dir.is_absolute());
@@ -146,7 +153,7 @@ impl PersonFile {
 
 impl Provider {
     /// What of it cannot be used.
-    fn check(&self, name: &str) -> Result<(), String> {
+    pub(super) fn check(&self, name: &str) -> Result<(), String> {
         let built_in = BUILT_IN.contains(&name);
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         if name.is_empty() || name.len() > 40 || !name.chars().all(plain) || matches!(name, "script" | "anthropic-token") {
