@@ -3,7 +3,7 @@
 use aedile_core::agent_api::{AgentReply, AgentRequest};
 use aedile_core::limits::DOOR_CALL_BYTES_MAX;
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::http::post;
 
@@ -11,6 +11,10 @@ use crate::http::post;
 const CALL_PATH: &str = "/aedile/v1/call";
 /// How long an answer is awaited. A submit may wait for an import.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// How long a broken connection is kept to oneself. Whoever holds the door takes its box with it when it dies, a moment after the door:
+/// what was said of that moment would stand in a session as the answer to a call that is only unfinished.
+const DYING: Duration = Duration::from_secs(2);
 
 /// Why the door gave no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -73,7 +77,8 @@ impl DoorClient {
         }
     }
 
-    /// Asks and waits for the answer, at most five minutes. Dropping the future closes the connection.
+    /// Asks and waits for the answer, at most five minutes; that the door is gone is told after two seconds. Dropping the future closes
+    /// the connection.
     ///
     /// # Errors
     /// [`DoorError`]; a refusal by the orchestrator is an answer ([`AgentReply::Refused`]), not an error.
@@ -84,9 +89,14 @@ impl DoorClient {
             return Err(DoorError::TooLarge { bytes: body.len() });
         }
         let response = timeout(ANSWER_TIMEOUT, post(&self.address, CALL_PATH, &body)).await;
-        let response = response
-            .map_err(|_| unreachable(format!("no answer after {} s", ANSWER_TIMEOUT.as_secs())))?
-            .map_err(|error| unreachable(error.to_string()))?;
+        let response = response.map_err(|_| unreachable(format!("no answer after {} s", ANSWER_TIMEOUT.as_secs())))?;
+        let response = match response {
+            Ok(response) => response,
+            Err(error) => {
+                sleep(DYING).await;
+                return Err(unreachable(error.to_string()));
+            }
+        };
         if response.status != 200 {
             let body = String::from_utf8_lossy(&response.body);
             let end = body.floor_char_boundary(500);

@@ -35,8 +35,11 @@ async fn failures_say_what_is_wrong() {
     assert!(matches!(ask("HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{}").await, DoorError::Unreachable { .. }));
     assert!(matches!(ask("garbage\r\n\r\n").await, DoorError::Unreachable { .. }));
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let began = std::time::Instant::now();
     let error = DoorClient::new(&format!("http://{closed}")).unwrap().call(&AgentRequest::TaskInfo {}).await.unwrap_err();
     assert!(error.to_string().contains("works only inside a box"), "{error}");
+    // Whoever dies with the door must not have heard of it before.
+    assert!(began.elapsed() >= std::time::Duration::from_secs(2), "{:?}", began.elapsed());
     let large = AgentRequest::PlanSubmit { plan: json!("x".repeat(2 * 1024 * 1024)) };
     let error = FakeDoor::raw(|_| panic!("it was sent")).client().call(&large).await.unwrap_err();
     assert!(matches!(error, DoorError::TooLarge { bytes } if bytes > 2 * 1024 * 1024), "{error}");
