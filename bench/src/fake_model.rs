@@ -5,6 +5,8 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use aedile_core::model::ModelRef;
+use aedile_models::grant::{GRANT_PATH, Told};
 use serde_json::{Value, json};
 
 /// What was asked so far. Requests without tools are titles and probes, and do not count.
@@ -87,8 +89,8 @@ fn answer(path: &str, body: &Value, seen: &Mutex<Seen>) -> (&'static str, String
         let refused = aedile_core::agent_api::AgentReply::Refused { message: "there is no task".to_owned() };
         return ("application/json", serde_json::to_string(&refused).unwrap_or_default());
     }
-    if path == aedile_models::grant::GRANT_PATH {
-        return ("application/json", json!({"format": "anthropic", "context_tokens": 200_000}).to_string());
+    if path == GRANT_PATH {
+        return ("application/json", json!(granted()).to_string());
     }
     let offers: Vec<&str> = body["tools"].as_array().into_iter().flatten().filter_map(|tool| tool["name"].as_str()).collect();
     let block = if offers.is_empty() {
@@ -103,6 +105,24 @@ fn answer(path: &str, body: &Value, seen: &Mutex<Seen>) -> (&'static str, String
         return ("text/event-stream", stream_of(&block));
     }
     ("application/json", message(&block).to_string())
+}
+
+/// The model that a door would name.
+fn granted() -> Told {
+    let model = ModelRef { provider: "anthropic".to_owned(), model: "bench".to_owned() };
+    let (context_tokens, max_output_tokens) = (200_000, 32_000);
+    let (images, pdf, thinking, structured_output) = (false, false, false, false);
+    Told {
+        model,
+        format: "anthropic".to_owned(),
+        context_tokens,
+        max_output_tokens,
+        images,
+        pdf,
+        thinking,
+        structured_output,
+        others: Vec::new(),
+    }
 }
 
 /// What the model does in its turn: a file, a command, a word.

@@ -10,6 +10,7 @@ use aedile_core::egress::{Door, DoorActivity, DoorGrant};
 use aedile_core::event::Event;
 use aedile_core::limits::{DOOR_CONNECTIONS_MAX, DOOR_HEADER_BYTES_MAX};
 use aedile_models::Change;
+use aedile_models::grant::Told;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -88,11 +89,10 @@ impl Room {
     }
 
     /// What an agent must know about the model that it is granted, and about those that may take its place.
-    pub(crate) fn granted(&self) -> serde_json::Value {
+    pub(crate) fn granted(&self) -> Option<Told> {
         let mut told = self.leads.iter().map(|lead| lead.told(&self.spending));
-        let mut own = told.next().unwrap_or_default();
-        own["others"] = told.collect();
-        own
+        let own = told.next()?;
+        Some(Told { others: told.collect(), ..own })
     }
 
     /// The first other model that can be asked in place of this one at present.

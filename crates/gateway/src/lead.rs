@@ -2,7 +2,7 @@
 
 use aedile_core::model::{Abilities, ModelRef};
 use aedile_models::ApiFormat;
-use serde_json::{Value, json};
+use aedile_models::grant::Told;
 
 use crate::error::Refused;
 use crate::spending::Spending;
@@ -48,16 +48,23 @@ impl Lead {
     }
 
     /// What an agent must know about it: the format that it should speak, the window that it may fill, what it can do.
-    pub(crate) fn told(&self, spending: &Spending) -> Value {
+    pub(crate) fn told(&self, spending: &Spending) -> Told {
         let (known, window) = spending.model(&self.model);
         let (format, can, window) = match &self.upstream {
             Upstream::Provider(endpoint) => (endpoint.format, known, endpoint.context_tokens.unwrap_or(window)),
             Upstream::Script(_) => (ApiFormat::Anthropic, Abilities::WRITTEN, window),
         };
-        json!({
-            "model": self.model, "format": format.name(), "context_tokens": window, "max_output_tokens": can.output,
-            "images": can.images, "pdf": can.pdf, "thinking": can.thinking, "structured_output": can.structured,
-        })
+        Told {
+            model: self.model.clone(),
+            format: format.name().to_owned(),
+            context_tokens: window,
+            max_output_tokens: can.output,
+            images: can.images,
+            pdf: can.pdf,
+            thinking: can.thinking,
+            structured_output: can.structured,
+            others: Vec::new(),
+        }
     }
 }
 

@@ -167,7 +167,7 @@ async fn take(
         }
         Route::Grant => {
             body::read(&head.headers, incoming, 0, room.read_timeout).await?;
-            Ok(json_answer(room.granted().to_string()))
+            Ok(json_answer(serde_json::json!(room.granted()).to_string()))
         }
         Route::Models => {
             check_format(&room.leads, ApiFormat::OpenAi)?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use aedile_core::model::{Abilities, ModelProvider, ModelRef};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::anthropic::AnthropicMessages;
 use crate::call::{Endpoint, describe, plain_client};
@@ -36,18 +36,28 @@ pub struct Granted {
     pub can: Abilities,
 }
 
-#[derive(Deserialize)]
-struct Told {
-    model: ModelRef,
-    format: String,
-    context_tokens: u64,
-    max_output_tokens: u64,
-    images: bool,
-    pdf: bool,
-    thinking: bool,
-    structured_output: bool,
+/// A model that a door grants, as the door writes it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Told {
+    /// The model.
+    pub model: ModelRef,
+    /// Name of the format that should be spoken.
+    pub format: String,
+    /// How much of its window should be filled, in tokens.
+    pub context_tokens: u64,
+    /// The longest answer, in tokens.
+    pub max_output_tokens: u64,
+    /// Whether it takes pictures.
+    pub images: bool,
+    /// Whether it takes PDF files.
+    pub pdf: bool,
+    /// Whether it can be asked to think.
+    pub thinking: bool,
+    /// Whether an answer can be held to a JSON schema.
+    pub structured_output: bool,
+    /// Beside the door's own model: those that may take its place.
     #[serde(default)]
-    others: Vec<Self>,
+    pub others: Vec<Self>,
 }
 
 impl Granted {
