@@ -151,6 +151,10 @@ pub const DOOR_CALL_BYTES_MAX: usize = 1024 * 1024;
 pub const DOOR_READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// The headers of one request at a door.
 pub const DOOR_HEADER_BYTES_MAX: usize = 64 * 1024;
+/// The header lines of one request at a door, and of an answer to it from another host.
+pub const DOOR_HEADER_LINES_MAX: usize = 100;
+/// The largest answer of another host through the proxy of a door.
+pub const PROXY_ANSWER_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// Connections at once to one door; more wait.
 pub const DOOR_CONNECTIONS_MAX: usize = 64;
 /// Requests at once through one door.

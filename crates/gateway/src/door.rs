@@ -8,7 +8,7 @@ use std::time::Duration;
 use aedile_core::Clock;
 use aedile_core::egress::{Door, DoorActivity, DoorGrant};
 use aedile_core::event::Event;
-use aedile_core::limits::{DOOR_CONNECTIONS_MAX, DOOR_HEADER_BYTES_MAX};
+use aedile_core::limits::{DOOR_CONNECTIONS_MAX, DOOR_HEADER_BYTES_MAX, DOOR_HEADER_LINES_MAX};
 use aedile_models::Change;
 use aedile_models::grant::Told;
 use hyper::server::conn::http1;
@@ -27,8 +27,6 @@ use crate::routes;
 use crate::spending::{Ending, Held, Spending};
 use crate::vault::Vault;
 
-/// The most header lines of one request.
-const HEADER_LINES_MAX: usize = 100;
 /// The wait after the host has no descriptor left for a new connection.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
@@ -44,6 +42,8 @@ pub(crate) struct Room {
     pub(crate) vault: Arc<Vault>,
     /// Where the agent may read on the web.
     pub(crate) fetch: Arc<FetchRules>,
+    /// Decides over requests to other hosts; without it the door is no proxy.
+    pub(crate) network: Option<Mutex<crate::policy::Egress>>,
     pub(crate) spending: Arc<Spending>,
     /// How long a request's head, and each further piece of its body, is waited for.
     pub(crate) read_timeout: Duration,
@@ -213,7 +213,7 @@ async fn serve(stream: TcpStream, room: Arc<Room>) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(room.read_timeout)
-        .max_headers(HEADER_LINES_MAX)
+        .max_headers(DOOR_HEADER_LINES_MAX)
         .max_header_size(DOOR_HEADER_BYTES_MAX)
         .max_buf_size(DOOR_HEADER_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service);

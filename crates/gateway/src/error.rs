@@ -22,11 +22,13 @@ pub(crate) struct Refused {
     after: Option<Duration>,
     /// The model that can be asked instead.
     next: Option<String>,
+    /// The rule that denies it.
+    rule: Option<String>,
 }
 
 impl Refused {
     fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
-        Self { status, kind, message: message.into(), after: None, next: None }
+        Self { status, kind, message: message.into(), after: None, next: None, rule: None }
     }
 
     /// The provider, or the model, is left alone for now. `next` is said to a client that can change to it.
@@ -51,6 +53,15 @@ impl Refused {
 
     pub(crate) fn forbidden(message: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "permission_error", message)
+    }
+
+    /// A rule denies it; the sentence begins with the rule's name.
+    pub(crate) fn denied(rule: &str, why: impl std::fmt::Display) -> Self {
+        Self { rule: Some(rule.to_owned()), ..Self::forbidden(format!("{rule}: {why}")) }
+    }
+
+    pub(crate) fn no_proxy() -> Self {
+        Self::bad_request("a door is no proxy: name only the path in the request line")
     }
 
     pub(crate) fn not_found(message: impl Into<String>) -> Self {
@@ -95,6 +106,9 @@ impl Refused {
         let mut body = json!({"type": "error", "error": {"type": self.kind, "message": self.message}});
         if let Some(next) = self.next {
             body["error"]["next"] = next.into();
+        }
+        if let Some(rule) = self.rule {
+            body["error"]["rule"] = rule.into();
         }
         let mut response = Response::new(full(body.to_string()));
         *response.status_mut() = self.status;

@@ -22,6 +22,7 @@ use crate::fetch_rules::FetchRules;
 use crate::lead::Lead;
 use crate::ledger::Limits;
 use crate::outages::Outages;
+use crate::policy::{self, Policy};
 use crate::spending::{SCRIPT, Spending};
 use crate::upstream::{Endpoint, Upstream};
 use crate::vault::Vault;
@@ -82,6 +83,7 @@ pub struct Gateway {
     tasks: TaskTracker,
     read_timeout: Duration,
     fetch: Arc<FetchRules>,
+    network: Option<Policy>,
 }
 
 impl Gateway {
@@ -134,6 +136,7 @@ impl Gateway {
             tasks: TaskTracker::new(),
             read_timeout: DOOR_READ_TIMEOUT,
             fetch: Arc::default(),
+            network: None,
         })
     }
 
@@ -147,6 +150,12 @@ impl Gateway {
     #[must_use]
     pub fn with_fetch(self, rules: FetchRules) -> Self {
         Self { fetch: Arc::new(rules), ..self }
+    }
+
+    /// Makes each door an HTTP proxy under this policy; without it a door leads to the models and the agent's own API only.
+    #[must_use]
+    pub fn with_network(self, policy: Policy) -> Self {
+        Self { network: Some(policy), ..self }
     }
 
     /// Waits until every request that is under way is settled. Close the doors first.
@@ -220,6 +229,7 @@ impl Egress for Gateway {
             outages: self.outages.clone(),
             vault: self.vault.clone(),
             fetch: self.fetch.clone(),
+            network: self.network.clone().map(|policy| Mutex::new(policy::Egress::new(policy, self.vault.nowhere()))),
             spending: self.spending.clone(),
             read_timeout: self.read_timeout,
             requests: Arc::new(Semaphore::new(DOOR_CONCURRENT_MAX)),

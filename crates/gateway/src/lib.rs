@@ -28,6 +28,7 @@ mod outward_gemini;
 mod outward_ollama;
 mod outward_responses;
 pub mod policy;
+mod proxy;
 mod routes;
 mod spending;
 mod upstream;

@@ -22,6 +22,7 @@ use crate::exchange::{Exchange, read_failure};
 use crate::fetch::fetch;
 use crate::lead::{self, check_format};
 use crate::outward;
+use crate::proxy;
 use crate::upstream::{Endpoint, NoAnswer, Upstream};
 
 /// Where Gemini's models are.
@@ -54,6 +55,14 @@ enum Gemini {
 
 /// Answers one request.
 pub(crate) async fn answer(room: Arc<Room>, request: Request<Incoming>) -> Response<DoorBody> {
+    // Only where a policy says what may be reached is a door a proxy.
+    if room.network.is_some() && request.uri().authority().is_some() {
+        let passed = match room.requests.clone().try_acquire_owned() {
+            Err(_) => Err(Refused::busy(DOOR_CONCURRENT_MAX)),
+            Ok(permit) => proxy::pass(room, request, permit).await,
+        };
+        return passed.unwrap_or_else(Refused::into_response);
+    }
     let refused = match route(&request) {
         Err(refused) => refused,
         Ok((route, query)) => match room.requests.clone().try_acquire_owned() {
@@ -74,7 +83,7 @@ fn route(request: &Request<Incoming>) -> Result<(Route, &'static str), Refused> 
         return Err(Refused::method());
     }
     if uri.scheme().is_some() || uri.authority().is_some() {
-        return Err(Refused::bad_request("a door is no proxy: name only the path in the request line"));
+        return Err(Refused::no_proxy());
     }
     let route = match (request.method() == Method::POST, uri.path()) {
         (true, "/v1/messages") => Route::Chat(ApiFormat::Anthropic),

@@ -6,6 +6,7 @@ use std::ops::Range;
 use aedile_core::{ExposeSecret, Redactor, SecretString};
 
 use crate::leak::{Secrets, Shapes, Verdict};
+use crate::policy::{Place, SecretRule, SecretsFile};
 
 /// A longer value is a file rather than a key.
 const SECRET_BYTES_MAX: usize = 64 * 1024;
@@ -78,6 +79,25 @@ impl Vault {
     /// Returns the bytes with the values of the vault replaced, and nothing that only looks like a credential; `None` when there was none.
     pub(crate) fn redact_known_bytes(&self, bytes: &[u8]) -> Option<Vec<u8>> {
         self.redacted(bytes, false)
+    }
+
+    /// Returns how many bytes at the beginning are whole although more is to come: none that begins a value of the vault is among them.
+    pub(crate) fn settled_known(&self, bytes: &[u8]) -> usize {
+        self.finder.settled(bytes)
+    }
+
+    /// The values as secrets that may go nowhere through the proxy, neither they nor what stands for them.
+    pub(crate) fn nowhere(&self) -> SecretsFile {
+        let rule = |(name, value): &(String, SecretString)| SecretRule {
+            name: name.clone(),
+            value: value.clone(),
+            placeholder: format!("aedile-secret-{name}"),
+            hosts: Vec::new(),
+            methods: Vec::new(),
+            paths: Vec::new(),
+            place: Place::Bearer,
+        };
+        SecretsFile { secrets: self.secrets.iter().map(rule).collect() }
     }
 
     /// What is taken out, in order, with what is put in its place. Where a known value and a credential by its form meet, both go, with the

@@ -9,4 +9,5 @@ mod fetch;
 mod formats;
 mod forms;
 mod models;
+mod proxy;
 mod support;

@@ -8,7 +8,7 @@
 mod egress;
 mod files;
 mod headers;
-mod host;
+pub(crate) mod host;
 mod patterns;
 mod target;
 
