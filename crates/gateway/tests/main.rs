@@ -10,4 +10,5 @@ mod formats;
 mod forms;
 mod models;
 mod proxy;
+mod proxy_programs;
 mod support;
