@@ -3,15 +3,18 @@
 use super::pattern::{Beginning, fold};
 
 /// The table has two to the power of so many places.
-const BITS: u32 = 17;
+const BITS: u32 = 19;
 const WORDS: usize = 1 << (BITS - 6);
+/// Entries are found by so many bits of the hash, and then one by one.
+const BUCKET_BITS: u32 = 13;
+const BUCKETS: usize = 1 << BUCKET_BITS;
 
 /// Finds the places at which an anchor may begin, by the hash of four bytes with the case of letters folded away.
 pub(super) struct Prefilter {
     /// One bit for each hash: small enough for the first cache.
     bits: Box<[u64; WORDS]>,
-    /// For each hash where its entries begin.
-    starts: Box<[u32]>,
+    /// For the first bits of each hash where its entries begin: few, so that they stay in the nearest caches.
+    starts: Box<[u16; BUCKETS + 1]>,
     /// How the anchor begins, and its number.
     entries: Box<[(Beginning, u16)]>,
 }
@@ -26,11 +29,11 @@ impl Prefilter {
         entries.sort_unstable_by_key(|(beginning, anchor)| (hash(beginning.gram), *beginning, *anchor));
         entries.dedup();
         let mut bits = Box::new([0_u64; WORDS]);
-        let mut starts = vec![0_u32; (1 << BITS) + 1].into_boxed_slice();
+        let mut starts = Box::new([0_u16; BUCKETS + 1]);
         for (beginning, _) in &entries {
             let hash = hash(beginning.gram);
             bits[hash >> 6] |= 1 << (hash & 63);
-            starts[hash + 1] += 1;
+            starts[(hash >> (BITS - BUCKET_BITS)) + 1] += 1;
         }
         for place in 1..starts.len() {
             starts[place] += starts[place - 1];
@@ -53,8 +56,8 @@ impl Prefilter {
 
     #[inline(never)]
     fn look(&self, text: &[u8], at: usize, gram: u32, found: &mut impl FnMut(usize, u16)) {
-        let hash = hash(gram);
-        let (from, to) = (self.starts[hash] as usize, self.starts[hash + 1] as usize);
+        let bucket = hash(gram) >> (BITS - BUCKET_BITS);
+        let (from, to) = (usize::from(self.starts[bucket]), usize::from(self.starts[bucket + 1]));
         let next = text.get(at + 4..at + 8).map_or_else(
             || text[at + 4..].iter().rev().fold(0, |next, byte| next << 8 | u32::from(*byte)),
             |next| u32::from_le_bytes([next[0], next[1], next[2], next[3]]),
