@@ -1,4 +1,4 @@
-//! A door for a command that is no agent of ours: the model of the project, metered, and nothing else.
+//! A door for a command that is no agent of ours: the model of the project, metered, and what a policy lets it ask of other hosts.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -8,6 +8,7 @@ use aedile_core::agent_api::{AgentApi, AgentReply, AgentRequest, DoorIdentity};
 use aedile_core::egress::{Door, DoorGrant, Egress};
 use aedile_core::model::ModelRef;
 use aedile_core::{AgentName, IncarnationId, RunId, TaskId, TaskKey};
+use aedile_gateway::policy::Policy;
 use async_trait::async_trait;
 
 use crate::clock::{OsEntropy, SystemClock};
@@ -36,14 +37,15 @@ impl AgentApi for NoTask {
 }
 
 impl Opener {
-    /// Reads `aedile.toml` of the directory and wires a gateway. Must be called inside a tokio runtime.
-    pub fn for_directory(dir: &Path) -> Result<Self, CliError> {
+    /// Reads `aedile.toml` of the directory and wires a gateway, whose doors are proxies where a policy is given. Must be called inside a tokio
+    /// runtime.
+    pub fn for_directory(dir: &Path, reach: Option<Policy>) -> Result<Self, CliError> {
         let config = checkout_config(dir)?;
         let Some(model) = config.agents.model.clone() else {
             return Err(CliError::config(format!("{} names no model for the door", dir.join(file::NAME).display()))
                 .hint("set `[agents] model = \"PROVIDER/MODEL\"`, or use --net none"));
         };
-        let (_, gateway) = wiring::store_and_gateway(&state::dir()?, &config)?;
+        let (_, gateway) = wiring::store_and_gateway(&state::dir()?, &config, reach)?;
         Ok(Self { config, model, gateway })
     }
 

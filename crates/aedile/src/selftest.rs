@@ -214,7 +214,7 @@ impl Trial {
         else {
             return Err(CliError::failure("the box came without its pipes or its door"));
         };
-        let (_store, gateway) = wiring::store_and_gateway(&self.place.join("state"), &ConfigFile::default())?;
+        let (_store, gateway) = wiring::store_and_gateway(&self.place.join("state"), &ConfigFile::default(), None)?;
         let task = Arc::new(Task::default());
         let none = Budget::default();
         let grant = DoorGrant {

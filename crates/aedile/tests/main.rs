@@ -10,6 +10,7 @@ mod demo;
 mod editor;
 mod exec;
 mod exec_guard;
+mod exec_proxy;
 mod goals;
 mod mcp;
 mod providers;

@@ -11,7 +11,7 @@ const BUCKETS: usize = 1 << BUCKET_BITS;
 
 /// Finds the places at which an anchor may begin, by the hash of four bytes with the case of letters folded away.
 pub(super) struct Prefilter {
-    /// One bit for each hash: small enough for the first cache.
+    /// One bit for each hash: few are set, so that few places are looked at for nothing.
     bits: Box<[u64; WORDS]>,
     /// For the first bits of each hash where its entries begin: few, so that they stay in the nearest caches.
     starts: Box<[u16; BUCKETS + 1]>,

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use aedile_core::sandbox::{BoxChild, BoxExit, BoxLimits, BoxNet, BoxSpec, SandboxError};
+use aedile_core::sandbox::{BoxChild, BoxExit, BoxLimits, BoxNet, BoxSpec, DOOR_PORT, SandboxError};
 use aedile_core::scope::Scope;
+use aedile_gateway::policy;
 use aedile_sandbox::{BoxNote, Change, ChangeKind, Cow, ExecRequest, Guard, NativeChild, NativeSandbox, exec_spec, not_started};
 use clap::{Args, ValueEnum};
 use rustix::process::getpgrp;
@@ -46,7 +47,9 @@ pub struct ExecArgs {
     /// What the box reaches
     #[arg(long, value_enum, default_value_t = Net::None)]
     net: Net,
-    /// A file with [limits], [write] and [read] rules (docs/security.md); it and the options here narrow each other
+    /// A file with [limits], [write] and [read] rules (docs/security.md), which narrow the options here as they narrow it
+    ///
+    /// Its [[network]] rules (docs/policy.md) count with --net door: the door is then an HTTP proxy for what they allow.
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
     /// Bytes of memory of the whole box; 2 GiB when absent
@@ -106,10 +109,13 @@ pub fn cmd_exec(args: ExecArgs, out: Output) -> CliResult {
     let state = state::dir()?;
     let policy = args.policy.as_deref().map_or_else(|| Ok(Policy::default()), Policy::read)?;
     let guard = Guard { protect: true, mask: true, hide: policy.read.hide.clone(), show: policy.read.show.clone() };
+    if policy.reach.is_some() && net == Net::None {
+        out.warn("note: the [[network]] rules of the policy count with --net door only; this box reaches nothing");
+    }
     let spec = exec_spec(request(args, &policy)?, env::home().as_deref(), &state)?;
     let place = Place::of_this_process(&state);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let job = Job { spec, guard, dir: &dir, net, writing, out };
+    let job = Job { spec, guard, dir: &dir, net, reach: policy.reach, writing, out };
     let exit = runtime.block_on(job.run(&place.0));
     runtime.shutdown_background();
     drop(place);
@@ -176,8 +182,13 @@ fn request(args: ExecArgs, policy: &Policy) -> Result<ExecRequest, CliError> {
     };
     let wall = args.time.map(Duration::from_secs);
     let flags = BoxLimits { processes: args.pids, memory_bytes: args.mem, wall, ..BoxLimits::default() };
+    let mut env = env.collect::<Result<Vec<_>, CliError>>()?;
+    if policy.reach.is_some() && args.net == Net::Door {
+        let new = proxy().into_iter().filter(|(name, _)| env.iter().all(|(given, _)| given != name)).collect::<Vec<_>>();
+        env.extend(new);
+    }
     Ok(ExecRequest {
-        env: env.collect::<Result<_, _>>()?,
+        env,
         dir: args.dir,
         write,
         read_only: args.ro,
@@ -187,22 +198,31 @@ fn request(args: ExecArgs, policy: &Policy) -> Result<ExecRequest, CliError> {
     })
 }
 
+/// How the programs in a box find the proxy of its door, in both usual spellings. What the box itself serves needs none.
+fn proxy() -> Vec<(String, String)> {
+    let (door, own) = (format!("http://127.0.0.1:{DOOR_PORT}"), "localhost,127.0.0.1,::1".to_owned());
+    let named = [("http_proxy", &door), ("https_proxy", &door), ("no_proxy", &own)];
+    named.into_iter().flat_map(|(name, value)| [(name.to_owned(), value.clone()), (name.to_uppercase(), value.clone())]).collect()
+}
+
 /// One command in its box.
 struct Job<'a> {
     spec: BoxSpec,
     guard: Guard,
     dir: &'a Path,
     net: Net,
+    /// What the door passes on as a proxy; it is none without.
+    reach: Option<policy::Policy>,
     writing: Writing,
     out: Output,
 }
 
 impl Job<'_> {
-    async fn run(self, place: &Path) -> Result<BoxExit, CliError> {
+    async fn run(mut self, place: &Path) -> Result<BoxExit, CliError> {
         let sandbox = wiring::persons_sandbox(place)?;
         let opener = match self.net {
             Net::None => None,
-            Net::Door => Some(open_door::Opener::for_directory(self.dir)?),
+            Net::Door => Some(open_door::Opener::for_directory(self.dir, self.reach.take())?),
         };
         // From here on no signal ends this process before the box is watched.
         let mut signals = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?];

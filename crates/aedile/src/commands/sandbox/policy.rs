@@ -1,10 +1,11 @@
-//! The policy file of `aedile sandbox exec --policy`: limits, what may be written, what is not seen.
+//! The policy file of `aedile sandbox exec --policy`: limits, what may be written, what is not seen, what is reached through the door.
 
 use std::path::Path;
 use std::time::Duration;
 
 use aedile_core::sandbox::BoxLimits;
 use aedile_core::scope::Scope;
+use aedile_gateway::policy;
 use serde::Deserialize;
 
 use crate::error::CliError;
@@ -13,7 +14,7 @@ use crate::error::CliError;
 const BYTES_MAX: u64 = 1024 * 1024;
 
 /// The whole file. Unknown keys are errors: a rule that is misspelt would hold nothing.
-#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Policy {
     /// Limits of the box.
@@ -22,6 +23,11 @@ pub struct Policy {
     pub write: Write,
     /// What is seen.
     pub read: Read,
+    /// What may be asked of which host; the gateway reads it once more and checks it.
+    network: Vec<toml::Value>,
+    /// `[[network]]` as the gateway reads it; absent when there is none.
+    #[serde(skip)]
+    pub reach: Option<policy::Policy>,
 }
 
 /// `[limits]`; a limit on the command line counts where it is the lower one.
@@ -79,11 +85,13 @@ impl Policy {
             return Err(failed(format!("is no file of at most {BYTES_MAX} bytes")));
         }
         let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
-        let policy: Self = toml::from_str(&text).map_err(|error| {
-            failed(error.to_string()).hint("it may have [limits] processes, memory_bytes, file_bytes, descriptors, disk_bytes, cpu_s and time_s, [write] allow, [read] hide and show")
+        let mut policy: Self = toml::from_str(&text).map_err(|error| {
+            failed(error.to_string()).hint("it may have [limits] processes, memory_bytes, file_bytes, descriptors, disk_bytes, cpu_s and time_s, [write] allow, [read] hide and show, and [[network]] rules (docs/policy.md)")
         })?;
         if policy == Self::default() {
-            return Err(failed("says nothing".to_owned()).hint("leave --policy out, or write a [limits], [write] or [read] section"));
+            return Err(
+                failed("says nothing".to_owned()).hint("leave --policy out, or write a [limits], [write], [read] or [[network]] section")
+            );
         }
         for globs in [policy.write.allow.as_deref().unwrap_or_default(), &policy.read.hide, &policy.read.show] {
             Scope::new(globs).map_err(|bad| failed(format!("glob {:?} {}", bad.glob, bad.problem)))?;
@@ -92,6 +100,9 @@ impl Policy {
             return Err(
                 failed("[write] allow is empty".to_owned()).hint("name what may be written; to keep nothing of it, use --cow --discard")
             );
+        }
+        if !policy.network.is_empty() {
+            policy.reach = Some(policy::Policy::parse(&text).map_err(|bad| failed(bad.to_string()))?);
         }
         Ok(policy)
     }
@@ -161,6 +172,8 @@ mod tests {
             ("[write]\nallow = []", "empty"),
             ("[write]\nallow = [\"../x\"]", "../x"),
             ("[read]\nhide = [\"[z\"]", "[z"),
+            ("[[network]]\nid = \"a\"\nhost = \"example.org\"\nverb = \"GET\"", "verb"),
+            ("[[network]]\nid = \"a\"", "hosts"),
             ("x", "policy"),
             (&many, "bytes"),
         ] {
