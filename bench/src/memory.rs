@@ -28,6 +28,8 @@ const LOOKS: usize = 4;
 
 /// Measures workers with one and with seventeen waiting agents, in turns.
 pub(crate) fn figures(program: &Path) -> anyhow::Result<Vec<Figure>> {
+    // Pages of a program that was just built and is not on the disk yet would count as the worker's own.
+    std::fs::File::open(program)?.sync_all()?;
     let (mut few, mut many) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         few.push(worker(program, FEW)?);

@@ -19,7 +19,7 @@ fn script(env: &TestEnvironment, dir: &Path, options: &[&str], script: &str) -> 
 
 #[test]
 fn the_door_is_a_proxy_for_what_the_policy_allows() {
-    let missing = Command::new("curl").arg("--version").output().is_err().then_some("there is no curl");
+    let missing = (!Path::new("/usr/bin/curl").exists()).then_some("there is no /usr/bin/curl");
     if !require("the proxy of exec", missing) {
         return;
     }
