@@ -1,5 +1,7 @@
 //! Runs in which Claude Code and our own agent work side by side, with a person who writes to them and a worker that dies.
 
+use std::path::Path;
+
 use aedile_testkit::{Conversation, ScriptedServer, Step};
 use serde_json::json;
 
@@ -50,6 +52,20 @@ fn conversations() -> Vec<Conversation> {
     ]
 }
 
+/// Whether a session that Claude Code keeps in the directory, or in one below, holds the words. It writes down what was said a moment later.
+fn is_kept(dir: &Path, words: &str) -> bool {
+    std::fs::read_dir(dir).into_iter().flatten().flatten().any(|entry| {
+        let path = entry.path();
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => is_kept(&path, words),
+            Ok(kind) if kind.is_file() && path.extension().is_some_and(|end| end == "jsonl") => {
+                std::fs::read_to_string(&path).is_ok_and(|text| text.contains(words))
+            }
+            _ => false,
+        }
+    })
+}
+
 #[test]
 fn two_kinds_of_agents_land_side_by_side_through_a_kill_and_a_message_in_mid_turn() {
     if !super::has_claude("two_kinds_of_agents_land_side_by_side_through_a_kill_and_a_message_in_mid_turn") {
@@ -61,6 +77,8 @@ fn two_kinds_of_agents_land_side_by_side_through_a_kill_and_a_message_in_mid_tur
     scenario.env.var("AEDILE_ANTHROPIC_BASE_URL", server.url()).var("ANTHROPIC_API_KEY", KEY);
     let worker = scenario.start(&["--model", "anthropic/claude-sonnet-4-5", "--agents", "2"]);
     scenario.held("theirs");
+    let state = scenario.env.state();
+    aedile_testkit::wait_for("the session of the first life", LIMIT, || is_kept(&state, "touch parts/theirs.held").then_some(()));
     worker.kill_9();
 
     let mut resume = scenario.command(&["run", "--resume"]);
