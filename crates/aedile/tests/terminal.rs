@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use aedile_testkit::wait_for;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Termios, Winsize, tcgetattr, tcsetwinsize};
 
 use crate::scenario::LIMIT;
 
@@ -20,14 +21,27 @@ pub(crate) struct Terminal {
 
 impl Terminal {
     /// Starts the command at a new terminal.
-    pub(crate) fn start(mut command: Command) -> Self {
+    pub(crate) fn start(command: Command) -> Self {
+        Self::start_with(command, [true; 3])
+    }
+
+    /// Starts the command with these of stdin, stdout and stderr at a new terminal; the others are as the command says.
+    pub(crate) fn start_with(mut command: Command, [stdin, stdout, stderr]: [bool; 3]) -> Self {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
         let name = ptsname(&master, Vec::new()).unwrap();
         let name = name.to_str().unwrap();
         let slave = || File::options().read(true).write(true).open(name).unwrap();
-        command.stdin(slave()).stdout(slave()).stderr(slave());
+        if stdin {
+            command.stdin(slave());
+        }
+        if stdout {
+            command.stdout(slave());
+        }
+        if stderr {
+            command.stderr(slave());
+        }
         let child = command.spawn().unwrap();
         // The command keeps its ends open: without them the terminal closes when the program ends.
         drop(command);
@@ -47,7 +61,31 @@ impl Terminal {
 
     /// Types a line.
     pub(crate) fn type_line(&self, text: &str) {
-        (&self.keys).write_all(format!("{text}\n").as_bytes()).unwrap();
+        self.type_text(&format!("{text}\n"));
+    }
+
+    /// Types.
+    pub(crate) fn type_text(&self, text: &str) {
+        (&self.keys).write_all(text.as_bytes()).unwrap();
+    }
+
+    /// Types on while the test goes on, as far as it is taken.
+    pub(crate) fn type_in_background(&self, text: String) {
+        let mut keys = self.keys.try_clone().unwrap();
+        std::thread::spawn(move || {
+            let _ = keys.write_all(text.as_bytes());
+        });
+    }
+
+    /// Gives the terminal another size, without telling the program.
+    pub(crate) fn resize(&self, size: Winsize) {
+        tcsetwinsize(&self.keys, size).unwrap();
+    }
+
+    /// Waits for the end of the program and returns how it left the terminal set.
+    pub(crate) fn settings_at_end(&mut self) -> Termios {
+        wait_for("the end of the program", LIMIT, || self.child.try_wait().unwrap());
+        tcgetattr(&self.keys).unwrap()
     }
 
     /// Sends the program a signal by name.

@@ -81,6 +81,16 @@ pub enum BoxIo {
     Piped,
     /// `/dev/null` as stdin; stdout and stderr share one pipe, taken as stdout.
     Captured,
+    /// A terminal of the box's own, whose other side the caller takes from the child, in the place of those of the caller's streams that are
+    /// terminals. The box never has the caller's terminal itself.
+    Terminal {
+        /// Which of stdin, stdout and stderr it takes the place of; the others are the caller's own.
+        streams: [bool; 3],
+        /// Its height in lines.
+        rows: u16,
+        /// Its width in columns.
+        columns: u16,
+    },
 }
 
 /// Everything that one box needs.
@@ -164,6 +174,10 @@ pub trait BoxChild: Send {
     fn take_stdout(&mut self) -> Option<OwnedFd>;
     /// Takes the reading end of the program's stderr (`BoxIo::Piped`).
     fn take_stderr(&mut self) -> Option<OwnedFd>;
+    /// Takes the other side of the box's own terminal (`BoxIo::Terminal`). It ends when the box has ended and all of its output was read.
+    fn take_terminal(&mut self) -> Option<OwnedFd> {
+        None
+    }
     /// Takes the listener that is bound inside the box (`BoxNet::Door`).
     fn take_door(&mut self) -> Option<OwnedFd>;
     /// Waits for the end of the program and of everything it started.

@@ -14,13 +14,14 @@ use std::sync::Arc;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// The caller's ends of the program's streams and of the door.
+/// The caller's ends of the program's streams, of the door and of the box's own terminal.
 #[derive(Default)]
 pub(crate) struct Ends {
     pub(crate) stdin: Option<OwnedFd>,
     pub(crate) stdout: Option<OwnedFd>,
     pub(crate) stderr: Option<OwnedFd>,
     pub(crate) door: Option<OwnedFd>,
+    pub(crate) terminal: Option<OwnedFd>,
 }
 
 /// What is to be done when the box has ended, for example copying a tree back. What there is to tell is told also when it fails.
@@ -88,6 +89,10 @@ impl BoxChild for NativeChild {
 
     fn take_door(&mut self) -> Option<OwnedFd> {
         self.ends.door.take()
+    }
+
+    fn take_terminal(&mut self) -> Option<OwnedFd> {
+        self.ends.terminal.take()
     }
 
     async fn wait(&mut self) -> Result<BoxExit, SandboxError> {

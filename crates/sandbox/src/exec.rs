@@ -21,6 +21,8 @@ pub struct ExecRequest {
     pub command: Vec<String>,
     /// Limits.
     pub limits: BoxLimits,
+    /// Streams: [`BoxIo::Inherit`], or a terminal of the box's own in the place of the caller's.
+    pub io: BoxIo,
 }
 
 /// Words of the failure to find the program of a box.
@@ -100,7 +102,7 @@ pub fn not_started(error: &SandboxError) -> Option<u8> {
     }
 }
 
-/// Turns the request into a box. Its HOME is temporary and its streams are the caller's.
+/// Turns the request into a box. Its HOME is temporary.
 ///
 /// # Errors
 /// [`SandboxError::Refused`] for a directory or mount that a box may not have.
@@ -124,6 +126,6 @@ pub fn exec_spec(request: ExecRequest, home: Option<&Path>, state_dir: &Path) ->
         env: request.env,
         net: request.net,
         limits: request.limits,
-        io: BoxIo::Inherit,
+        io: request.io,
     })
 }

@@ -7,7 +7,7 @@ use crate::idmap::INSIDE_ID;
 use crate::launcher::no_namespaces;
 use crate::watcher::Watcher;
 use crate::wire::{self, Failure, Plan, Step, TERMINATE, Word};
-use crate::{fence_landlock, fence_seccomp, home, limits, rootfs, sources, sys};
+use crate::{fence_landlock, fence_seccomp, home, limits, rootfs, sources, sys, terminal};
 use aedile_core::sandbox::{BoxExit, BoxIo, BoxNet, DOOR_PORT, HOME_INSIDE};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::Mode;
@@ -38,6 +38,8 @@ struct Program {
     pid: Pid,
     signals: OwnedFd,
     watcher: Watcher,
+    /// Held until the box ends, so that its terminal ends with the box and not before.
+    _terminal: Option<OwnedFd>,
 }
 
 fn set_up(plan: &Plan, prepared: Option<sources::Sources>, control: &OwnedFd) -> Result<Program, Failure> {
@@ -85,6 +87,7 @@ fn set_up(plan: &Plan, prepared: Option<sources::Sources>, control: &OwnedFd) ->
     let watched: Vec<&Path> = places.writable.iter().map(PathBuf::as_path).collect();
     let memory = limits::memory_bytes(&plan.spec.limits);
     let watcher = Watcher::new(&plan.spec.limits, memory, own_io, &watched, Path::new(rootfs::TEMPORARY), plan.strict);
+    let terminal = terminal::make(plan.spec.io, control)?;
     let cwd = if plan.spec.tree.is_some() { plan.spec.tree_inside.as_path() } else { Path::new(HOME_INSIDE) };
     rustix::process::chdir(cwd).step_at("entering", cwd)?;
     let env = home::environment(plan);
@@ -102,11 +105,11 @@ fn set_up(plan: &Plan, prepared: Option<sources::Sources>, control: &OwnedFd) ->
         return Err(Failure::refused("the process that asked for the box has ended"));
     }
     let signals = sys::child_signals().step("watching children")?;
-    let pid = start(plan, &program, &env)?;
+    let pid = start(plan, &program, &env, terminal.as_ref())?;
     wire::send(control.as_fd(), &Word::Ready { filter_only }, door.as_ref().map(AsFd::as_fd)).step("reporting the box")?;
     drop(door);
     let _ = detach_streams();
-    Ok(Program { pid, signals, watcher })
+    Ok(Program { pid, signals, watcher, _terminal: terminal })
 }
 
 /// What Landlock lets the box see and write.
@@ -169,7 +172,7 @@ fn gone(control: &OwnedFd) -> bool {
 }
 
 /// Forks and executes the program; returns once it has been executed.
-fn start(plan: &Plan, program: &Path, env: &[(String, String)]) -> Result<Pid, Failure> {
+fn start(plan: &Plan, program: &Path, env: &[(String, String)], terminal: Option<&OwnedFd>) -> Result<Pid, Failure> {
     let text = |text: &str| CString::new(text).map_err(|_| Failure::refused(format!("{text:?} holds a NUL byte")));
     let path = text(&program.to_string_lossy())?;
     let args = plan.spec.command.iter().map(|arg| text(arg)).collect::<Result<Vec<_>, _>>()?;
@@ -181,7 +184,8 @@ fn start(plan: &Plan, program: &Path, env: &[(String, String)]) -> Result<Pid, F
         if plan.spec.io != BoxIo::Inherit {
             let _ = rustix::process::setsid();
         }
-        let error = match sys::close_from_on_exec(3) {
+        let seated = terminal.map_or(Ok(()), |terminal| terminal::sit_at(plan.spec.io, terminal));
+        let error = match seated.and_then(|()| sys::close_from_on_exec(3)) {
             Ok(()) => sys::exec(&path, &args, &env),
             Err(error) => error,
         };

@@ -35,6 +35,7 @@ mod sources;
 mod starter;
 mod survey;
 mod sys;
+mod terminal;
 mod toolchain;
 mod watcher;
 mod wire;

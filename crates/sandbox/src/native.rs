@@ -140,11 +140,11 @@ impl NativeSandbox {
             let _ = launcher.kill();
         }
         let _ = launcher.wait();
-        let (pid, door, filter_only) = heard?;
+        let Heard { pid, door, terminal, filter_only } = heard?;
         if filter_only {
             tracing::warn!(label = %plan.spec.label, "not everything beside the scope can be held read-only; the import filter alone decides there");
         }
-        ends.door = door;
+        (ends.door, ends.terminal) = (door, terminal);
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).step("watching the box")?;
         let started = start_time(pid).step("reading the box's start time")?;
         Ok(NativeChild {
@@ -253,15 +253,24 @@ fn at_end(copies: Vec<Copied>, bar: Option<Bar>, sweep: Option<Sweep>) -> AtEnd 
     })
 }
 
+/// What the launcher said of a box that runs.
+struct Heard {
+    pid: Pid,
+    door: Option<OwnedFd>,
+    terminal: Option<OwnedFd>,
+    filter_only: bool,
+}
+
 /// Hears the launcher until the box is ready or has failed; a box that failed is ended.
-fn listen(control: &OwnedFd) -> Result<(Pid, Option<OwnedFd>, bool), Failure> {
-    let mut first = None;
+fn listen(control: &OwnedFd) -> Result<Heard, Failure> {
+    let (mut first, mut terminal) = (None, None);
     let failure = loop {
         match wire::receive(control, true) {
             Ok(Some((Word::Started { pid }, _))) => first = Pid::from_raw(pid),
+            Ok(Some((Word::Terminal, other_side))) => terminal = other_side,
             Ok(Some((Word::Ready { filter_only }, door))) => {
                 if let Some(pid) = first {
-                    return Ok((pid, door, filter_only));
+                    return Ok(Heard { pid, door, terminal, filter_only });
                 }
             }
             Ok(Some((Word::Failed(failure), _))) => break failure,
@@ -281,10 +290,15 @@ fn listen(control: &OwnedFd) -> Result<(Pid, Option<OwnedFd>, bool), Failure> {
 fn streams(io: BoxIo) -> io::Result<(Streams, Ends)> {
     let pipe = || rustix::pipe::pipe_with(PipeFlags::CLOEXEC);
     match io {
+        // What the terminal takes the place of is not even the launcher's.
+        BoxIo::Terminal { streams, .. } => {
+            let [stdin, stdout, stderr] = streams.map(|own| if own { Stdio::null() } else { Stdio::inherit() });
+            Ok((Streams { stdin, stdout, stderr }, Ends::default()))
+        }
         BoxIo::Inherit => Ok((Streams { stdin: Stdio::inherit(), stdout: Stdio::inherit(), stderr: Stdio::inherit() }, Ends::default())),
         BoxIo::Piped => {
             let ((stdin, to_stdin), (from_stdout, stdout), (from_stderr, stderr)) = (pipe()?, pipe()?, pipe()?);
-            let ends = Ends { stdin: Some(to_stdin), stdout: Some(from_stdout), stderr: Some(from_stderr), door: None };
+            let ends = Ends { stdin: Some(to_stdin), stdout: Some(from_stdout), stderr: Some(from_stderr), ..Ends::default() };
             Ok((Streams { stdin: stdin.into(), stdout: stdout.into(), stderr: stderr.into() }, ends))
         }
         BoxIo::Captured => {

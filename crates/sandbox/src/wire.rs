@@ -112,6 +112,8 @@ impl<T, E: Into<io::Error>> Step<T> for Result<T, E> {
 pub(crate) enum Word {
     /// The box's first process has this id on the host.
     Started { pid: i32 },
+    /// The box has a terminal of its own; carries its other side.
+    Terminal,
     /// The program runs; carries the door's listener if one was asked for.
     /// `filter_only`: not everything out of scope is held read-only, so that only the import filter decides there.
     Ready { filter_only: bool },

@@ -15,6 +15,7 @@ fn request(dir: &Path, script: &str) -> ExecRequest {
         net: BoxNet::None,
         command: ["sh", "-c", script].map(str::to_owned).to_vec(),
         limits: BoxLimits::default(),
+        io: BoxIo::Inherit,
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod exec;
 mod policy;
+mod relay;
 
 pub use exec::EXEC;
 

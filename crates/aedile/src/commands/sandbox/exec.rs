@@ -1,5 +1,6 @@
 //! `aedile sandbox exec`.
 
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use rustix::process::getpgrp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::policy::Policy;
+use super::relay::{self, Relay};
 use crate::error::{CliError, CliResult};
 use crate::output::{self, Output};
 use crate::{env, host, open_door, state, wiring};
@@ -195,6 +197,7 @@ fn request(args: ExecArgs, policy: &Policy) -> Result<ExecRequest, CliError> {
         net: if args.net == Net::Door { BoxNet::Door } else { BoxNet::None },
         command: args.command,
         limits: policy.limits(&flags)?,
+        io: relay::streams(),
     })
 }
 
@@ -233,7 +236,10 @@ impl Job<'_> {
             (Some(opener), Some(listener)) => Some(opener.open(listener)?),
             _ => None,
         };
-        let exit = watch(&mut child, &mut signals).await;
+        let relay = child.take_terminal().map(Relay::start).transpose()?;
+        let exit = watch(&mut child, &mut signals, relay.as_ref()).await;
+        // Gives the terminal back to the person before anything is said.
+        drop(relay);
         tell(out, child.take_notes());
         drop(door);
         drop(child);
@@ -306,18 +312,25 @@ fn finish(out: Output, writing: Writing, cow: Cow) -> Result<(), CliError> {
     }
     Ok(())
 }
-/// Waits for the box. A signal to us is handed on as a request to end; a second one kills. Ctrl-C on a terminal is none of that: the
-/// terminal gives it to the command too, which is to answer it as it would without a box.
-async fn watch(child: &mut dyn BoxChild, [interrupt, term, hang]: &mut [Signal; 3]) -> Result<BoxExit, CliError> {
+
+/// Waits for the box. A signal to us is handed on as a request to end; a second one kills. Ctrl-C on a terminal is none of that: the command
+/// is to answer it as it would without a box. It has it already where it shares our terminal; at one of its own it is given it as a key.
+async fn watch(child: &mut dyn BoxChild, [interrupt, term, hang]: &mut [Signal; 3], relay: Option<&Relay>) -> Result<BoxExit, CliError> {
     let mut asked = false;
+    let mut resized = signal(SignalKind::window_change())?;
     loop {
         let from_terminal = tokio::select! {
             exit = child.wait() => return Ok(exit?),
+            _ = resized.recv() => {
+                relay.inspect(|relay| relay.resize());
+                continue;
+            }
             _ = interrupt.recv() => on_terminal(),
             _ = term.recv() => false,
             _ = hang.recv() => false,
         };
         if from_terminal {
+            relay.inspect(|relay| relay.interrupt());
             continue;
         }
         if asked {
@@ -331,5 +344,6 @@ async fn watch(child: &mut dyn BoxChild, [interrupt, term, hang]: &mut [Signal; 
 
 /// Whether this process and the command are what the terminal's keys reach.
 fn on_terminal() -> bool {
-    rustix::termios::tcgetpgrp(std::io::stdin()).is_ok_and(|group| group == getpgrp())
+    let reached = |fd: BorrowedFd<'_>| rustix::termios::tcgetpgrp(fd).is_ok_and(|group| group == getpgrp());
+    [std::io::stdin().as_fd(), std::io::stdout().as_fd(), std::io::stderr().as_fd()].into_iter().any(reached)
 }
