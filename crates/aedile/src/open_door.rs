@@ -7,8 +7,8 @@ use std::sync::Arc;
 use aedile_core::agent_api::{AgentApi, AgentReply, AgentRequest, DoorIdentity};
 use aedile_core::egress::{Door, DoorGrant, Egress};
 use aedile_core::model::ModelRef;
+use aedile_core::policy::PolicyText;
 use aedile_core::{AgentName, IncarnationId, RunId, TaskId, TaskKey};
-use aedile_gateway::policy::Policy;
 use async_trait::async_trait;
 
 use crate::clock::{OsEntropy, SystemClock};
@@ -22,6 +22,7 @@ pub struct Opener {
     config: ConfigFile,
     model: ModelRef,
     gateway: Arc<aedile_gateway::Gateway>,
+    policy: Vec<PolicyText>,
 }
 
 /// There is no task behind such a door.
@@ -37,16 +38,16 @@ impl AgentApi for NoTask {
 }
 
 impl Opener {
-    /// Reads `aedile.toml` of the directory and wires a gateway, whose doors are proxies where a policy is given. Must be called inside a tokio
+    /// Reads `aedile.toml` of the directory and wires a gateway, whose doors are proxies for what the policy allows. Must be called inside a tokio
     /// runtime.
-    pub fn for_directory(dir: &Path, reach: Option<Policy>) -> Result<Self, CliError> {
+    pub fn for_directory(dir: &Path, policy: Vec<PolicyText>) -> Result<Self, CliError> {
         let config = checkout_config(dir)?;
         let Some(model) = config.agents.model.clone() else {
             return Err(CliError::config(format!("{} names no model for the door", dir.join(file::NAME).display()))
                 .hint("set `[agents] model = \"PROVIDER/MODEL\"`, or use --net none"));
         };
-        let (_, gateway) = wiring::store_and_gateway(&state::dir()?, &config, reach)?;
-        Ok(Self { config, model, gateway })
+        let (_, gateway) = wiring::store_and_gateway(&state::dir()?, &config)?;
+        Ok(Self { config, model, gateway, policy })
     }
 
     /// Serves the listener of a box.
@@ -58,6 +59,7 @@ impl Opener {
                 run: RunId::new(&SystemClock, &OsEntropy),
                 task: TaskId::new(&SystemClock, &OsEntropy),
                 key: TaskKey::new("exec").map_err(name)?,
+                role: "command".to_owned(),
                 agent: AgentName::new("exec").map_err(name)?,
                 incarnation: IncarnationId::new(&SystemClock, &OsEntropy),
             },
@@ -67,6 +69,7 @@ impl Opener {
             agent_budget: rules.agent_budget,
             task_budget: rules.task_budget,
             run_budget: rules.run_budget,
+            policy: self.policy.clone(),
             api: Arc::new(NoTask),
         };
         self.gateway.open_door(listener, grant).map_err(|error| CliError::config(error.to_string()))

@@ -214,7 +214,7 @@ impl Trial {
         else {
             return Err(CliError::failure("the box came without its pipes or its door"));
         };
-        let (_store, gateway) = wiring::store_and_gateway(&self.place.join("state"), &ConfigFile::default(), None)?;
+        let (_store, gateway) = wiring::store_and_gateway(&self.place.join("state"), &ConfigFile::default())?;
         let task = Arc::new(Task::default());
         let none = Budget::default();
         let grant = DoorGrant {
@@ -225,6 +225,7 @@ impl Trial {
             agent_budget: none,
             task_budget: none,
             run_budget: none,
+            policy: Vec::new(),
             api: Arc::clone(&task) as Arc<dyn AgentApi>,
         };
         let _door = gateway.open_door(listener, grant).map_err(|error| CliError::failure(error.to_string()))?;
@@ -268,6 +269,7 @@ fn identity() -> Result<DoorIdentity, aedile_core::BadId> {
         run: RunId::new(&SystemClock, &OsEntropy),
         task: TaskId::new(&SystemClock, &OsEntropy),
         key: TaskKey::new("selftest")?,
+        role: "builder".to_owned(),
         agent: AgentName::new("tester")?,
         incarnation: IncarnationId::new(&SystemClock, &OsEntropy),
     })

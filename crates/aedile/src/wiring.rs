@@ -7,7 +7,6 @@ use aedile_core::store::{Store, list};
 use aedile_core::view::{ProjectView, RunView};
 use aedile_core::{Clock, Entropy, ProjectId, Redactor, SecretString};
 use aedile_fleet::{HostFacts, HubWorkspaces, Onlooker, Pace, Parts};
-use aedile_gateway::policy::Policy;
 use aedile_gateway::{FetchRules, Gateway, Provider, ProviderKey, Vault};
 use aedile_git::{Git, GitError, Hub, PersonEnv, Project};
 use aedile_landing::{GateBox, LandingDeps};
@@ -110,7 +109,7 @@ impl Workshop {
     pub fn open(state: &Path, project: Project, config: &ConfigFile) -> Result<Self, CliError> {
         let (clock, entropy) = times();
         let runtimes = Catalogue::of(config);
-        let (store, gateway) = store_and_gateway(state, config, None)?;
+        let (store, gateway) = store_and_gateway(state, config)?;
         let dynamic: Arc<dyn Store> = Arc::clone(&store) as Arc<dyn Store>;
         let project_id = project_id(&*store, &project)?;
         let hub = Hub::open_or_create(&hub_dir(state, project_id), &project)?;
@@ -173,8 +172,8 @@ fn times() -> (Arc<dyn Clock>, Arc<dyn Entropy>) {
     (Arc::new(SystemClock), Arc::new(OsEntropy))
 }
 
-/// Opens the store behind the keys' redactor, and the gateway that holds the keys; its doors are proxies under `reach`. Must be called inside a tokio runtime.
-pub fn store_and_gateway(state: &Path, config: &ConfigFile, reach: Option<Policy>) -> Result<(Arc<SqliteStore>, Arc<Gateway>), CliError> {
+/// Opens the store behind the keys' redactor, and the gateway that holds the keys. Must be called inside a tokio runtime.
+pub fn store_and_gateway(state: &Path, config: &ConfigFile) -> Result<(Arc<SqliteStore>, Arc<Gateway>), CliError> {
     let (clock, entropy) = times();
     let vault = Arc::new(vault(config)?);
     let options = aedile_store::Options { clock: Arc::clone(&clock), redactor: Arc::clone(&vault) as Arc<dyn Redactor>, read_only: false };
@@ -193,13 +192,7 @@ pub fn store_and_gateway(state: &Path, config: &ConfigFile, reach: Option<Policy
     let gateway = gateway.map_err(|error| CliError::config(error.to_string()))?;
     let fetch = FetchRules::new(&config.fetch.hosts).map_err(CliError::config)?;
     let gateway = gateway.with_fetch(fetch);
-    Ok((
-        store,
-        Arc::new(match reach {
-            Some(reach) => gateway.with_network(reach),
-            None => gateway,
-        }),
-    ))
+    Ok((store, Arc::new(gateway)))
 }
 
 /// The project's id; a repository is known by its root.

@@ -16,6 +16,8 @@ pub struct DoorIdentity {
     pub task: TaskId,
     /// The task's key in the tasks file; also the name of its branch in the workspace.
     pub key: TaskKey,
+    /// What the agent is: the role of its task.
+    pub role: String,
     /// The agent.
     pub agent: AgentName,
     /// Its present life.

@@ -7,6 +7,7 @@ use crate::agent_api::{AgentApi, DoorIdentity};
 use crate::clock::Timestamp;
 use crate::model::ModelRef;
 use crate::money::{Budget, MicroUsd, Usage};
+use crate::policy::PolicyText;
 
 /// What one door allows.
 #[derive(Clone)]
@@ -25,6 +26,8 @@ pub struct DoorGrant {
     pub task_budget: Budget,
     /// Budget of the run, shared by all its doors.
     pub run_budget: Budget,
+    /// The layers of policy, from the widest to the narrowest. Where none says anything of the network the door is no proxy.
+    pub policy: Vec<PolicyText>,
     /// Answers the agent's own API.
     pub api: Arc<dyn AgentApi>,
 }

@@ -17,6 +17,7 @@ pub mod media;
 pub mod model;
 pub mod money;
 pub mod plan;
+pub mod policy;
 pub mod project;
 pub mod protected;
 pub mod redact;

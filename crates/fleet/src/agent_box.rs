@@ -166,6 +166,7 @@ pub(crate) async fn make(
         agent_budget: run.rules.agent_budget,
         task_budget: Budget { usd: task.spec.budget_usd.or(run.rules.task_budget.usd), tokens: run.rules.task_budget.tokens },
         run_budget: run.rules.run_budget,
+        policy: Vec::new(),
         api,
     };
     // A door that cannot be opened lacks a setting (a key, a provider, a price): trying again does not help.

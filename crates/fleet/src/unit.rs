@@ -90,7 +90,7 @@ impl Unit {
         let claimed = blocking(move || claim_task(&at, task, &agent)).await?;
         let Some((fence, view, returned, claimed)) = claimed else { return Ok(None) };
         let (Some(agent), Some(incarnation)) = (view.agent.clone(), view.incarnation) else { return Ok(None) };
-        let who = DoorIdentity { run: view.run, task, key: view.spec.key.clone(), agent, incarnation };
+        let who = DoorIdentity { run: view.run, task, key: view.spec.key.clone(), role: view.spec.role.clone(), agent, incarnation };
         let (sender, calls) = mpsc::channel(API_QUEUE_MAX);
         Ok(Some(Self {
             parts,

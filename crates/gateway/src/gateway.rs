@@ -22,7 +22,7 @@ use crate::fetch_rules::FetchRules;
 use crate::lead::Lead;
 use crate::ledger::Limits;
 use crate::outages::Outages;
-use crate::policy::{self, Policy};
+use crate::policy::{self, Layers};
 use crate::spending::{SCRIPT, Spending};
 use crate::upstream::{Endpoint, Upstream};
 use crate::vault::Vault;
@@ -83,7 +83,6 @@ pub struct Gateway {
     tasks: TaskTracker,
     read_timeout: Duration,
     fetch: Arc<FetchRules>,
-    network: Option<Policy>,
 }
 
 impl Gateway {
@@ -136,7 +135,6 @@ impl Gateway {
             tasks: TaskTracker::new(),
             read_timeout: DOOR_READ_TIMEOUT,
             fetch: Arc::default(),
-            network: None,
         })
     }
 
@@ -150,12 +148,6 @@ impl Gateway {
     #[must_use]
     pub fn with_fetch(self, rules: FetchRules) -> Self {
         Self { fetch: Arc::new(rules), ..self }
-    }
-
-    /// Makes each door an HTTP proxy under this policy; without it a door leads to the models and the agent's own API only.
-    #[must_use]
-    pub fn with_network(self, policy: Policy) -> Self {
-        Self { network: Some(policy), ..self }
     }
 
     /// Waits until every request that is under way is settled. Close the doors first.
@@ -221,6 +213,8 @@ impl Egress for Gateway {
         let failed = |message: String| EgressError { agent: grant.who.agent.to_string(), message };
         let leads = self.leads(&grant).map_err(failed)?;
         self.spending.load(grant.who.run).map_err(|error| failed(format!("the spending of its run cannot be read: {error}")))?;
+        let layers = Layers::parse(&grant.policy, (&grant.who).into()).map_err(|bad| failed(bad.to_string()))?;
+        let network = (!layers.is_silent()).then(|| Mutex::new(policy::Egress::new(layers, self.vault.nowhere())));
         let room = Room {
             limits: Limits { agent: grant.agent_budget, task: grant.task_budget, run: grant.run_budget },
             grant: grant.clone(),
@@ -229,7 +223,7 @@ impl Egress for Gateway {
             outages: self.outages.clone(),
             vault: self.vault.clone(),
             fetch: self.fetch.clone(),
-            network: self.network.clone().map(|policy| Mutex::new(policy::Egress::new(policy, self.vault.nowhere()))),
+            network,
             spending: self.spending.clone(),
             read_timeout: self.read_timeout,
             requests: Arc::new(Semaphore::new(DOOR_CONCURRENT_MAX)),

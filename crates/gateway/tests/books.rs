@@ -38,6 +38,7 @@ fn agents(clock: &SteppingClock, entropy: &SeededEntropy) -> Vec<DoorIdentity> {
         run,
         task: tasks[at / 2],
         key: TaskKey::new("k").unwrap(),
+        role: "builder".to_owned(),
         agent: AgentName::new(format!("a{at}")).unwrap(),
         incarnation: IncarnationId::new(clock, entropy),
     };

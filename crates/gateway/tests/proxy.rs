@@ -3,7 +3,9 @@
 use std::io::Write;
 use std::time::Duration;
 
-use aedile_gateway::policy::Policy;
+use aedile_core::agent_api::DoorIdentity;
+use aedile_core::egress::DoorGrant;
+use aedile_core::policy::LayerName;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -19,7 +21,8 @@ fn rig(server: &ByHand) -> Rig {
         "[[network]]\nid = \"near\"\nmethods = [\"GET\", \"POST\", \"HEAD\"]\n{rule}\n[[network]]\nid = \"no-admin\"\neffect = \"deny\"\npaths = [\"/admin/**\"]\n{rule}"
     );
     let mut rig = Rig::new("http://127.0.0.1:9");
-    rig.gateway = rig.gateway.with_network(Policy::parse(&policy).unwrap()).with_read_timeout(Duration::from_secs(1));
+    rig.layer(LayerName::Run, &policy);
+    rig.gateway = rig.gateway.with_read_timeout(Duration::from_secs(1));
     rig
 }
 
@@ -68,6 +71,38 @@ async fn an_allowed_request_is_written_anew_and_its_answer_comes_without_secrets
     assert!(came.contains("set-cookie: a=b") && !came.contains("keep-alive") && !came.contains("x-note"), "{came}");
     assert!(came.contains("begin [secret KEY] end") || came.contains("[secret KEY] end") && came.contains("begin "), "{came}");
     assert!(!came.contains(first) && !came.contains(second), "{came}");
+}
+
+#[tokio::test]
+async fn a_door_reaches_what_every_layer_allows_to_its_own_agent() {
+    let server = ByHand::new().await;
+    let mut rig = rig(&server);
+    let port = server.url.rsplit(':').next().unwrap();
+    let rule = format!("hosts = [\"127.0.0.1\"]\nports = [{port}]\nschemes = [\"http\"]\npaths = [\"/docs/**\"]\n");
+    rig.layer(LayerName::Project, &format!("[[rule]]\nid = \"scouts\"\nroles = [\"scout\"]\n[[rule.network]]\nid = \"docs\"\n{rule}"));
+    let scout = DoorIdentity { role: "scout".to_owned(), ..rig.another() };
+    let (_scout, door) = rig.open(DoorGrant { who: scout, ..rig.grant(CLAUDE) });
+    let serve = async {
+        let (_, _, mut stream) = server.take().await;
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nread").await.unwrap();
+    };
+    let request = get(&format!("{}/docs/a", server.url), "");
+    let ((), came) = tokio::join!(serve, raw(&door, &request));
+    assert!(came.starts_with("HTTP/1.1 200") && came.contains("read"), "{came}");
+    let came = raw(&door, &get(&format!("{}/other", server.url), "")).await;
+    assert!(came.starts_with("HTTP/1.1 403") && came.contains("address.loopback"), "{came}");
+    // The builder is told that nothing is left.
+    let (_builder, door) = rig.open(rig.grant(CLAUDE));
+    let came = raw(&door, &get(&format!("{}/docs/a", server.url), "")).await;
+    assert!(came.starts_with("HTTP/1.1 403") && came.contains("address.loopback"), "{came}");
+}
+
+#[tokio::test]
+async fn a_policy_that_cannot_be_read_opens_no_door() {
+    let mut rig = Rig::new("http://127.0.0.1:9");
+    rig.layer(LayerName::Project, "[[network]]\nid = \"x\"\nhost = \"http://x\"\n");
+    let error = rig.try_open(rig.grant(CLAUDE)).err().unwrap().to_string();
+    assert!(error.contains("project.toml") && error.contains("http://x"), "{error}");
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-use aedile_gateway::policy::Policy;
+use aedile_core::policy::LayerName;
 use aedile_testkit::require;
 
 use crate::support::{CLAUDE, KEY, Rig};
@@ -82,7 +82,7 @@ async fn curl_python_and_git_read_through_a_door_and_are_told_what_is_denied() {
     let port = served.url.rsplit(':').next().unwrap();
     let policy = format!("[[network]]\nid = \"near\"\nhosts = [\"127.0.0.1\"]\nports = [{port}]\nschemes = [\"http\"]\n");
     let mut rig = Rig::new("http://127.0.0.1:9");
-    rig.gateway = rig.gateway.with_network(Policy::parse(&policy).unwrap());
+    rig.layer(LayerName::Run, &policy);
     let (_door, door) = rig.open(rig.grant(CLAUDE));
     let through = |program: &str, arguments: &[&str]| run(program, arguments, Some(&door), &served.place);
     let note = format!("{}/note.txt", served.url);

@@ -9,6 +9,7 @@ use aedile_core::clock::{SeededEntropy, SteppingClock};
 use aedile_core::egress::{Door, DoorGrant, Egress, EgressError};
 use aedile_core::event::{Event, Position};
 use aedile_core::money::Budget;
+use aedile_core::policy::{LayerName, PolicyText};
 use aedile_core::store::{Store, list};
 use aedile_core::view::CostView;
 use aedile_core::{AgentName, Clock, Entropy, IncarnationId, MicroUsd, RunId, SecretString, TaskId, TaskKey};
@@ -53,6 +54,8 @@ pub(crate) struct Rig {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) who: DoorIdentity,
     pub(crate) clock: Arc<SteppingClock>,
+    /// The layers of policy of its doors.
+    pub(crate) policy: Vec<PolicyText>,
     entropy: Arc<SeededEntropy>,
 }
 
@@ -125,10 +128,16 @@ impl Rig {
             run: RunId::new(ids.0, ids.1),
             task: TaskId::new(ids.0, ids.1),
             key: TaskKey::new("one").unwrap(),
+            role: "builder".to_owned(),
             agent: AgentName::new("ada").unwrap(),
             incarnation: IncarnationId::new(ids.0, ids.1),
         };
-        Self { gateway, store, who, clock, entropy }
+        Self { gateway, store, who, clock, policy: Vec::new(), entropy }
+    }
+
+    /// Adds a layer of policy to its doors.
+    pub(crate) fn layer(&mut self, layer: LayerName, text: &str) {
+        self.policy.push(PolicyText { layer, place: format!("{layer}.toml"), text: text.to_owned() });
     }
 
     /// Another agent of the same run.
@@ -147,6 +156,7 @@ impl Rig {
             agent_budget: Budget::default(),
             task_budget: Budget::default(),
             run_budget: Budget::default(),
+            policy: self.policy.clone(),
             api: Arc::new(Echo),
         }
     }

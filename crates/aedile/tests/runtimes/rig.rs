@@ -138,6 +138,7 @@ impl Rig {
             run: RunId::new(&clock, entropy),
             task: TaskId::new(&clock, entropy),
             key: TaskKey::new("t").unwrap(),
+            role: "builder".to_owned(),
             agent: name("ada"),
             incarnation: IncarnationId::new(&clock, entropy),
         };
@@ -180,6 +181,7 @@ impl Rig {
             agent_budget: none,
             task_budget: none,
             run_budget: none,
+            policy: Vec::new(),
             api: Arc::new(Quiet),
         };
         let door = self.gateway.open_door(child.take_door().unwrap(), grant).unwrap();

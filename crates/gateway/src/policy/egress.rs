@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::io::Read;
 
 use aedile_core::ExposeSecret;
+use aedile_core::policy::LayerName;
 use serde_json::Value;
 
-use super::files::{Effect, Place, Policy, SecretRule, SecretsFile};
-use super::target::{Host, Target};
-use super::{Refusal, headers, host};
-use crate::leak::{Secrets, Shapes, Verdict};
+use super::files::{Place, SecretRule, SecretsFile};
+use super::layers::{Layers, Verdict};
+use super::target::Target;
+use super::{Refusal, headers};
+use crate::leak::{self, Secrets, Shapes};
 
 /// The longest method.
 const METHOD_BYTES_MAX: usize = 32;
@@ -36,6 +38,8 @@ pub struct Request {
 pub struct Decision {
     /// Whether it may go.
     pub allow: bool,
+    /// The layer that the rule stands in; `None` for rules that always hold.
+    pub layer: Option<LayerName>,
     /// The rule that decided: one of the policy, or one of those that always hold (`address.loopback`, `secret.value`, ...).
     pub rule: String,
     /// The URL that would be dialled, in its plain form; `None` when it could not be read.
@@ -46,7 +50,7 @@ pub struct Decision {
 
 /// Decides over requests of one agent: what it sends in parts is put together again.
 pub struct Egress {
-    policy: Policy,
+    layers: Layers,
     secrets: Vec<SecretRule>,
     values: Secrets,
     /// What was sent before, by field.
@@ -55,65 +59,39 @@ pub struct Egress {
 
 impl Egress {
     /// Takes the rules and the secrets.
-    pub fn new(policy: Policy, secrets: SecretsFile) -> Self {
+    pub fn new(layers: impl Into<Layers>, secrets: SecretsFile) -> Self {
         let values = Secrets::new(secrets.secrets.iter().map(|secret| (secret.name.as_str(), secret.value.expose_secret())));
-        Self { policy, secrets: secrets.secrets, values, memory: BTreeMap::new() }
+        Self { layers: layers.into(), secrets: secrets.secrets, values, memory: BTreeMap::new() }
     }
 
     /// Decides over a request.
     pub fn decide(&mut self, request: &Request) -> Decision {
         let target = match Target::parse(&request.url) {
             Ok(target) => target,
-            Err(refusal) => return Decision { allow: false, rule: refusal.rule.to_owned(), url: None, why: refusal.why },
+            Err(refusal) => return Decision { allow: false, layer: None, rule: refusal.rule.to_owned(), url: None, why: refusal.why },
         };
         let decided = self.judge(request, &target);
-        let url = Some(target.to_string());
-        match decided {
-            Ok(rule) => Decision { allow: true, why: format!("the rule {rule} allows it"), rule, url },
-            Err((rule, why)) => Decision { allow: false, rule, url, why },
-        }
+        let (allow, Verdict { layer, rule, why }) = match decided {
+            Ok(verdict) => (true, verdict),
+            Err(verdict) => (false, verdict),
+        };
+        Decision { allow, layer, rule, url: Some(target.to_string()), why }
     }
 
-    fn judge(&mut self, request: &Request, target: &Target) -> Result<String, (String, String)> {
-        let plain = |refusal: Refusal| (refusal.rule.to_owned(), refusal.why);
+    fn judge(&mut self, request: &Request, target: &Target) -> Result<Verdict, Verdict> {
+        let always = |(rule, why)| Verdict { layer: None, rule, why };
+        let plain = |refusal: Refusal| always((refusal.rule.to_owned(), refusal.why));
         let token = |byte: u8| byte.is_ascii_uppercase() || byte == b'-';
         if request.method.is_empty() || request.method.len() > METHOD_BYTES_MAX || !request.method.bytes().all(token) {
-            return Err(("method.form".to_owned(), "the method must be capital letters".to_owned()));
+            return Err(always(("method.form".to_owned(), "the method must be capital letters".to_owned())));
         }
         headers::check(&request.headers, target, request.body.len()).map_err(plain)?;
-        let allowed = self.allowed(&request.method, target)?;
+        let allowed = self.layers.decide(&request.method, target)?;
         let body = unpacked(request).map_err(plain)?;
         // Secrets are looked for last, so that a request that goes nowhere does not fill the memory.
-        self.placeholders(request, target, &body)?;
-        self.leaks(request, target, &body)?;
+        self.placeholders(request, target, &body).map_err(always)?;
+        self.leaks(request, target, &body).map_err(always)?;
         Ok(allowed)
-    }
-
-    /// The rule of the policy that lets it pass.
-    fn allowed(&self, method: &str, target: &Target) -> Result<String, (String, String)> {
-        let matching = |effect| self.policy.network.iter().find(|rule| rule.effect == effect && rule.matches(method, target));
-        if let Some(rule) = matching(Effect::Deny) {
-            return Err((rule.id.clone(), format!("the policy's rule {} denies it", rule.id)));
-        }
-        let closed = match &target.host {
-            Host::Address(address) => host::address(*address),
-            Host::Name(name) => host::name(name),
-        };
-        let allowing = self.policy.network.iter().filter(|rule| rule.effect == Effect::Allow && rule.matches(method, target));
-        match closed {
-            None => {}
-            Some(refusal) if host::is_closed(&refusal) => return Err((refusal.rule.to_owned(), refusal.why)),
-            Some(refusal) => {
-                let named = |pattern: &super::HostPattern| pattern.is_exact() && pattern.matches(&target.host);
-                let mut exact = allowing.filter(|rule| rule.hosts.iter().any(named));
-                return exact.next().map(|rule| rule.id.clone()).ok_or((refusal.rule.to_owned(), refusal.why));
-            }
-        }
-        matching(Effect::Allow).map(|rule| rule.id.clone()).ok_or_else(|| {
-            let why =
-                format!("no rule of the policy allows {method} to {} on port {}; ask for one, or go on without", target.host, target.port);
-            ("policy.default".to_owned(), why)
-        })
     }
 
     /// A placeholder may stand only where its secret may go.
@@ -158,7 +136,7 @@ impl Egress {
             if layers.unread {
                 return Err(("body.size".to_owned(), "the request holds more packed data than is looked at".to_owned()));
             }
-            if let Some(span) = Shapes::get().scan(text).iter().find(|span| span.verdict == Verdict::Block) {
+            if let Some(span) = Shapes::get().scan(text).iter().find(|span| span.verdict == leak::Verdict::Block) {
                 return Err((format!("leak.{}", span.rule), format!("the request holds what looks like a credential ({})", span.rule)));
             }
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use aedile_core::policy::Whom;
 use aedile_core::{ExposeSecret, SecretString};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
@@ -36,6 +37,8 @@ pub enum Effect {
 pub struct NetworkRule {
     /// Its name, which every decision by it carries.
     pub id: String,
+    /// Whom it means.
+    pub whom: Whom,
     /// Whether it lets pass.
     pub effect: Effect,
     /// The hosts; never empty.
@@ -140,13 +143,35 @@ fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretString, D:
 #[serde(deny_unknown_fields, default)]
 struct RawPolicy {
     network: Vec<RawNetwork>,
-    // The parts of the same file that are for boxes; whoever makes the box checks them.
+    rule: Vec<RawRule>,
+    // The other parts of the same file; `core` reads them.
     #[serde(rename = "limits")]
     _limits: IgnoredAny,
     #[serde(rename = "write")]
     _write: IgnoredAny,
     #[serde(rename = "read")]
     _read: IgnoredAny,
+    #[serde(rename = "secrets")]
+    _secrets: IgnoredAny,
+    #[serde(rename = "tools")]
+    _tools: IgnoredAny,
+    #[serde(rename = "spend")]
+    _spend: IgnoredAny,
+    #[serde(rename = "spawn")]
+    _spawn: IgnoredAny,
+    #[serde(rename = "provider")]
+    _provider: IgnoredAny,
+}
+
+/// `[[rule]]`: the same sections for certain agents.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct RawRule {
+    id: String,
+    roles: Vec<String>,
+    agents: Vec<String>,
+    tasks: Vec<String>,
+    network: Vec<RawNetwork>,
 }
 
 #[derive(Deserialize)]
@@ -241,7 +266,12 @@ impl Policy {
     pub fn parse(text: &str) -> Result<Self, BadFile> {
         let raw: RawPolicy = parsed(text)?;
         let mut seen = BTreeSet::new();
-        let network = raw.network.into_iter().map(|rule| {
+        let mut network: Vec<(Whom, RawNetwork)> = raw.network.into_iter().map(|rule| (Whom::default(), rule)).collect();
+        for RawRule { id, roles, agents, tasks, network: rules } in raw.rule {
+            let whom = Whom::new(roles, agents, tasks).map_err(|problem| BadFile(format!("rule {id:?}: {problem}")))?;
+            network.extend(rules.into_iter().map(|rule| (whom.clone(), rule)));
+        }
+        let network = network.into_iter().map(|(whom, rule)| {
             let who = format!("network rule {:?}", rule.id);
             if !is_name(&rule.id) || !seen.insert(rule.id.clone()) {
                 return Err(BadFile(format!("{who}: the id must be 1 to 100 letters, digits, `_`, `-` and `.`, and no other rule's")));
@@ -260,6 +290,7 @@ impl Policy {
                 paths: paths(&who, &rule.paths)?,
                 methods: methods(&who, rule.methods)?,
                 id: rule.id,
+                whom,
                 effect: rule.effect,
                 schemes: rule.schemes,
                 ports: rule.ports,
@@ -268,6 +299,11 @@ impl Policy {
             Ok(rule)
         });
         Ok(Self { network: network.collect::<Result<_, _>>()? })
+    }
+
+    /// Whether some rule allows something to anyone.
+    pub fn allows(&self) -> bool {
+        self.network.iter().any(|rule| rule.effect == Effect::Allow)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Policy over the network: which requests may leave, and which secret may go where.
 //!
 //! * [`Policy`] is the file of rules; what no rule allows is denied.
+//! * [`Layers`] are the rules of all files, for one agent.
 //! * [`SecretsFile`] names secrets, their values and where each may go.
 //! * [`Target`] is the one reading of a URL; everything behind it uses only that.
 //! * [`Egress`] decides over requests.
@@ -9,6 +10,7 @@ mod egress;
 mod files;
 mod headers;
 pub(crate) mod host;
+mod layers;
 mod patterns;
 mod target;
 
@@ -17,6 +19,7 @@ mod tests;
 
 pub use egress::{Decision, Egress, Request};
 pub use files::{BadFile, Effect, NetworkRule, Place, Policy, SecretRule, SecretsFile};
+pub use layers::{Layers, Verdict};
 pub use patterns::{HostPattern, PathPattern};
 pub use target::{Host, Target};
 

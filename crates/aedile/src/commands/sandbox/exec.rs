@@ -4,9 +4,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use aedile_core::policy::PolicyText;
 use aedile_core::sandbox::{BoxChild, BoxExit, BoxLimits, BoxNet, BoxSpec, DOOR_PORT, SandboxError};
 use aedile_core::scope::Scope;
-use aedile_gateway::policy;
 use aedile_sandbox::{BoxNote, Change, ChangeKind, Cow, ExecRequest, Guard, NativeChild, NativeSandbox, exec_spec, not_started};
 use clap::{Args, ValueEnum};
 use rustix::process::getpgrp;
@@ -215,7 +215,7 @@ struct Job<'a> {
     dir: &'a Path,
     net: Net,
     /// What the door passes on as a proxy; it is none without.
-    reach: Option<policy::Policy>,
+    reach: Option<PolicyText>,
     writing: Writing,
     out: Output,
 }
@@ -225,7 +225,7 @@ impl Job<'_> {
         let sandbox = wiring::persons_sandbox(place)?;
         let opener = match self.net {
             Net::None => None,
-            Net::Door => Some(open_door::Opener::for_directory(self.dir, self.reach.take())?),
+            Net::Door => Some(open_door::Opener::for_directory(self.dir, self.reach.take().into_iter().collect())?),
         };
         // From here on no signal ends this process before the box is watched.
         let mut signals = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?];

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use aedile_core::policy::{LayerName, PolicyText};
 use aedile_core::sandbox::BoxLimits;
 use aedile_core::scope::Scope;
 use aedile_gateway::policy;
@@ -25,9 +26,9 @@ pub struct Policy {
     pub read: Read,
     /// What may be asked of which host; the gateway reads it once more and checks it.
     network: Vec<toml::Value>,
-    /// `[[network]]` as the gateway reads it; absent when there is none.
+    /// The file, when it has `[[network]]` rules.
     #[serde(skip)]
-    pub reach: Option<policy::Policy>,
+    pub reach: Option<PolicyText>,
 }
 
 /// `[limits]`; a limit on the command line counts where it is the lower one.
@@ -102,7 +103,8 @@ impl Policy {
             );
         }
         if !policy.network.is_empty() {
-            policy.reach = Some(policy::Policy::parse(&text).map_err(|bad| failed(bad.to_string()))?);
+            policy::Policy::parse(&text).map_err(|bad| failed(bad.to_string()))?;
+            policy.reach = Some(PolicyText { layer: LayerName::Run, place: path.display().to_string(), text });
         }
         Ok(policy)
     }

@@ -1,0 +1,205 @@
+//! The layers of policy over the network: a request passes only where every layer that allows something allows it, and none denies it.
+
+use aedile_core::policy::{LayerName, PolicyText, Who};
+
+use super::files::{BadFile, Effect, NetworkRule, Policy};
+use super::host::is_closed;
+use super::target::{Host, Target};
+use super::{HostPattern, host};
+
+/// What denies or allows: a rule, and the layer that it stands in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// The layer; `None` for what always holds and for what no layer allows.
+    pub layer: Option<LayerName>,
+    /// The rule's id.
+    pub rule: String,
+    /// A sentence for whoever asked.
+    pub why: String,
+}
+
+/// One layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Layer {
+    name: LayerName,
+    /// Whether it allows something to anyone: then it allows nothing else.
+    allows: bool,
+    /// The rules that mean the agent.
+    rules: Vec<NetworkRule>,
+}
+
+/// The rules of every layer over the network, for one agent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Layers(Vec<Layer>);
+
+impl From<Policy> for Layers {
+    /// The one layer of a command; rules that are for certain agents do not count in it.
+    fn from(policy: Policy) -> Self {
+        let allows = policy.allows();
+        let rules = policy.network.into_iter().filter(|rule| rule.whom.is_everybody()).collect();
+        Self(vec![Layer { name: LayerName::Run, allows, rules }])
+    }
+}
+
+impl Layers {
+    /// Reads the network rules of each layer and keeps those that mean this agent.
+    ///
+    /// # Errors
+    /// [`BadFile`] names the file and what is wrong in it.
+    pub fn parse(texts: &[PolicyText], who: Who<'_>) -> Result<Self, BadFile> {
+        let layer = |text: &PolicyText| {
+            let policy = Policy::parse(&text.text).map_err(|bad| BadFile(format!("the policy {}: {bad}", text.place)))?;
+            let allows = policy.allows();
+            Ok(Layer { name: text.layer, allows, rules: policy.network.into_iter().filter(|rule| rule.whom.means(who)).collect() })
+        };
+        texts.iter().map(layer).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Whether no layer says anything of the network.
+    pub fn is_silent(&self) -> bool {
+        self.0.iter().all(|layer| !layer.allows && layer.rules.is_empty())
+    }
+
+    /// Whether some request might pass: without a rule that allows, none does.
+    pub fn reach_out(&self) -> bool {
+        let allows = |layer: &Layer| layer.rules.iter().any(|rule| rule.effect == Effect::Allow);
+        self.0.iter().any(|layer| layer.allows) && self.0.iter().all(|layer| !layer.allows || allows(layer))
+    }
+
+    /// Holds a request against every layer.
+    ///
+    /// # Errors
+    /// The rule that denies it.
+    pub fn decide(&self, method: &str, target: &Target) -> Result<Verdict, Verdict> {
+        for layer in &self.0 {
+            if let Some(rule) = layer.matching(Effect::Deny, method, target).next() {
+                let why = format!("the rule {} of the {} policy denies it", rule.id, layer.name);
+                return Err(Verdict { layer: Some(layer.name), rule: rule.id.clone(), why });
+            }
+        }
+        let closed = match &target.host {
+            Host::Address(address) => host::address(*address),
+            Host::Name(name) => host::name(name),
+        };
+        if let Some(refusal) = closed.as_ref().filter(|refusal| is_closed(refusal)) {
+            return Err(Verdict { layer: None, rule: refusal.rule.to_owned(), why: refusal.why.clone() });
+        }
+        let mut allowed = None;
+        for layer in self.0.iter().filter(|layer| layer.allows) {
+            let mut allowing = layer.matching(Effect::Allow, method, target);
+            let rule = match &closed {
+                None => allowing.next().ok_or_else(|| layer.nothing(method, target))?,
+                // An address or a name of the inside must be named itself.
+                Some(refusal) => {
+                    let named = |pattern: &HostPattern| pattern.is_exact() && pattern.matches(&target.host);
+                    let refused = || Verdict { layer: Some(layer.name), rule: refusal.rule.to_owned(), why: refusal.why.clone() };
+                    allowing.find(|rule| rule.hosts.iter().any(named)).ok_or_else(refused)?
+                }
+            };
+            let why = format!("the rule {} of the {} policy allows it", rule.id, layer.name);
+            allowed = Some(Verdict { layer: Some(layer.name), rule: rule.id.clone(), why });
+        }
+        allowed.ok_or_else(|| Verdict {
+            layer: None,
+            rule: DEFAULT.to_owned(),
+            why: format!(
+                "no policy allows {method} to {} on port {}; go on without, or ask the person for a rule",
+                target.host, target.port
+            ),
+        })
+    }
+}
+
+/// The rule for what no rule allows.
+const DEFAULT: &str = "policy.default";
+
+impl Layer {
+    fn matching<'a>(&'a self, effect: Effect, method: &'a str, target: &'a Target) -> impl Iterator<Item = &'a NetworkRule> {
+        self.rules.iter().filter(move |rule| rule.effect == effect && rule.matches(method, target))
+    }
+
+    fn nothing(&self, method: &str, target: &Target) -> Verdict {
+        let why = format!(
+            "no rule of the {} policy allows {method} to {} on port {}; go on without, or ask the person for a rule",
+            self.name, target.host, target.port
+        );
+        Verdict { layer: Some(self.name), rule: DEFAULT.to_owned(), why }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ADA: Who<'_> = Who { role: "builder", agent: "ada", task: "one" };
+
+    fn layers(texts: &[(LayerName, &str)], who: Who<'_>) -> Layers {
+        let text = |(layer, text): &(LayerName, &str)| PolicyText { layer: *layer, place: "p".into(), text: (*text).to_owned() };
+        Layers::parse(&texts.iter().map(text).collect::<Vec<_>>(), who).unwrap()
+    }
+
+    fn asked(layers: &Layers, method: &str, url: &str) -> (bool, Option<LayerName>, String) {
+        match layers.decide(method, &Target::parse(url).unwrap()) {
+            Ok(verdict) => (true, verdict.layer, verdict.rule),
+            Err(verdict) => (false, verdict.layer, verdict.rule),
+        }
+    }
+
+    fn rule(id: &str, host: &str, more: &str) -> String {
+        format!("[[network]]\nid = \"{id}\"\nhost = \"{host}\"\n{more}\n")
+    }
+
+    #[test]
+    fn a_request_passes_only_where_every_layer_that_allows_something_allows_it() {
+        use LayerName::{Organisation, Project, User};
+        let org = rule("code", "*.example.org", "") + &rule("no-admin", "admin.example.org", "effect = \"deny\"");
+        let project = rule("docs", "docs.example.org", "") + &rule("far", "example.com", "");
+        let both = layers(&[(Organisation, &org), (User, "[limits]\nprocesses = 9"), (Project, &project)], ADA);
+        for (url, decided) in [
+            ("https://docs.example.org/", (true, Some(Project), "docs")),
+            ("https://api.example.org/", (false, Some(Project), "policy.default")),
+            ("https://example.com/", (false, Some(Organisation), "policy.default")),
+            ("https://admin.example.org/", (false, Some(Organisation), "no-admin")),
+        ] {
+            assert_eq!(asked(&both, "GET", url), (decided.0, decided.1, decided.2.to_owned()), "{url}");
+        }
+        assert!(both.reach_out());
+    }
+
+    #[test]
+    fn what_only_denies_narrows_and_allows_nothing() {
+        use LayerName::{Organisation, Project};
+        let denies = rule("no", "a.example.org", "effect = \"deny\"");
+        let alone = layers(&[(Organisation, &denies)], ADA);
+        assert_eq!(asked(&alone, "GET", "https://b.example.org/"), (false, None, "policy.default".to_owned()));
+        assert!(!alone.reach_out() && !layers(&[], ADA).reach_out());
+        let open = rule("all", "*.example.org", "");
+        let both = layers(&[(Organisation, &open), (Project, &denies)], ADA);
+        assert_eq!(asked(&both, "GET", "https://b.example.org/"), (true, Some(Organisation), "all".to_owned()));
+        assert_eq!(asked(&both, "GET", "https://a.example.org/"), (false, Some(Project), "no".to_owned()));
+    }
+
+    #[test]
+    fn rules_for_some_agents_leave_nothing_to_the_others() {
+        use LayerName::{Organisation, Project};
+        let open = rule("all", "*.example.org", "");
+        let scouts = "[[rule]]\nid = \"scouts\"\nroles = [\"scout\"]\n[[rule.network]]\nid = \"read\"\nhost = \"a.example.org\"\n";
+        let texts = [(Organisation, open.as_str()), (Project, scouts)];
+        let url = "https://a.example.org/";
+        assert_eq!(asked(&layers(&texts, Who { role: "scout", ..ADA }), "GET", url), (true, Some(Project), "read".to_owned()));
+        assert_eq!(asked(&layers(&texts, ADA), "GET", url), (false, Some(Project), "policy.default".to_owned()));
+        assert!(!layers(&texts, ADA).reach_out());
+    }
+
+    #[test]
+    fn a_name_of_the_inside_must_be_named_in_every_layer_that_allows() {
+        use LayerName::{Organisation, Project};
+        let (wide, near) = (rule("wide", "*.corp.internal", ""), rule("near", "git.corp.internal", ""));
+        let url = "https://git.corp.internal/";
+        assert!(asked(&layers(&[(Project, &near)], ADA), "GET", url).0);
+        assert_eq!(
+            asked(&layers(&[(Organisation, &wide), (Project, &near)], ADA), "GET", url),
+            (false, Some(Organisation), "host.local".to_owned())
+        );
+    }
+}
