@@ -309,7 +309,7 @@ fn providers(config: &ConfigFile, vault: &Vault) -> Vec<Provider> {
         let section = config.person.provider.get(name);
         let base_url =
             env::text(variable).or_else(|| section.and_then(|provider| provider.base_url.clone())).unwrap_or_else(|| vendor.to_owned());
-        let known = |name: &str| vault.names().any(|known| known == name);
+        let known = |name: &str| vault.keys().any(|known| known == name);
         let key = match (known(name), base_url == vendor && name != OLLAMA) {
             (true, _) => ProviderKey::Secret(name.to_owned()),
             (false, _) if name == ANTHROPIC && known(ANTHROPIC_TOKEN) => ProviderKey::Token(ANTHROPIC_TOKEN.to_owned()),

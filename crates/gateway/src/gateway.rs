@@ -214,7 +214,7 @@ impl Egress for Gateway {
         let leads = self.leads(&grant).map_err(failed)?;
         self.spending.load(grant.who.run).map_err(|error| failed(format!("the spending of its run cannot be read: {error}")))?;
         let layers = Layers::parse(&grant.policy, (&grant.who).into()).map_err(|bad| failed(bad.to_string()))?;
-        let network = (!layers.is_silent()).then(|| Mutex::new(policy::Egress::new(layers, self.vault.nowhere())));
+        let network = (!layers.is_silent()).then(|| Mutex::new(policy::Egress::new(layers, self.vault.rules(Some(&grant.who.role)))));
         let room = Room {
             limits: Limits { agent: grant.agent_budget, task: grant.task_budget, run: grant.run_budget },
             grant: grant.clone(),

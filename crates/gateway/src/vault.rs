@@ -6,7 +6,7 @@ use std::ops::Range;
 use aedile_core::{ExposeSecret, Redactor, SecretString};
 
 use crate::leak::{Secrets, Shapes, Verdict};
-use crate::policy::{Place, SecretRule, SecretsFile};
+use crate::policy::{SecretRule, SecretsFile};
 
 /// A longer value is a file rather than a key.
 const SECRET_BYTES_MAX: usize = 64 * 1024;
@@ -23,13 +23,21 @@ pub struct BadSecret {
 
 /// Holds secrets by name. The only place that keeps their values.
 pub struct Vault {
+    /// Keys of providers, which the gateway itself puts into requests.
     secrets: Vec<(String, SecretString)>,
+    /// Secrets that agents may use in requests.
+    bound: Vec<SecretRule>,
     finder: Secrets,
+}
+
+fn finder(keys: &[(String, SecretString)], bound: &[SecretRule]) -> Secrets {
+    let bound = bound.iter().map(|rule| (rule.name.as_str(), rule.value.expose_secret()));
+    Secrets::new(keys.iter().map(|(name, value)| (name.as_str(), value.expose_secret())).chain(bound))
 }
 
 impl fmt::Debug for Vault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.secrets.iter().map(|(name, _)| name)).finish()
+        f.debug_list().entries(self.names()).finish()
     }
 }
 
@@ -57,21 +65,39 @@ impl Vault {
             };
             return Err(BadSecret { name: name.chars().take(100).collect(), problem });
         }
-        let finder = Secrets::new(kept.iter().map(|(name, value)| (name.as_str(), value.expose_secret())));
-        Ok(Self { secrets: kept, finder })
+        let finder = finder(&kept, &[]);
+        Ok(Self { secrets: kept, bound: Vec::new(), finder })
+    }
+
+    /// Takes secrets that agents may use as well. They are no keys of providers.
+    ///
+    /// # Errors
+    /// [`BadSecret`] when a name is given twice.
+    pub fn with_bound(self, bound: Vec<SecretRule>) -> Result<Self, BadSecret> {
+        let names: Vec<&str> = self.names().chain(bound.iter().map(|rule| rule.name.as_str())).collect();
+        if let Some((at, name)) = names.iter().enumerate().find(|(at, name)| names[..*at].contains(name)) {
+            return Err(BadSecret { name: (*name).to_owned(), problem: format!("is given twice, the second time as number {}", at + 1) });
+        }
+        let finder = finder(&self.secrets, &bound);
+        Ok(Self { bound, finder, ..self })
     }
 
     /// Holds no secret: it takes out only what is a credential by its form.
     pub fn empty() -> Self {
-        Self { secrets: Vec::new(), finder: Secrets::new([]) }
+        Self { secrets: Vec::new(), bound: Vec::new(), finder: Secrets::new([]) }
     }
 
-    /// Returns the names, for reports.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    /// Returns the names of providers' keys.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.secrets.iter().map(|(name, _)| name.as_str())
     }
 
-    /// Returns a value, for injection.
+    /// Returns all names, for reports.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.keys().chain(self.bound.iter().map(|rule| rule.name.as_str()))
+    }
+
+    /// Returns the key of a provider, for injection.
     pub(crate) fn get(&self, name: &str) -> Option<&SecretString> {
         self.secrets.iter().find(|(known, _)| known == name).map(|(_, value)| value)
     }
@@ -86,18 +112,19 @@ impl Vault {
         self.finder.settled(bytes)
     }
 
-    /// The values as secrets that may go nowhere through the proxy, neither they nor what stands for them.
-    pub(crate) fn nowhere(&self) -> SecretsFile {
-        let rule = |(name, value): &(String, SecretString)| SecretRule {
-            name: name.clone(),
-            value: value.clone(),
-            placeholder: format!("aedile-secret-{name}"),
-            hosts: Vec::new(),
-            methods: Vec::new(),
-            paths: Vec::new(),
-            place: Place::Bearer,
-        };
-        SecretsFile { secrets: self.secrets.iter().map(rule).collect() }
+    /// The secrets as an agent of this role may use them: keys of providers, and what is for other roles, may go nowhere, neither they nor
+    /// what stands for them.
+    pub fn rules(&self, role: Option<&str>) -> SecretsFile {
+        let keys = self.secrets.iter().map(|(name, value)| SecretRule::nowhere(name, value.clone()));
+        let bound =
+            self.bound.iter().map(|rule| if rule.is_for(role) { rule.clone() } else { SecretRule { hosts: Vec::new(), ..rule.clone() } });
+        SecretsFile { secrets: keys.chain(bound).collect() }
+    }
+
+    /// What a box of an agent of this role finds in its environment: variables with what stands for the secrets that it may use.
+    pub fn placeholders(&self, role: Option<&str>) -> Vec<(String, String)> {
+        let usable = self.bound.iter().filter(|rule| rule.is_for(role) && !rule.hosts.is_empty());
+        usable.filter_map(|rule| Some((rule.env.clone()?, rule.placeholder.clone()))).collect()
     }
 
     /// What is taken out, in order, with what is put in its place. Where a known value and a credential by its form meet, both go, with the
@@ -189,6 +216,19 @@ mod tests {
         );
         assert_eq!(vault.redact_text("hunter2 is not enough"), None);
         assert_eq!(vault.redact_bytes(b"\xff\0hunter2-hunter2\xfe").unwrap(), b"\xff\0[secret OTHER]\xfe");
+    }
+
+    #[test]
+    fn bound_secrets_are_for_their_roles_and_known_like_keys() {
+        let file = "[[secret]]\nname = \"forge\"\nvalue = \"forge-value-0123\"\nhost = \"forge.example.org\"\nrole = \"builder\"\nenv = \"FORGE_TOKEN\"";
+        let bound = SecretsFile::parse(file).unwrap().secrets;
+        let vault = vault().with_bound(bound.clone()).unwrap();
+        assert_eq!(vault.redact_text("x forge-value-0123 y").unwrap(), "x [secret forge] y");
+        let hosts = |role| vault.rules(role).secrets.iter().map(|rule| rule.hosts.len()).collect::<Vec<_>>();
+        assert_eq!((hosts(Some("builder")), hosts(Some("reviewer")), hosts(None)), (vec![0, 0, 1], vec![0, 0, 0], vec![0, 0, 0]));
+        assert_eq!(vault.placeholders(Some("builder")), [("FORGE_TOKEN".to_owned(), "aedile-secret-forge".to_owned())]);
+        assert!(vault.placeholders(Some("reviewer")).is_empty() && vault.get("forge").is_none());
+        assert_eq!(vault.with_bound(bound.iter().chain(&bound).cloned().collect()).unwrap_err().name, "forge");
     }
 
     #[test]

@@ -107,6 +107,37 @@ pub struct SecretRule {
     pub paths: Vec<PathPattern>,
     /// Where it stands.
     pub place: Place,
+    /// The roles of agents that may use it; empty: all.
+    pub roles: Vec<String>,
+    /// The variable in which a box finds the placeholder.
+    pub env: Option<String>,
+}
+
+impl SecretRule {
+    /// A secret that may go nowhere, neither it nor what stands for it.
+    pub fn nowhere(name: &str, value: SecretString) -> Self {
+        Self {
+            name: name.to_owned(),
+            value,
+            placeholder: placeholder_of(name),
+            hosts: Vec::new(),
+            methods: Vec::new(),
+            paths: Vec::new(),
+            place: Place::Bearer,
+            roles: Vec::new(),
+            env: None,
+        }
+    }
+
+    /// Whether an agent of this role may use it. Without a role only what all may use.
+    pub fn is_for(&self, role: Option<&str>) -> bool {
+        self.roles.is_empty() || role.is_some_and(|role| self.roles.iter().any(|known| known == role))
+    }
+}
+
+/// What stands for a secret where nothing else was said.
+fn placeholder_of(name: &str) -> String {
+    format!("aedile-secret-{name}")
 }
 
 impl fmt::Debug for SecretRule {
@@ -212,6 +243,9 @@ struct RawSecret {
     #[serde(alias = "path", default, deserialize_with = "one_or_many")]
     paths: Vec<String>,
     place: Option<String>,
+    #[serde(alias = "role", default, deserialize_with = "one_or_many")]
+    roles: Vec<String>,
+    env: Option<String>,
 }
 
 /// Reads TOML, or JSON of the same keys where the text begins with a brace. The error says where, never what: a value may be near.
@@ -238,6 +272,12 @@ fn quiet(message: &str) -> String {
 
 fn is_name(text: &str) -> bool {
     (1..=100).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'))
+}
+
+/// Whether it names a variable as programs read their keys from.
+fn is_variable(text: &str) -> bool {
+    let plain = text.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
+    (1..=100).contains(&text.len()) && plain && !text.as_bytes()[0].is_ascii_digit()
 }
 
 fn hosts(who: &str, texts: &[String]) -> Result<Vec<HostPattern>, BadFile> {
@@ -342,7 +382,7 @@ impl Place {
 
 impl SecretsFile {
     /// Reads secrets: `[[secret]]` with `name`, `value`, `hosts`, and where they are not the usual ones `methods` (all), `paths` (all), `place`
-    /// (bearer) and `placeholder` (`aedile-secret-NAME`). A secret without hosts may go nowhere.
+    /// (bearer), `placeholder` (`aedile-secret-NAME`), `roles` (all) and `env` (none). A secret without hosts may go nowhere.
     ///
     /// # Errors
     /// [`BadFile`]: an unknown key, a wrong pattern or place, a name given twice, a value that is empty or longer than 64 KiB.
@@ -360,9 +400,15 @@ impl SecretsFile {
             }
             let place = secret.place.unwrap_or_else(|| "bearer".to_owned());
             let known = "bearer, basic, header:NAME, query:NAME, json:/POINTER and sigv4";
-            let placeholder = secret.placeholder.unwrap_or_else(|| format!("aedile-secret-{}", secret.name));
+            let placeholder = secret.placeholder.unwrap_or_else(|| placeholder_of(&secret.name));
             if placeholder.len() < 8 || placeholder == *value.expose_secret() {
                 return Err(BadFile(format!("{who}: the placeholder must have at least 8 characters and not be the value")));
+            }
+            if let Some(role) = secret.roles.iter().find(|role| !is_name(role)) {
+                return Err(BadFile(format!("{who}: {role:?} is no role; a role is 1 to 100 letters, digits, `_`, `-` and `.`")));
+            }
+            if let Some(env) = secret.env.as_ref().filter(|env| !is_variable(env)) {
+                return Err(BadFile(format!("{who}: {env:?} is no name of a variable: capital letters, digits and `_`, no digit first")));
             }
             Ok(SecretRule {
                 hosts: hosts(&who, &secret.hosts)?,
@@ -373,6 +419,8 @@ impl SecretsFile {
                 name: secret.name,
                 value,
                 placeholder,
+                roles: secret.roles,
+                env: secret.env,
             })
         });
         Ok(Self { secrets: secrets.collect::<Result<_, _>>()? })

@@ -341,6 +341,8 @@ fn wrong_files_are_told_without_a_value() {
         ("[[secret]]\nname = \"a\"\nvalue = \"hunter2-hunter2\"\nplace = \"cookie\"\n", "is not known"),
         ("[[secret]]\nname = \"a\"\nvalue = \"hunter2-hunter2\"\nplaceholder = \"short\"\n", "at least 8"),
         ("[[secret]]\nname = \"a\"\nvalue = \"hunter2-hunter2\"\nx = 1\n", "x"),
+        ("[[secret]]\nname = \"a\"\nvalue = \"hunter2-hunter2\"\nrole = \"a b\"\n", "no role"),
+        ("[[secret]]\nname = \"a\"\nvalue = \"hunter2-hunter2\"\nenv = \"1A\"\n", "variable"),
         ("[[secret]]\nname = \"a\"\nvalue = \"hunter2-hunter2\n", "line 3"),
         ("{\"secret\": [{\"name\": \"a\", \"value\": \"hunter2-hunter2\", \"hosts\": 3}]}", "line 1"),
     ] {
