@@ -1,6 +1,7 @@
 //! Doors: the only way out of a box.
 //!
 //! * [`Vault`] holds the values of secrets and takes them out of texts (`core::Redactor`).
+//! * [`safe`] keeps secrets at rest.
 //! * [`Gateway`] opens doors (`core::egress::Egress`): it knows the listener's owner, lets a closed list of requests pass,
 //!   puts the real key in the place of the placeholder and streams the answers through.
 //! * [`FetchRules`] names the hosts that agents may read from through their doors.
@@ -30,6 +31,7 @@ mod outward_responses;
 pub mod policy;
 mod proxy;
 mod routes;
+pub mod safe;
 mod spending;
 mod upstream;
 mod vault;

@@ -9,7 +9,13 @@ use crate::leak::{Secrets, Shapes, Verdict};
 use crate::policy::{SecretRule, SecretsFile};
 
 /// A longer value is a file rather than a key.
-const SECRET_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const SECRET_BYTES_MAX: usize = 64 * 1024;
+
+/// Whether a secret may have this name.
+pub(crate) fn is_secret_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    (1..=100).contains(&name.len()) && name.chars().all(plain)
+}
 
 /// A secret that the vault cannot keep.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,6 +37,8 @@ pub struct Vault {
 }
 
 fn finder(keys: &[(String, SecretString)], bound: &[SecretRule]) -> Secrets {
+    let values = keys.iter().map(|(_, value)| value).chain(bound.iter().map(|rule| &rule.value));
+    values.for_each(|value| crate::safe::locked::lock(value.expose_secret().as_bytes()));
     let bound = bound.iter().map(|rule| (rule.name.as_str(), rule.value.expose_secret()));
     Secrets::new(keys.iter().map(|(name, value)| (name.as_str(), value.expose_secret())).chain(bound))
 }
@@ -52,8 +60,7 @@ impl Vault {
         for (name, value) in secrets {
             let value = SecretString::from(value.expose_secret().trim());
             let length = value.expose_secret().len();
-            let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-            let problem = if name.is_empty() || name.len() > 100 || !name.chars().all(plain) {
+            let problem = if !is_secret_name(&name) {
                 "must be named with 1 to 100 letters, digits, `_`, `-` and `.`".to_owned()
             } else if kept.iter().any(|(known, _)| *known == name) {
                 "is given twice".to_owned()

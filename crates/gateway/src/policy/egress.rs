@@ -7,8 +7,8 @@ use aedile_core::ExposeSecret;
 use aedile_core::policy::LayerName;
 use serde_json::Value;
 
-use super::files::{Place, SecretRule, SecretsFile};
 use super::layers::{Layers, Verdict};
+use super::secrets::{Place, SecretRule, SecretsFile};
 use super::target::Target;
 use super::{Refusal, headers};
 use crate::leak::{self, Secrets, Shapes};

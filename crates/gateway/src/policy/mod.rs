@@ -12,15 +12,17 @@ mod headers;
 pub(crate) mod host;
 mod layers;
 mod patterns;
+mod secrets;
 mod target;
 
 #[cfg(test)]
 mod tests;
 
 pub use egress::{Decision, Egress, Request};
-pub use files::{BadFile, Effect, NetworkRule, Place, Policy, SecretRule, SecretsFile};
+pub use files::{BadFile, Effect, NetworkRule, Policy};
 pub use layers::{Layers, Verdict};
 pub use patterns::{HostPattern, PathPattern};
+pub use secrets::{Place, SecretRule, SecretsFile};
 pub use target::{Host, Target};
 
 /// Why something is denied: the rule's name, and a sentence that says what is wrong and what may be done instead.

@@ -1,0 +1,205 @@
+//! Secrets with the requests that may carry them, and the secrets file.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use aedile_core::{ExposeSecret, SecretString};
+use serde::{Deserialize, Deserializer};
+
+use super::files::{BadFile, hosts, is_name, methods, one_or_many, parsed, paths};
+use super::patterns::{HostPattern, PathPattern};
+use crate::safe::Binding;
+
+/// Where in a request a secret stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// `Authorization: Bearer VALUE`.
+    Bearer,
+    /// `Authorization: Basic ...` with the value as the password.
+    Basic,
+    /// A header of this name, small letters.
+    Header(String),
+    /// A parameter of the query.
+    Query(String),
+    /// A string of a JSON body, by pointer.
+    Json(String),
+    /// The signature of an AWS request.
+    SigV4,
+}
+
+/// A secret with the requests that may carry it.
+#[derive(Clone)]
+pub struct SecretRule {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: SecretString,
+    /// What stands for it inside a box.
+    pub placeholder: String,
+    /// The hosts that it may go to.
+    pub hosts: Vec<HostPattern>,
+    /// The methods; empty: all.
+    pub methods: Vec<String>,
+    /// The paths; empty: all.
+    pub paths: Vec<PathPattern>,
+    /// Where it stands.
+    pub place: Place,
+    /// The roles of agents that may use it; empty: all.
+    pub roles: Vec<String>,
+    /// The variable in which a box finds the placeholder.
+    pub env: Option<String>,
+}
+
+impl SecretRule {
+    /// A secret that may go nowhere, neither it nor what stands for it.
+    pub fn nowhere(name: &str, value: SecretString) -> Self {
+        Self {
+            name: name.to_owned(),
+            value,
+            placeholder: placeholder_of(name),
+            hosts: Vec::new(),
+            methods: Vec::new(),
+            paths: Vec::new(),
+            place: Place::Bearer,
+            roles: Vec::new(),
+            env: None,
+        }
+    }
+
+    /// A secret that may go where the binding says.
+    ///
+    /// # Errors
+    /// [`BadFile`]: a wrong pattern, place, role, variable or placeholder.
+    pub fn bind(name: &str, value: SecretString, binding: &Binding) -> Result<Self, BadFile> {
+        let who = format!("secret {name:?}");
+        let known = "bearer, basic, header:NAME, query:NAME, json:/POINTER and sigv4";
+        let place = binding.place.as_deref().unwrap_or("bearer");
+        let placeholder = binding.placeholder.clone().unwrap_or_else(|| placeholder_of(name));
+        if placeholder.len() < 8 || placeholder == *value.expose_secret() {
+            return Err(BadFile(format!("{who}: the placeholder must have at least 8 characters and not be the value")));
+        }
+        if let Some(role) = binding.roles.iter().find(|role| !is_name(role)) {
+            return Err(BadFile(format!("{who}: {role:?} is no role; a role is 1 to 100 letters, digits, `_`, `-` and `.`")));
+        }
+        if let Some(env) = binding.env.as_ref().filter(|env| !is_variable(env)) {
+            return Err(BadFile(format!("{who}: {env:?} is no name of a variable: capital letters, digits and `_`, no digit first")));
+        }
+        Ok(Self {
+            hosts: hosts(&who, &binding.hosts)?,
+            methods: methods(&who, binding.methods.clone())?,
+            paths: paths(&who, &binding.paths)?,
+            place: Place::parse(place).ok_or_else(|| BadFile(format!("{who}: the place {place:?} is not known; known are {known}")))?,
+            name: name.to_owned(),
+            value,
+            placeholder,
+            roles: binding.roles.clone(),
+            env: binding.env.clone(),
+        })
+    }
+
+    /// Whether an agent of this role may use it. Without a role only what all may use.
+    pub fn is_for(&self, role: Option<&str>) -> bool {
+        self.roles.is_empty() || role.is_some_and(|role| self.roles.iter().any(|known| known == role))
+    }
+}
+
+/// What stands for a secret where nothing else was said.
+fn placeholder_of(name: &str) -> String {
+    format!("aedile-secret-{name}")
+}
+
+impl fmt::Debug for SecretRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SecretRule").field("name", &self.name).field("hosts", &self.hosts).finish_non_exhaustive()
+    }
+}
+
+/// The secrets file.
+#[derive(Debug, Clone, Default)]
+pub struct SecretsFile {
+    /// The secrets, in the order of the file.
+    pub secrets: Vec<SecretRule>,
+}
+
+fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretString, D::Error> {
+    String::deserialize(deserializer).map(SecretString::from)
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct RawSecrets {
+    secret: Vec<RawSecret>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSecret {
+    name: String,
+    #[serde(deserialize_with = "secret")]
+    value: SecretString,
+    placeholder: Option<String>,
+    #[serde(alias = "host", default, deserialize_with = "one_or_many")]
+    hosts: Vec<String>,
+    #[serde(alias = "method", default, deserialize_with = "one_or_many")]
+    methods: Vec<String>,
+    #[serde(alias = "path", default, deserialize_with = "one_or_many")]
+    paths: Vec<String>,
+    place: Option<String>,
+    #[serde(alias = "role", default, deserialize_with = "one_or_many")]
+    roles: Vec<String>,
+    env: Option<String>,
+}
+
+/// Whether it names a variable as programs read their keys from.
+fn is_variable(text: &str) -> bool {
+    let plain = text.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
+    (1..=100).contains(&text.len()) && plain && !text.as_bytes()[0].is_ascii_digit()
+}
+
+impl Place {
+    /// Reads `bearer`, `basic`, `header:NAME`, `query:NAME`, `json:/POINTER` or `sigv4`.
+    fn parse(text: &str) -> Option<Self> {
+        Some(match text.split_once(':') {
+            None if text == "bearer" => Self::Bearer,
+            None if text == "basic" => Self::Basic,
+            None if text == "sigv4" => Self::SigV4,
+            Some(("header", name)) if is_name(name) => Self::Header(name.to_ascii_lowercase()),
+            Some(("query", name)) if is_name(name) => Self::Query(name.to_owned()),
+            Some(("json", pointer)) if pointer.starts_with('/') => Self::Json(pointer.to_owned()),
+            _ => return None,
+        })
+    }
+}
+
+impl SecretsFile {
+    /// Reads secrets: `[[secret]]` with `name`, `value`, `hosts`, and where they are not the usual ones `methods` (all), `paths` (all), `place`
+    /// (bearer), `placeholder` (`aedile-secret-NAME`), `roles` (all) and `env` (none). A secret without hosts may go nowhere.
+    ///
+    /// # Errors
+    /// [`BadFile`]: an unknown key, a wrong pattern or place, a name given twice, a value that is empty or longer than 64 KiB.
+    pub fn parse(text: &str) -> Result<Self, BadFile> {
+        let raw: RawSecrets = parsed(text)?;
+        let mut seen = BTreeSet::new();
+        let secrets = raw.secret.into_iter().map(|secret| {
+            let who = format!("secret {:?}", secret.name);
+            if !is_name(&secret.name) || !seen.insert(secret.name.clone()) {
+                return Err(BadFile(format!("{who}: the name must be 1 to 100 letters, digits, `_`, `-` and `.`, and no other secret's")));
+            }
+            let value = SecretString::from(secret.value.expose_secret().trim());
+            if !(1..=64 * 1024).contains(&value.expose_secret().len()) {
+                return Err(BadFile(format!("{who}: the value must have 1 to 65536 bytes")));
+            }
+            let binding = Binding {
+                hosts: secret.hosts,
+                methods: secret.methods,
+                paths: secret.paths,
+                place: secret.place,
+                roles: secret.roles,
+                env: secret.env,
+                placeholder: secret.placeholder,
+            };
+            SecretRule::bind(&secret.name, value, &binding)
+        });
+        Ok(Self { secrets: secrets.collect::<Result<_, _>>()? })
+    }
+}
