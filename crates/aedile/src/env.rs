@@ -56,6 +56,11 @@ pub const SSH_AUTH_SOCK: &str = "SSH_AUTH_SOCK";
 /// Where a passphrase is asked for.
 pub const GPG_TTY: &str = "GPG_TTY";
 
+/// The roots of trust of TLS.
+pub const SSL_CERT_FILE: &str = "SSL_CERT_FILE";
+/// The same as a directory.
+pub const SSL_CERT_DIR: &str = "SSL_CERT_DIR";
+
 /// No colours.
 pub const NO_COLOR: &str = "NO_COLOR";
 /// The kind of terminal.
@@ -99,6 +104,11 @@ pub const ALL: &[EnvVar] = &[
     EnvVar { name: GNUPGHOME, meaning: "Handed to git when it signs as the person." },
     EnvVar { name: SSH_AUTH_SOCK, meaning: "Handed to git when it signs as the person. No box sees it." },
     EnvVar { name: GPG_TTY, meaning: "Handed to git when it signs as the person." },
+    EnvVar {
+        name: SSL_CERT_FILE,
+        meaning: "A file of root certificates (PEM) that model providers and the hosts behind a door are held against, instead of the system's. For the authority of your own network, add its root to a copy of the system's file. What a box sees under this name is its door's.",
+    },
+    EnvVar { name: SSL_CERT_DIR, meaning: "The same as a directory." },
     EnvVar { name: NO_COLOR, meaning: "When set, differences have no colours; without a terminal they have none anyway." },
     EnvVar { name: TERM, meaning: "`dumb` means no colours." },
     EnvVar {

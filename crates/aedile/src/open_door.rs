@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use aedile_core::agent_api::{AgentApi, AgentReply, AgentRequest, DoorIdentity};
-use aedile_core::egress::{Door, DoorGrant, Egress};
+use aedile_core::egress::{Door, DoorGrant, Egress, Trust};
 use aedile_core::model::ModelRef;
 use aedile_core::policy::PolicyText;
 use aedile_core::{AgentName, IncarnationId, RunId, TaskId, TaskKey};
@@ -23,6 +23,7 @@ pub struct Opener {
     model: ModelRef,
     gateway: Arc<aedile_gateway::Gateway>,
     policy: Vec<PolicyText>,
+    run: RunId,
 }
 
 /// There is no task behind such a door.
@@ -47,7 +48,12 @@ impl Opener {
                 .hint("set `[agents] model = \"PROVIDER/MODEL\"`, or use --net none"));
         };
         let (_, gateway) = wiring::store_and_gateway(&state::dir()?, &config)?;
-        Ok(Self { config, model, gateway, policy })
+        Ok(Self { config, model, gateway, policy, run: RunId::new(&SystemClock, &OsEntropy) })
+    }
+
+    /// What the box needs to believe its door where that looks into TLS.
+    pub fn trust(&self) -> Result<Option<Trust>, CliError> {
+        self.gateway.trust(self.run, &self.policy).map_err(CliError::config)
     }
 
     /// Serves the listener of a box.
@@ -56,7 +62,7 @@ impl Opener {
         let name = |error: aedile_core::BadId| CliError::failure(error.to_string());
         let grant = DoorGrant {
             who: DoorIdentity {
-                run: RunId::new(&SystemClock, &OsEntropy),
+                run: self.run,
                 task: TaskId::new(&SystemClock, &OsEntropy),
                 key: TaskKey::new("exec").map_err(name)?,
                 role: "command".to_owned(),

@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aedile_testkit::environment::{Finished, User};
@@ -47,19 +48,92 @@ fn the_door_is_a_proxy_for_what_the_policy_allows() {
         let options = ["--policy", policy.to_str().unwrap(), "--net", "door"];
         let near = format!("curl -sS --noproxy '' http://127.0.0.1:{port}");
         let text = format!(
-            "{near}/open/a; echo; {near}/closed; echo; curl -sS http://example.org/; echo; curl -sS https://example.org/ 2>&1; true"
+            "{near}/open/a; echo; {near}/closed; echo; curl -sS http://example.org/; echo; curl -sS https://example.org/ 2>&1; ls /aedile/door.pem 2>&1; true"
         );
         let finished = script(&env, &dir, &options, &text);
         let lines: Vec<&str> = finished.success().lines().collect();
         assert_eq!(lines[0], "hello", "{lines:?}");
         assert!(lines[1].contains("policy.default") || lines[1].contains("address.loopback"), "{lines:?}");
         assert!(lines[2].contains("policy.default") && lines[3].contains("403"), "{lines:?}");
+        assert!(lines[4].contains("No such file"), "nothing is opened with TLS: {lines:?}");
         let (head, listener) = server.join().unwrap();
         assert!(head.starts_with("GET /open/a HTTP/1.1\r\n"), "{head}");
         listener.set_nonblocking(true).unwrap();
         assert!(listener.accept().is_err(), "what is denied is not dialled");
         let finished = script(&env, &dir, &["--policy", policy.to_str().unwrap()], "env | grep -ci proxy; true");
         assert!(finished.success().trim() == "0" && finished.stderr.contains("--net door"), "{}", finished.stderr);
+        env.assert_nothing_left();
+    }
+}
+
+/// Serves so many requests over TLS; returns the heads that came.
+fn serve_tls(
+    listener: TcpListener,
+    key: &rcgen::KeyPair,
+    certificate: &rcgen::Certificate,
+    count: usize,
+) -> std::thread::JoinHandle<Vec<String>> {
+    let der = rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der());
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+    let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    let config = Arc::new(config.with_single_cert(vec![certificate.der().clone()], der.into()).unwrap());
+    std::thread::spawn(move || {
+        let mut heads = Vec::new();
+        while heads.len() < count {
+            let (stream, _) = listener.accept().unwrap();
+            let mut stream = rustls::StreamOwned::new(rustls::ServerConnection::new(config.clone()).unwrap(), stream);
+            let mut head = [0; 4096];
+            let read = stream.read(&mut head).unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\nconnection: close\r\n\r\nhello\n").unwrap();
+            stream.conn.send_close_notify();
+            let _ = stream.flush();
+            heads.push(String::from_utf8_lossy(&head[..read]).into_owned());
+        }
+        heads
+    })
+}
+
+#[test]
+fn programs_in_a_box_read_over_tls_that_ends_at_the_door() {
+    let missing = ["/usr/bin/curl", "/usr/bin/python3"].into_iter().find(|program| !Path::new(program).exists());
+    if !require("TLS through the proxy of exec", missing) {
+        return;
+    }
+    const URLLIB: &str = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1]).read().decode(), end=str())";
+    for user in [User::Same, User::Ordinary] {
+        let mut env = TestEnvironment::for_user(super::program(), user);
+        let dir = env.work().join("dir");
+        std::fs::create_dir(&dir).unwrap();
+        env.give_to_user();
+        std::fs::write(dir.join("aedile.toml"), "[agents]\nmodel = \"openai/gpt-4.1\"\n").unwrap();
+        env.var("OPENAI_API_KEY", "sk-real-key-of-the-person");
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().self_signed(&key).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = serve_tls(listener, &key, &certificate, 2);
+        let (policy, roots) = (dir.parent().unwrap().join("policy.toml"), dir.parent().unwrap().join("roots.pem"));
+        std::fs::write(&policy, format!("[[network]]\nid = \"near\"\nhosts = [\"127.0.0.1\"]\nports = [{port}]\npaths = [\"/open/**\"]\n"))
+            .unwrap();
+        let base64 = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, certificate.der());
+        std::fs::write(&roots, format!("-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----\n")).unwrap();
+        env.var("SSL_CERT_FILE", roots.to_str().unwrap());
+        let url = format!("https://127.0.0.1:{port}");
+        let text = format!(
+            "unset no_proxy NO_PROXY; curl -sS {url}/open/a; /usr/bin/python3 -c '{URLLIB}' {url}/open/b; curl -sS {url}/closed; echo; \
+             grep -c CERTIFICATE /aedile/door.pem; grep -c PRIVATE /aedile/door.pem; (echo x >> /aedile/door.pem) 2>/dev/null || echo kept; \
+             env -u SSL_CERT_FILE -u CURL_CA_BUNDLE curl -sS {url}/open/c 2>&1 | head -1; env | grep -c =/aedile/door.pem"
+        );
+        let options = ["--policy", policy.to_str().unwrap(), "--net", "door", "--env", "AWS_CA_BUNDLE=mine"];
+        let finished = script(&env, &dir, &options, &text);
+        let lines: Vec<&str> = finished.success().lines().collect();
+        assert_eq!(&lines[..2], ["hello", "hello"], "{lines:?} {}", finished.stderr);
+        assert!(lines[2].contains("policy.default") || lines[2].contains("address.loopback"), "{lines:?}");
+        assert_eq!(&lines[3..6], ["2", "0", "kept"], "{lines:?}");
+        assert!(lines[6].contains("certificate"), "what does not look for the door's certificate does not believe it: {lines:?}");
+        assert!(lines[7].parse::<usize>().unwrap() >= 15, "{lines:?}");
+        let heads = server.join().unwrap();
+        assert!(heads[0].starts_with("GET /open/a HTTP/1.1\r\n") && heads[1].starts_with("GET /open/b HTTP/1.1\r\n"), "{heads:?}");
         env.assert_nothing_left();
     }
 }

@@ -3,11 +3,13 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use crate::RunId;
 use crate::agent_api::{AgentApi, DoorIdentity};
 use crate::clock::Timestamp;
 use crate::model::ModelRef;
 use crate::money::{Budget, MicroUsd, Usage};
 use crate::policy::PolicyText;
+use crate::sandbox::{DOOR_PORT, TRUST_INSIDE};
 
 /// What one door allows.
 #[derive(Clone)]
@@ -67,6 +69,70 @@ pub trait Egress: Send + Sync {
     fn web_hosts(&self) -> Vec<String> {
         Vec::new()
     }
+
+    /// Returns what a box needs to believe a door that is opened for this run under these layers of policy, when it looks into TLS; `None` where
+    /// no layer opens anything with TLS. It is asked before the box is made.
+    ///
+    /// # Errors
+    /// A sentence: a layer cannot be read, or no authority can be made.
+    fn trust(&self, run: RunId, policy: &[PolicyText]) -> Result<Option<Trust>, String> {
+        let _ = (run, policy);
+        Ok(None)
+    }
+}
+
+/// What a box needs so that its programs believe the certificates of its door.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Trust {
+    /// The public part of the door's authority (PEM); the box sees it read-only at [`TRUST_INSIDE`].
+    pub pem: String,
+    /// The environment that leads there, under every usual name.
+    pub env: Vec<(String, String)>,
+}
+
+/// Under these names programs look for the root certificates that they believe. Each replaces what they believe otherwise, which is right where
+/// nothing but the door is reached.
+const CERTIFICATE_VARIABLES: &[&str] = &[
+    // OpenSSL and what is built on it (Python, Ruby, wget), Go, rustls, uv, Deno.
+    "SSL_CERT_FILE",
+    "CURL_CA_BUNDLE",
+    "GIT_SSL_CAINFO",
+    // Python's requests and httplib2, pip.
+    "REQUESTS_CA_BUNDLE",
+    "HTTPLIB2_CA_CERTS",
+    "PIP_CERT",
+    // Node, npm, pnpm, Yarn, Deno, Bun.
+    "NODE_EXTRA_CA_CERTS",
+    "npm_config_cafile",
+    "YARN_HTTPS_CA_FILE_PATH",
+    "DENO_CERT",
+    "CARGO_HTTP_CAINFO",
+    "BUNDLE_SSL_CA_CERT",
+    "HEX_CACERTS_PATH",
+    "JULIA_SSL_CA_ROOTS_PATH",
+    "CONAN_CACERT_PATH",
+    "SYSTEM_CERTIFICATE_PATH",
+    "NIX_SSL_CERT_FILE",
+    "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
+    "AWS_CA_BUNDLE",
+    "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE",
+];
+
+impl Trust {
+    /// The environment for this certificate.
+    pub fn new(pem: String) -> Self {
+        Self { pem, env: CERTIFICATE_VARIABLES.iter().map(|name| ((*name).to_owned(), TRUST_INSIDE.to_owned())).collect() }
+    }
+}
+
+/// How the programs in a box find their door as a proxy, in both usual spellings. What the box itself serves needs none.
+pub fn proxy_env() -> Vec<(String, String)> {
+    let (door, own) = (format!("http://127.0.0.1:{DOOR_PORT}"), "localhost,127.0.0.1,::1");
+    let proxies = [("http_proxy", door.as_str()), ("https_proxy", &door), ("no_proxy", own)];
+    let both = |(name, value): (&str, &str)| [(name.to_owned(), value.to_owned()), (name.to_uppercase(), value.to_owned())];
+    // Node's own `fetch` looks for a proxy only when it is told to.
+    let node = ("NODE_USE_ENV_PROXY".to_owned(), "1".to_owned());
+    proxies.into_iter().flat_map(both).chain([node]).collect()
 }
 
 /// An open door.

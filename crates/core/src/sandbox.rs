@@ -53,6 +53,9 @@ pub const OBJECTS_INSIDE: &str = "/aedile/objects";
 /// Where a box sees the aedile program; `/aedile/bin` is first on its PATH.
 pub const PROGRAM_INSIDE: &str = "/aedile/bin/aedile";
 
+/// Where a box sees the certificate of the authority that its door signs with, read-only.
+pub const TRUST_INSIDE: &str = "/aedile/door.pem";
+
 /// Limits of one box. `None` leaves the sandbox's own default.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct BoxLimits {

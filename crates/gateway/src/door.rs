@@ -19,12 +19,15 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+use crate::authority::Authority;
 use crate::fetch_rules::FetchRules;
 use crate::lead::Lead;
 use crate::ledger::Limits;
 use crate::outages::{Changes, Outages};
+use crate::proxy_tunnel::{self, Granted};
 use crate::routes;
 use crate::spending::{Ending, Held, Spending};
+use crate::tls_roots::Roots;
 use crate::vault::Vault;
 
 /// The wait after the host has no descriptor left for a new connection.
@@ -43,12 +46,18 @@ pub(crate) struct Room {
     /// Where the agent may read on the web.
     pub(crate) fetch: Arc<FetchRules>,
     /// Decides over requests to other hosts; without it the door is no proxy.
-    pub(crate) network: Option<Mutex<crate::policy::Egress>>,
+    pub(crate) network: Option<Arc<tokio::sync::Mutex<crate::policy::Egress>>>,
+    /// Signs for the hosts in whose place the door looks into TLS.
+    pub(crate) authority: Option<Arc<Authority>>,
+    /// Whom the door believes to be another host.
+    pub(crate) roots: Arc<Roots>,
     pub(crate) spending: Arc<Spending>,
     /// How long a request's head, and each further piece of its body, is waited for.
     pub(crate) read_timeout: Duration,
     /// Requests that may be under way.
     pub(crate) requests: Arc<Semaphore>,
+    /// Requests to other hosts that may be under way.
+    pub(crate) passing: Arc<Semaphore>,
     /// Work that goes on when its client has gone.
     pub(crate) tasks: TaskTracker,
     /// Cancelled when the door closes.
@@ -203,23 +212,33 @@ async fn accept(listener: TcpListener, room: Arc<Room>) {
     }
 }
 
-async fn serve(stream: TcpStream, room: Arc<Room>) {
-    // Pieces of a stream are small and each must go at once.
-    let _ = stream.set_nodelay(true);
-    let service = service_fn(|request| {
-        let room = room.clone();
-        async move { Ok::<_, Infallible>(routes::answer(room, request).await) }
-    });
-    let connection = http1::Builder::new()
+/// HTTP/1.1 as a door takes it.
+pub(crate) fn http(room: &Room) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
         .timer(TokioTimer::new())
         .header_read_timeout(room.read_timeout)
         .max_headers(DOOR_HEADER_LINES_MAX)
         .max_header_size(DOOR_HEADER_BYTES_MAX)
-        .max_buf_size(DOOR_HEADER_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), service);
-    tokio::select! {
+        .max_buf_size(DOOR_HEADER_BYTES_MAX);
+    builder
+}
+
+async fn serve(stream: TcpStream, room: Arc<Room>) {
+    // Pieces of a stream are small and each must go at once.
+    let _ = stream.set_nodelay(true);
+    let granted = Arc::new(Granted::default());
+    let service = service_fn(|request| {
+        let (room, granted) = (room.clone(), granted.clone());
+        async move { Ok::<_, Infallible>(routes::answer(room, request, &granted).await) }
+    });
+    let serving = async {
         // A client that breaks off is no event.
-        _ = connection => {}
+        let _ = http(&room).serve_connection(TokioIo::new(stream), service).with_upgrades().await;
+        proxy_tunnel::serve(room.clone(), &granted).await;
+    };
+    tokio::select! {
+        () = serving => {}
         () = room.closed.cancelled() => {}
     }
 }

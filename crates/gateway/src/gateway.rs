@@ -3,20 +3,23 @@
 use std::collections::HashMap;
 use std::net::TcpListener as StdListener;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use aedile_core::egress::{Door, DoorActivity, DoorGrant, Egress, EgressError};
+use aedile_core::egress::{Door, DoorActivity, DoorGrant, Egress, EgressError, Trust};
 use aedile_core::limits::{DOOR_CONCURRENT_MAX, DOOR_READ_TIMEOUT};
 use aedile_core::model::ModelRef;
+use aedile_core::policy::PolicyText;
 use aedile_core::store::Store;
-use aedile_core::{Clock, Entropy};
+use aedile_core::{Clock, Entropy, RunId};
 use aedile_models::{ApiFormat, PriceTable, Script, client_for};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::authority::Authorities;
 use crate::door::{OpenDoor, Room};
 use crate::fetch_rules::FetchRules;
 use crate::lead::Lead;
@@ -24,6 +27,7 @@ use crate::ledger::Limits;
 use crate::outages::Outages;
 use crate::policy::{self, Layers};
 use crate::spending::{SCRIPT, Spending};
+use crate::tls_roots::Roots;
 use crate::upstream::{Endpoint, Upstream};
 use crate::vault::Vault;
 
@@ -66,6 +70,9 @@ pub enum GatewayError {
         /// What is wrong.
         problem: String,
     },
+    /// The root certificates that were given cannot be used.
+    #[error("{0}")]
+    Roots(String),
     /// The HTTP client cannot be set up.
     #[error("the HTTP client cannot be set up: {0}; check the system's root certificates")]
     Client(String),
@@ -83,6 +90,8 @@ pub struct Gateway {
     tasks: TaskTracker,
     read_timeout: Duration,
     fetch: Arc<FetchRules>,
+    authorities: Authorities,
+    roots: Arc<Roots>,
 }
 
 impl Gateway {
@@ -130,11 +139,13 @@ impl Gateway {
             vault,
             spending,
             outages: Arc::new(Outages::new(clock.clone())),
+            authorities: Authorities::new(clock.clone()),
             clock,
             runtime,
             tasks: TaskTracker::new(),
             read_timeout: DOOR_READ_TIMEOUT,
             fetch: Arc::default(),
+            roots: Arc::default(),
         })
     }
 
@@ -148,6 +159,21 @@ impl Gateway {
     #[must_use]
     pub fn with_fetch(self, rules: FetchRules) -> Self {
         Self { fetch: Arc::new(rules), ..self }
+    }
+
+    /// Believes only servers whose certificates lead to these roots (PEM), instead of the system's. The models' client is not changed.
+    ///
+    /// # Errors
+    /// [`GatewayError::Roots`] when the text holds none.
+    pub fn with_roots(self, pem: &str) -> Result<Self, GatewayError> {
+        Ok(Self { roots: Arc::new(Roots::given(pem).map_err(GatewayError::Roots)?), ..self })
+    }
+
+    /// Believes only servers whose certificates lead to the roots in this file or directory, as `SSL_CERT_FILE` and `SSL_CERT_DIR` name them. They are
+    /// read when they are needed.
+    #[must_use]
+    pub fn with_root_paths(self, file: Option<PathBuf>, dir: Option<PathBuf>) -> Self {
+        Self { roots: Arc::new(Roots::in_paths(file, dir)), ..self }
     }
 
     /// Waits until every request that is under way is settled. Close the doors first.
@@ -208,13 +234,19 @@ impl Egress for Gateway {
         self.fetch.names().to_owned()
     }
 
+    fn trust(&self, run: RunId, policy: &[PolicyText]) -> Result<Option<Trust>, String> {
+        Ok(self.authorities.of(run, policy)?.map(|authority| Trust::new(authority.pem())))
+    }
+
     /// The first door of a run reads what the run has spent before; that blocks for the time of a few reads.
     fn open_door(&self, listener: OwnedFd, grant: DoorGrant) -> Result<Box<dyn Door>, EgressError> {
         let failed = |message: String| EgressError { agent: grant.who.agent.to_string(), message };
         let leads = self.leads(&grant).map_err(failed)?;
         self.spending.load(grant.who.run).map_err(|error| failed(format!("the spending of its run cannot be read: {error}")))?;
         let layers = Layers::parse(&grant.policy, (&grant.who).into()).map_err(|bad| failed(bad.to_string()))?;
-        let network = (!layers.is_silent()).then(|| Mutex::new(policy::Egress::new(layers, self.vault.rules(Some(&grant.who.role)))));
+        let network = (!layers.is_silent())
+            .then(|| Arc::new(tokio::sync::Mutex::new(policy::Egress::new(layers, self.vault.rules(Some(&grant.who.role))))));
+        let authority = self.authorities.of(grant.who.run, &grant.policy).map_err(failed)?;
         let room = Room {
             limits: Limits { agent: grant.agent_budget, task: grant.task_budget, run: grant.run_budget },
             grant: grant.clone(),
@@ -224,9 +256,12 @@ impl Egress for Gateway {
             vault: self.vault.clone(),
             fetch: self.fetch.clone(),
             network,
+            authority,
+            roots: self.roots.clone(),
             spending: self.spending.clone(),
             read_timeout: self.read_timeout,
             requests: Arc::new(Semaphore::new(DOOR_CONCURRENT_MAX)),
+            passing: Arc::new(Semaphore::new(DOOR_CONCURRENT_MAX)),
             tasks: self.tasks.clone(),
             closed: CancellationToken::new(),
             clock: self.clock.clone(),

@@ -11,6 +11,7 @@
 
 mod address;
 mod answer;
+mod authority;
 mod body;
 mod door;
 mod error;
@@ -30,9 +31,13 @@ mod outward_ollama;
 mod outward_responses;
 pub mod policy;
 mod proxy;
+mod proxy_answer;
+mod proxy_send;
+mod proxy_tunnel;
 mod routes;
 pub mod safe;
 mod spending;
+mod tls_roots;
 mod upstream;
 mod vault;
 

@@ -23,6 +23,7 @@ use crate::fetch::fetch;
 use crate::lead::{self, check_format};
 use crate::outward;
 use crate::proxy;
+use crate::proxy_tunnel::{self, Granted, Tunnel};
 use crate::upstream::{Endpoint, NoAnswer, Upstream};
 
 /// Where Gemini's models are.
@@ -54,14 +55,13 @@ enum Gemini {
 }
 
 /// Answers one request.
-pub(crate) async fn answer(room: Arc<Room>, request: Request<Incoming>) -> Response<DoorBody> {
+pub(crate) async fn answer(room: Arc<Room>, request: Request<Incoming>, granted: &Granted) -> Response<DoorBody> {
     // Only where a policy says what may be reached is a door a proxy.
+    if room.network.is_some() && *request.method() == Method::CONNECT {
+        return proxy_tunnel::open(&room, request, granted).await.unwrap_or_else(Refused::into_response);
+    }
     if room.network.is_some() && request.uri().authority().is_some() {
-        let passed = match room.requests.clone().try_acquire_owned() {
-            Err(_) => Err(Refused::busy(DOOR_CONCURRENT_MAX)),
-            Ok(permit) => proxy::pass(room, request, permit).await,
-        };
-        return passed.unwrap_or_else(Refused::into_response);
+        return pass(room, None, request).await;
     }
     let refused = match route(&request) {
         Err(refused) => refused,
@@ -74,6 +74,21 @@ pub(crate) async fn answer(room: Arc<Room>, request: Request<Incoming>) -> Respo
         },
     };
     refused.into_response()
+}
+
+/// Answers a request that came through a tunnel.
+pub(crate) async fn inside(room: Arc<Room>, tunnel: &Tunnel, request: Request<Incoming>) -> Response<DoorBody> {
+    pass(room, Some(tunnel), request).await
+}
+
+/// Passes a request on when others have ended: package managers ask for more at once than a door carries.
+async fn pass(room: Arc<Room>, tunnel: Option<&Tunnel>, request: Request<Incoming>) -> Response<DoorBody> {
+    let permit = tokio::time::timeout(room.read_timeout, room.passing.clone().acquire_owned()).await;
+    let passed = match permit {
+        Ok(Ok(permit)) => proxy::pass(room, tunnel, request, permit).await,
+        Ok(Err(_)) | Err(_) => Err(Refused::busy(DOOR_CONCURRENT_MAX)),
+    };
+    passed.unwrap_or_else(Refused::into_response)
 }
 
 /// Refuses every form that two readers could understand differently, and every path that is not in the list.

@@ -11,4 +11,7 @@ mod forms;
 mod models;
 mod proxy;
 mod proxy_programs;
+mod proxy_tls;
+mod proxy_tls_programs;
 mod support;
+mod support_tls;

@@ -146,8 +146,11 @@ async fn what_is_denied_names_its_rule_and_reaches_nobody() {
         (get(&format!("{url}/"), "X-Original-Url: /admin\r\n"), "header.misleading"),
         (get(&format!("{url}/"), "Proxy-Authorization: Basic eA==\r\n"), "header.connection"),
         (posted("Content-Encoding: br\r\n", "x"), "body.encoding"),
-        (get(&format!("https://127.0.0.1:{port}/"), ""), "address.loopback"),
-        (format!("CONNECT 127.0.0.1:{port} HTTP/1.1\r\nConnection: close\r\n\r\n"), "proxy.connect"),
+        (get(&format!("https://127.0.0.1:{port}/"), ""), "proxy.scheme"),
+        (get(&format!("{url}//admin/x"), ""), "no-admin"),
+        (get(&format!("{url}/ADMIN/"), ""), "no-admin"),
+        (get(&format!("{url}/"), "Content_Length: 3\r\n"), "header.misleading"),
+        (format!("CONNECT 127.0.0.1:{port} HTTP/1.1\r\nConnection: close\r\n\r\n"), "address.loopback"),
         (format!("DELETE {url}/x HTTP/1.1\r\nConnection: close\r\n\r\n"), "address.loopback"),
     ] {
         let came = raw(&door, &request).await;

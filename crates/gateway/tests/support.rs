@@ -12,7 +12,7 @@ use aedile_core::money::Budget;
 use aedile_core::policy::{LayerName, PolicyText};
 use aedile_core::store::{Store, list};
 use aedile_core::view::CostView;
-use aedile_core::{AgentName, Clock, Entropy, IncarnationId, MicroUsd, RunId, SecretString, TaskId, TaskKey};
+use aedile_core::{AgentName, Clock, Entropy, IncarnationId, MicroUsd, RunId, SecretString, TaskId, TaskKey, Timestamp};
 use aedile_gateway::{Gateway, Provider, ProviderKey, Vault};
 use aedile_models::{ApiFormat, PriceTable, client_for};
 use aedile_store::MemoryStore;
@@ -99,10 +99,23 @@ impl Rig {
         Self::with(url, Arc::new(MemoryStore::new(Arc::new(SteppingClock::default()))), Some((name, key)))
     }
 
+    /// In real time, for clients that look at certificates. Its doors believe other hosts by these roots (PEM).
+    pub(crate) fn today(roots: &str) -> Self {
+        #[expect(clippy::disallowed_methods, reason = "clients hold certificates against the real time")]
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let clock = Arc::new(SteppingClock::at(Timestamp(i64::try_from(now.as_micros()).unwrap())));
+        let rig = Self::by("http://127.0.0.1:9", Arc::new(MemoryStore::new(clock.clone())), None, clock);
+        Self { gateway: rig.gateway.with_roots(roots).unwrap(), ..rig }
+    }
+
     fn with(url: &str, store: Arc<dyn Store>, further: Option<(&str, ProviderKey)>) -> Self {
+        Self::by(url, store, further, Arc::default())
+    }
+
+    fn by(url: &str, store: Arc<dyn Store>, further: Option<(&str, ProviderKey)>, clock: Arc<SteppingClock>) -> Self {
         // Fails when another test of this process has done it.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let (clock, entropy) = (Arc::new(SteppingClock::default()), Arc::new(SeededEntropy::new(7)));
+        let entropy = Arc::new(SeededEntropy::new(7));
         let vault = Arc::new(Vault::new([("KEY".to_owned(), SecretString::from(KEY))]).unwrap());
         let provider = |name: &str, format| Provider {
             name: name.into(),

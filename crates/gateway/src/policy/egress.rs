@@ -64,6 +64,11 @@ impl Egress {
         Self { layers: layers.into(), secrets: secrets.secrets, values, memory: BTreeMap::new() }
     }
 
+    /// The rules over the network.
+    pub(crate) fn layers(&self) -> &Layers {
+        &self.layers
+    }
+
     /// Decides over a request.
     pub fn decide(&mut self, request: &Request) -> Decision {
         let target = match Target::parse(&request.url) {

@@ -52,15 +52,25 @@ pub struct NetworkRule {
 }
 
 impl NetworkRule {
+    /// Whether the host, the port and the scheme are meant, whatever is asked of them.
+    pub(super) fn reaches(&self, target: &Target) -> bool {
+        let scheme = if target.secure { "https" } else { "http" };
+        let anything = self.effect == Effect::Deny;
+        self.hosts.iter().any(|pattern| pattern.matches(&target.host))
+            && (self.schemes.iter().any(|known| known == scheme) || anything && self.schemes.is_empty())
+            && (self.ports.contains(&target.port) || anything && self.ports.is_empty())
+    }
+
     /// Whether the request is meant.
     pub fn matches(&self, method: &str, target: &Target) -> bool {
-        let scheme = if target.secure { "https" } else { "http" };
-        let host = self.hosts.iter().any(|pattern| pattern.matches(&target.host));
-        let anything = self.effect == Effect::Deny;
-        host && (self.schemes.iter().any(|known| known == scheme) || anything && self.schemes.is_empty())
-            && (self.ports.contains(&target.port) || anything && self.ports.is_empty())
-            && (self.methods.iter().any(|known| known == method) || anything && self.methods.is_empty())
-            && (self.paths.is_empty() || self.paths.iter().any(|pattern| pattern.matches(&target.path)))
+        let denies = self.effect == Effect::Deny;
+        // Servers differ in how they read a path: a rule that denies holds for each reading, one that allows only where the readings agree.
+        let path = |pattern: &PathPattern| {
+            if denies { pattern.matches_some_reading(&target.path) } else { pattern.matches_every_reading(&target.path) }
+        };
+        self.reaches(target)
+            && (self.methods.iter().any(|known| known == method) || denies && self.methods.is_empty())
+            && (self.paths.is_empty() || self.paths.iter().any(path))
     }
 }
 

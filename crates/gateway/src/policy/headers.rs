@@ -25,6 +25,9 @@ const CONNECTION: &[&str] =
 const ONCE: &[&str] =
     &["host", "content-length", "content-type", "content-encoding", "transfer-encoding", "authorization", "content-location"];
 
+/// Further headers that mean something to whoever passes a request on.
+const OWN: &[&str] = &["connection", "upgrade", "te", "trailer", "expect", "cookie", "proxy-connection", "proxy-authorization"];
+
 /// Checks the headers of a request with a body of so many bytes.
 pub(super) fn check(headers: &[(String, String)], target: &Target, body: usize) -> Result<(), Refusal> {
     for (name, value) in headers {
@@ -71,7 +74,8 @@ fn check_one(name: &str, value: &str) -> Result<(), Refusal> {
     }
     let lower = name.to_ascii_lowercase();
     // `X_Original_Url` becomes the same variable as `X-Original-Url` in many servers.
-    if MISLEADING.contains(&lower.replace('_', "-").as_str()) {
+    let plain = lower.replace('_', "-");
+    if MISLEADING.contains(&plain.as_str()) || (lower != plain && (ONCE.contains(&plain.as_str()) || OWN.contains(&plain.as_str()))) {
         return Err(Refusal::new("header.misleading", format!("the header {name} would change what was checked")));
     }
     if CONNECTION.contains(&lower.as_str()) || (lower == "connection" && value.to_ascii_lowercase().contains("upgrade")) {

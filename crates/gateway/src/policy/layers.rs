@@ -71,6 +71,20 @@ impl Layers {
     /// # Errors
     /// The rule that denies it.
     pub fn decide(&self, method: &str, target: &Target) -> Result<Verdict, Verdict> {
+        self.hold(Some(method), target)
+    }
+
+    /// Whether some request to this host and port with TLS may pass. It is asked before a tunnel is opened; each request in it is decided over by
+    /// itself.
+    ///
+    /// # Errors
+    /// The rule that denies all of them.
+    pub fn decide_tunnel(&self, host: &Host, port: u16) -> Result<Verdict, Verdict> {
+        self.hold(None, &Target { secure: true, host: host.clone(), port, path: "/".to_owned(), query: None })
+    }
+
+    /// Without a method: whether anything at all may be asked of the host.
+    fn hold(&self, method: Option<&str>, target: &Target) -> Result<Verdict, Verdict> {
         for layer in &self.0 {
             if let Some(rule) = layer.matching(Effect::Deny, method, target).next() {
                 let why = format!("the rule {} of the {} policy denies it", rule.id, layer.name);
@@ -103,8 +117,10 @@ impl Layers {
             layer: None,
             rule: DEFAULT.to_owned(),
             why: format!(
-                "no policy allows {method} to {} on port {}; go on without, or ask the person for a rule",
-                target.host, target.port
+                "no policy allows {} to {} on port {}; go on without, or ask the person for a rule",
+                method.unwrap_or("https"),
+                target.host,
+                target.port
             ),
         })
     }
@@ -114,14 +130,22 @@ impl Layers {
 const DEFAULT: &str = "policy.default";
 
 impl Layer {
-    fn matching<'a>(&'a self, effect: Effect, method: &'a str, target: &'a Target) -> impl Iterator<Item = &'a NetworkRule> {
-        self.rules.iter().filter(move |rule| rule.effect == effect && rule.matches(method, target))
+    fn matching<'a>(&'a self, effect: Effect, method: Option<&'a str>, target: &'a Target) -> impl Iterator<Item = &'a NetworkRule> {
+        let means = move |rule: &NetworkRule| match method {
+            Some(method) => rule.matches(method, target),
+            None if effect == Effect::Deny => rule.reaches(target) && rule.methods.is_empty() && rule.paths.is_empty(),
+            None => rule.reaches(target),
+        };
+        self.rules.iter().filter(move |rule| rule.effect == effect && means(rule))
     }
 
-    fn nothing(&self, method: &str, target: &Target) -> Verdict {
+    fn nothing(&self, method: Option<&str>, target: &Target) -> Verdict {
         let why = format!(
-            "no rule of the {} policy allows {method} to {} on port {}; go on without, or ask the person for a rule",
-            self.name, target.host, target.port
+            "no rule of the {} policy allows {} to {} on port {}; go on without, or ask the person for a rule",
+            self.name,
+            method.unwrap_or("https"),
+            target.host,
+            target.port
         );
         Verdict { layer: Some(self.name), rule: DEFAULT.to_owned(), why }
     }
@@ -189,6 +213,34 @@ mod tests {
         assert_eq!(asked(&layers(&texts, Who { role: "scout", ..ADA }), "GET", url), (true, Some(Project), "read".to_owned()));
         assert_eq!(asked(&layers(&texts, ADA), "GET", url), (false, Some(Project), "policy.default".to_owned()));
         assert!(!layers(&texts, ADA).reach_out());
+    }
+
+    #[test]
+    fn a_tunnel_is_opened_where_some_request_may_pass() {
+        use LayerName::{Organisation, Project};
+        let org = rule("code", "*.example.org", "methods = [\"POST\"]\npaths = [\"/deep/**\"]")
+            + &rule("some", "part.example.org", "effect = \"deny\"\nmethods = [\"POST\"]")
+            + &rule("all", "no.example.org", "effect = \"deny\"");
+        let project = rule("these", "*.example.org", "")
+            + &rule("plain", "plain.example.com", "schemes = [\"http\"]")
+            + &rule("near", "127.0.0.1", "");
+        let both = layers(&[(Organisation, &org), (Project, &project)], ADA);
+        let asked = |layers: &Layers, host: &str, port: u16| {
+            layers.decide_tunnel(&Host::parse(host).unwrap(), port).map_or_else(|no| format!("no: {}", no.rule), |yes| yes.rule)
+        };
+        for (host, port, decided) in [
+            ("a.example.org", 443, "these"),
+            ("part.example.org", 443, "these"),
+            ("no.example.org", 443, "no: all"),
+            ("a.example.org", 8443, "no: policy.default"),
+            ("example.com", 443, "no: policy.default"),
+            ("plain.example.com", 80, "no: policy.default"),
+            ("127.0.0.1", 443, "no: address.loopback"),
+            ("169.254.169.254", 443, "no: address.metadata"),
+        ] {
+            assert_eq!(asked(&both, host, port), decided, "{host}:{port}");
+        }
+        assert_eq!(asked(&layers(&[(Project, &project)], ADA), "127.0.0.1", 443), "near");
     }
 
     #[test]

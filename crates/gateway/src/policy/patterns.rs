@@ -91,6 +91,35 @@ impl PathPattern {
     }
 }
 
+impl PathPattern {
+    /// Whether the path is meant as it is written and as servers read it that take slashes in a row for one.
+    pub(super) fn matches_every_reading(&self, path: &str) -> bool {
+        self.matches(path) && (!path.contains("//") || self.matches(&merged(path)))
+    }
+
+    /// Whether the path is meant in one of the ways in which servers read it: slashes in a row or at the end as one or none, without what stands
+    /// behind a `;` in a segment, in small letters.
+    pub(super) fn matches_some_reading(&self, path: &str) -> bool {
+        let bare = |text: &str| {
+            let name = |segment: &str| segment.split(';').next().unwrap_or_default().to_ascii_lowercase();
+            text.split('/').map(name).filter(|segment| !segment.is_empty()).collect::<Vec<_>>()
+        };
+        let loose = Self { segments: self.segments.iter().flat_map(|segment| bare(segment)).collect(), below: self.below };
+        self.matches(path) || self.matches(&merged(path)) || loose.matches(&format!("/{}", bare(path).join("/")))
+    }
+}
+
+/// The path with slashes in a row as one.
+fn merged(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    for c in path.chars() {
+        if !(c == '/' && out.ends_with('/')) {
+            out.push(c);
+        }
+    }
+    out
+}
+
 fn segment_matches(pattern: &str, segment: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();
@@ -102,4 +131,25 @@ fn segment_matches(pattern: &str, segment: &str) -> bool {
         rest = &rest[at + part.len()..];
     }
     rest.len() >= last.len() && rest.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::PathPattern;
+
+    #[test]
+    fn a_path_is_denied_in_each_reading_and_allowed_only_where_the_readings_agree() {
+        let some = |pattern: &str, path: &str| PathPattern::parse(pattern).unwrap().matches_some_reading(path);
+        let every = |pattern: &str, path: &str| PathPattern::parse(pattern).unwrap().matches_every_reading(path);
+        for path in ["/admin", "/admin/", "/admin/x", "//admin/x", "/admin//x", "/Admin/x", "/admin;a=b/x", "/admin/x;y"] {
+            assert!(some("/admin/**", path), "{path}");
+        }
+        for path in ["/", "/administrator", "/x/admin", "/adm/in"] {
+            assert!(!some("/admin/**", path), "{path}");
+        }
+        assert!(some("/v1/*/secret", "/V1//a/Secret/") && !some("/v1/*/secret", "/v1/secret"));
+        assert!(every("/v1/**", "/v1/a//b") && every("/v1/**", "/v1/a"));
+        // Some servers read `/x/y`, which the rule does not mean.
+        assert!(!every("/*/x/y", "//x/y") && !every("/v1/**", "//v1/x") && !every("/v1/**", "/V1/x"));
+    }
 }

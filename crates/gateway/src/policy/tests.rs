@@ -211,6 +211,8 @@ fn headers_that_mislead_are_refused() {
         ("Host", "api.example.org:80", "header.host"),
         ("X-HTTP-Method-Override", "DELETE", "header.misleading"),
         ("X_Original_URL", "/v1/admin", "header.misleading"),
+        ("Content_Length", "5", "header.misleading"),
+        ("Transfer_Encoding", "chunked", "header.misleading"),
         ("X-A", "b\r\nHost: evil.example", "header.value"),
         ("X A", "b", "header.name"),
         ("", "b", "header.name"),

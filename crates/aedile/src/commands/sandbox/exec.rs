@@ -4,8 +4,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use aedile_core::egress::proxy_env;
 use aedile_core::policy::PolicyText;
-use aedile_core::sandbox::{BoxChild, BoxExit, BoxLimits, BoxNet, BoxSpec, DOOR_PORT, SandboxError};
+use aedile_core::sandbox::{BoxChild, BoxExit, BoxLimits, BoxMount, BoxNet, BoxSpec, SandboxError, TRUST_INSIDE};
 use aedile_core::scope::Scope;
 use aedile_sandbox::{BoxNote, Change, ChangeKind, Cow, ExecRequest, Guard, NativeChild, NativeSandbox, exec_spec, not_started};
 use clap::{Args, ValueEnum};
@@ -51,7 +52,7 @@ pub struct ExecArgs {
     net: Net,
     /// A file with [limits], [write] and [read] rules (docs/security.md), which narrow the options here as they narrow it
     ///
-    /// Its [[network]] rules (docs/policy.md) count with --net door: the door is then an HTTP proxy for what they allow.
+    /// Its [[network]] rules (docs/policy.md) count with --net door: the door is then a proxy for what they allow, in HTTP and HTTPS.
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
     /// Bytes of memory of the whole box; 2 GiB when absent
@@ -136,6 +137,9 @@ struct Place(PathBuf);
 /// The directory of such places in the state directory; each is named `PID-START`.
 pub const EXEC: &str = "exec";
 
+/// The certificate that the box believes its door by, in such a place.
+const CERTIFICATE: &str = "door.pem";
+
 impl Place {
     fn of_this_process(state: &Path) -> Self {
         let pid = std::process::id();
@@ -145,6 +149,8 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        // Public, and of no use without its gateway.
+        let _ = std::fs::remove_file(self.0.join(CERTIFICATE));
         for dir in [&self.0.join("boxes"), &self.0] {
             // Fails when it was never made or holds something, and both is well.
             let _ = std::fs::remove_dir(dir);
@@ -186,8 +192,7 @@ fn request(args: ExecArgs, policy: &Policy) -> Result<ExecRequest, CliError> {
     let flags = BoxLimits { processes: args.pids, memory_bytes: args.mem, wall, ..BoxLimits::default() };
     let mut env = env.collect::<Result<Vec<_>, CliError>>()?;
     if policy.reach.is_some() && args.net == Net::Door {
-        let new = proxy().into_iter().filter(|(name, _)| env.iter().all(|(given, _)| given != name)).collect::<Vec<_>>();
-        env.extend(new);
+        add(&mut env, proxy_env());
     }
     Ok(ExecRequest {
         env,
@@ -201,11 +206,10 @@ fn request(args: ExecArgs, policy: &Policy) -> Result<ExecRequest, CliError> {
     })
 }
 
-/// How the programs in a box find the proxy of its door, in both usual spellings. What the box itself serves needs none.
-fn proxy() -> Vec<(String, String)> {
-    let (door, own) = (format!("http://127.0.0.1:{DOOR_PORT}"), "localhost,127.0.0.1,::1".to_owned());
-    let named = [("http_proxy", &door), ("https_proxy", &door), ("no_proxy", &own)];
-    named.into_iter().flat_map(|(name, value)| [(name.to_owned(), value.clone()), (name.to_uppercase(), value.clone())]).collect()
+/// Adds variables to those that the person gave, which stay as they are.
+fn add(env: &mut Vec<(String, String)>, more: Vec<(String, String)>) {
+    let new: Vec<_> = more.into_iter().filter(|(name, _)| env.iter().all(|(given, _)| given != name)).collect();
+    env.extend(new);
 }
 
 /// One command in its box.
@@ -227,6 +231,13 @@ impl Job<'_> {
             Net::None => None,
             Net::Door => Some(open_door::Opener::for_directory(self.dir, self.reach.take().into_iter().collect())?),
         };
+        if let Some(trust) = opener.as_ref().map(open_door::Opener::trust).transpose()?.flatten() {
+            let host = place.join(CERTIFICATE);
+            std::fs::create_dir_all(place)?;
+            std::fs::write(&host, &trust.pem)?;
+            self.spec.mounts.push(BoxMount { host, inside: TRUST_INSIDE.into(), writable: false });
+            add(&mut self.spec.env, trust.env);
+        }
         // From here on no signal ends this process before the box is watched.
         let mut signals = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?];
         let (out, writing) = (self.out, self.writing);
