@@ -24,6 +24,8 @@ pub const UNSUPPORTED: u8 = 5;
 pub const STATE: u8 = 6;
 /// Git refused or is too old.
 pub const GIT: u8 = 7;
+/// What was asked about is denied.
+pub const DENIED: u8 = 8;
 /// The person interrupted.
 pub const INTERRUPTED: u8 = 130;
 
@@ -39,10 +41,14 @@ pub const ALL: &[ExitCode] = &[
         code: NOT_ALL_LANDED,
         meaning: "The run is over or stopped, and not every task landed; for `code`, the agent ended without a change that could be kept; for a plan, the person did not want it. `aedile status` says which and why.",
     },
-    ExitCode { code: CONFIG, meaning: "`aedile.toml` or the tasks file is wrong, or the directory is not a git repository with a commit." },
+    ExitCode {
+        code: CONFIG,
+        meaning: "`aedile.toml`, the tasks file or a policy is wrong, or the directory is not a git repository with a commit.",
+    },
     ExitCode { code: UNSUPPORTED, meaning: "This host cannot give a box. `aedile doctor` says what is missing." },
     ExitCode { code: STATE, meaning: "The state directory cannot be used: written by a newer aedile, damaged, or not writable." },
     ExitCode { code: GIT, meaning: "Git refused, or it is older than 2.45.1 and not a security release of an older line." },
+    ExitCode { code: DENIED, meaning: "For `policy explain`: the policy denies it; stdout names the rule." },
     ExitCode { code: INTERRUPTED, meaning: "Interrupted with Ctrl-C. `aedile run --resume` (or `aedile code --resume`) goes on." },
 ];
 

@@ -13,6 +13,7 @@ use async_trait::async_trait;
 
 use crate::clock::{OsEntropy, SystemClock};
 use crate::commands::run::checkout_config;
+use crate::commands::sandbox::COMMAND;
 use crate::config::file::{self, ConfigFile};
 use crate::error::CliError;
 use crate::{state, wiring};
@@ -64,9 +65,9 @@ impl Opener {
             who: DoorIdentity {
                 run: self.run,
                 task: TaskId::new(&SystemClock, &OsEntropy),
-                key: TaskKey::new("exec").map_err(name)?,
-                role: "command".to_owned(),
-                agent: AgentName::new("exec").map_err(name)?,
+                key: TaskKey::new(COMMAND.task).map_err(name)?,
+                role: COMMAND.role.to_owned(),
+                agent: AgentName::new(COMMAND.agent).map_err(name)?,
                 incarnation: IncarnationId::new(&SystemClock, &OsEntropy),
             },
             model: self.model.clone(),

@@ -14,6 +14,7 @@ mod exec_proxy;
 mod exec_terminal;
 mod goals;
 mod mcp;
+mod policy;
 mod providers;
 mod real_input;
 mod real_work;

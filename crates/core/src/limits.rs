@@ -143,6 +143,13 @@ pub const GATE_OUTPUT_BYTES_MAX: usize = 64 * 1024;
 /// Time between asking a process to end and killing it.
 pub const TERM_GRACE: Duration = Duration::from_secs(3);
 
+/// The largest policy file; larger ones are data.
+pub const POLICY_FILE_BYTES_MAX: usize = 1024 * 1024;
+/// The largest policy file of a project or a run: it is kept in the event that starts the run, beside its gates.
+pub const RUN_POLICY_BYTES_MAX: usize = 48 * 1024;
+/// The least memory in which a program starts in a box.
+pub const BOX_MEMORY_BYTES_MIN: u64 = 16 * 1024 * 1024;
+
 /// The largest request body that a door reads.
 pub const DOOR_BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// The largest call of the agent's own API at a door: a piece of mail or a plan, with its frame.

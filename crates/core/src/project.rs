@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::ModelRef;
 use crate::money::Budget;
+use crate::policy::PolicyText;
 use crate::task::GateSpec;
 
 /// The rules of a project during one run.
@@ -27,6 +28,9 @@ pub struct ProjectRules {
     /// Models that agents go on with, in this order, when the provider of their own does not answer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fallback: Vec<ModelRef>,
+    /// The policy of the project and of the run, as they were when it began. Those of the machine and the person are read when a worker begins.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policy: Vec<PolicyText>,
     /// Whether protected paths may change in this run.
     #[serde(default)]
     pub allow_protected: bool,

@@ -21,6 +21,11 @@ pub struct Scope {
 }
 
 impl Scope {
+    /// The scope that allows nothing.
+    pub fn nothing() -> Self {
+        Self { globs: Vec::new(), set: GlobSet::empty() }
+    }
+
     /// Compiles the globs. An empty list allows nothing.
     ///
     /// # Errors

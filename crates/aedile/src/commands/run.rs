@@ -257,6 +257,12 @@ pub fn rules_at(project: &Project, base: &CommitId, out: Output) -> Result<(Conf
             short(base)
         ));
     }
+    rules_of(project, base)
+}
+
+/// The file at the commit and what it says.
+pub fn rules_of(project: &Project, base: &CommitId) -> Result<(ConfigFile, ProjectRules), CliError> {
+    let committed = project.file_at(base, file::NAME)?;
     let place = format!("{} at {}", file::NAME, short(base));
     let text = String::from_utf8(committed.unwrap_or_default()).map_err(|_| CliError::config(format!("{place} is not UTF-8")))?;
     let config = ConfigFile::parse(&text, &place)?.with_person(PersonFile::load()?);

@@ -5,6 +5,7 @@ mod policy;
 mod relay;
 
 pub use exec::EXEC;
+pub use policy::COMMAND;
 
 use clap::{Args, Subcommand};
 

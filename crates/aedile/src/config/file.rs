@@ -21,6 +21,7 @@ pub const NAME: &str = "aedile.toml";
 /// Paths that are protected in every project: what judges a change must not come with the change.
 pub const ALWAYS_PROTECTED: &[&str] = &[
     NAME,
+    ".aedile/**",
     ".github/**",
     ".gitlab-ci.yml",
     ".gitlab/**",
@@ -219,6 +220,7 @@ impl ConfigFile {
             task_budget: self.budget.task(place)?,
             agent_budget: self.budget.agent(place)?,
             fallback: self.agents.fallback.clone(),
+            policy: Vec::new(),
             allow_protected: false,
             hold: false,
         })

@@ -105,8 +105,13 @@ pub fn is_this_machine(url: &str) -> bool {
 
 /// Where the file is, whether it exists or not.
 pub fn path() -> Option<PathBuf> {
+    dir().map(|dir| dir.join("config.toml"))
+}
+
+/// Where the person's own files are.
+pub fn dir() -> Option<PathBuf> {
     let config = env::get(env::XDG_CONFIG_HOME).map(PathBuf::from).filter(|dir| dir.is_absolute());
-    Some(config.or_else(|| env::home().map(|home| home.join(".config")))?.join("aedile/config.toml"))
+    Some(config.or_else(|| env::home().map(|home| home.join(".config")))?.join("aedile"))
 }
 
 /// The file's place, for messages.

@@ -3,12 +3,22 @@
 //! A layer can only narrow what the others leave: what an agent does must pass every layer that says something of it. The part over the
 //! network is read by `gateway`, which knows hosts and paths.
 
+mod agent;
+mod deed;
+mod file;
+mod sections;
+#[cfg(test)]
+mod tests;
 mod whom;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use agent::{AgentPolicy, Layer, Policies, Source};
+pub use deed::{BadDeed, Deed, Said};
+pub use file::{BadPolicy, PolicyFile, Rule};
+pub use sections::{Limits, Named, Names, Paths, Provider, Read, Sections, Spawn, Spend, Write};
 pub use whom::{Who, Whom};
 
 /// Where a policy file stands, from the widest to the narrowest.

@@ -1,6 +1,7 @@
 //! The policy file and the secrets file.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use aedile_core::policy::Whom;
 use serde::de::IgnoredAny;
@@ -28,6 +29,15 @@ pub enum Effect {
     Allow,
     /// What it names may not pass, whatever other rules say.
     Deny,
+}
+
+impl fmt::Display for Effect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+        })
+    }
 }
 
 /// A rule over the network.

@@ -55,6 +55,11 @@ impl Layers {
         texts.iter().map(layer).collect::<Result<_, _>>().map(Self)
     }
 
+    /// Every rule that means the agent, with its layer.
+    pub fn rules(&self) -> impl Iterator<Item = (LayerName, &NetworkRule)> {
+        self.0.iter().flat_map(|layer| layer.rules.iter().map(|rule| (layer.name, rule)))
+    }
+
     /// Whether no layer says anything of the network.
     pub fn is_silent(&self) -> bool {
         self.0.iter().all(|layer| !layer.allows && layer.rules.is_empty())
@@ -124,6 +129,33 @@ impl Layers {
             ),
         })
     }
+}
+
+/// Says which rules of a layer can never let anything pass, since a wider one allows no request to any of their hosts.
+///
+/// # Errors
+/// [`BadFile`] names the file that is wrong.
+pub fn widened(wider: &[PolicyText], text: &PolicyText) -> Result<Vec<String>, BadFile> {
+    let mut problems = Vec::new();
+    let own = Policy::parse(&text.text)?;
+    for upper in wider {
+        let policy = Policy::parse(&upper.text).map_err(|bad| BadFile(format!("the policy {}: {bad}", upper.place)))?;
+        let meets = |rule: &NetworkRule| {
+            let mut hosts = policy.network.iter().filter(|rule| rule.effect == Effect::Allow).flat_map(|rule| &rule.hosts);
+            hosts.any(|host| rule.hosts.iter().any(|own| own.meets(host)))
+        };
+        if policy.allows() {
+            let lost = own.network.iter().filter(|rule| rule.effect == Effect::Allow && !meets(rule));
+            problems.extend(lost.map(|rule| {
+                let hosts = rule.hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                format!(
+                    "network rule {:?} allows {hosts}, which the {} policy does not, so it has no effect: a lower layer can only narrow",
+                    rule.id, upper.layer
+                )
+            }));
+        }
+    }
+    Ok(problems)
 }
 
 /// The rule for what no rule allows.

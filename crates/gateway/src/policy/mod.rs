@@ -20,7 +20,7 @@ mod tests;
 
 pub use egress::{Decision, Egress, Request};
 pub use files::{BadFile, Effect, NetworkRule, Policy};
-pub use layers::{Layers, Verdict};
+pub use layers::{Layers, Verdict, widened};
 pub use patterns::{HostPattern, PathPattern};
 pub use secrets::{Place, SecretRule, SecretsFile};
 pub use target::{Host, Target};

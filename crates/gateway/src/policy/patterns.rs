@@ -1,5 +1,6 @@
 //! Patterns of hosts and paths. Nothing is compared as a mere beginning or end of a text: hosts by labels, paths by segments.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use super::target::Host;
@@ -13,6 +14,16 @@ pub enum HostPattern {
     Below(String),
     /// This address.
     Address(IpAddr),
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Below(name) => write!(f, "*.{name}"),
+            Self::Address(address) => write!(f, "{}", Host::Address(*address)),
+        }
+    }
 }
 
 impl HostPattern {
@@ -49,6 +60,17 @@ impl HostPattern {
         }
     }
 
+    /// Whether some host is meant by both.
+    pub(crate) fn meets(&self, other: &Self) -> bool {
+        let below =
+            |name: &String, above: &String| name.strip_suffix(above.as_str()).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'));
+        match (self, other) {
+            (Self::Below(name), Self::Below(other)) => name == other || below(name, other) || below(other, name),
+            (Self::Below(above), Self::Name(name)) | (Self::Name(name), Self::Below(above)) => below(name, above),
+            (own, other) => own == other,
+        }
+    }
+
     /// Whether it names one host rather than many.
     pub(crate) fn is_exact(&self) -> bool {
         !matches!(self, Self::Below(_))
@@ -60,6 +82,13 @@ impl HostPattern {
 pub struct PathPattern {
     segments: Vec<String>,
     below: bool,
+}
+
+impl fmt::Display for PathPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.segments.iter().try_for_each(|segment| write!(f, "/{segment}"))?;
+        f.write_str(if self.below { "/**" } else { "" })
+    }
 }
 
 impl PathPattern {

@@ -111,7 +111,7 @@ pub fn cmd_exec(args: ExecArgs, out: Output) -> CliResult {
     check_streams()?;
     let state = state::dir()?;
     let policy = args.policy.as_deref().map_or_else(|| Ok(Policy::default()), Policy::read)?;
-    let guard = Guard { protect: true, mask: true, hide: policy.read.hide.clone(), show: policy.read.show.clone() };
+    let guard = Guard { protect: true, mask: true, hide: policy.hide.clone(), show: policy.show.clone() };
     if policy.reach.is_some() && net == Net::None {
         out.warn("note: the [[network]] rules of the policy count with --net door only; this box reaches nothing");
     }
@@ -181,7 +181,7 @@ fn request(args: ExecArgs, policy: &Policy) -> Result<ExecRequest, CliError> {
         CliError::usage(format!("--write {:?} {}", bad.glob, bad.problem))
             .hint("globs are relative to DIR: `src/**` is everything below DIR/src")
     })?;
-    let write = match (&policy.write.allow, args.write.is_empty()) {
+    let write = match (&policy.write, args.write.is_empty()) {
         (Some(_), false) => {
             return Err(CliError::usage("both --write and [write] allow of the policy say what may be written; leave one of them out"));
         }
