@@ -21,6 +21,7 @@ pub mod run_control;
 pub mod runtime;
 pub mod sandbox;
 pub mod scan;
+pub mod secret;
 pub mod snapshot;
 pub mod status;
 pub mod store;

@@ -130,6 +130,12 @@ pub fn get(name: &'static str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
+/// Reads a variable that the person has named as the place of a secret.
+#[expect(clippy::disallowed_methods, reason = "this module is the one reader of the environment")]
+pub fn any(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
 /// Reads a variable as text.
 pub fn text(name: &'static str) -> Option<String> {
     get(name).map(|value| value.to_string_lossy().into_owned())

@@ -88,6 +88,14 @@ impl From<StoreError> for CliError {
     }
 }
 
+impl From<aedile_gateway::safe::SafeError> for CliError {
+    fn from(error: aedile_gateway::safe::SafeError) -> Self {
+        use aedile_gateway::safe::SafeError;
+        let code = if matches!(error, SafeError::Secret { .. }) { exit::USAGE } else { exit::STATE };
+        Self::new(code, error.to_string())
+    }
+}
+
 impl From<SandboxError> for CliError {
     fn from(error: SandboxError) -> Self {
         let plain = Self::new(exit::FAILURE, error.to_string());

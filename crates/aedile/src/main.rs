@@ -14,6 +14,7 @@ mod error;
 mod exit;
 mod host;
 mod inbox;
+mod keys;
 mod layers;
 mod long_text;
 mod names;

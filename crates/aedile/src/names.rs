@@ -22,7 +22,7 @@ fn similar<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&
 }
 
 /// The error for a name that is not known: what was asked for, the one of `all` that may be meant, and what there is in `place`.
-fn unknown(what: &str, name: &str, place: &str, known: &[String], all: &[String]) -> CliError {
+pub fn unknown(what: &str, name: &str, place: &str, known: &[String], all: &[String]) -> CliError {
     let error = CliError::usage(format!("there is no {what} {name} in {place}"));
     let error = match similar(name, all.iter().map(String::as_str)) {
         Some(other) => error.hint(format!("did you mean `{other}`?")),

@@ -11,7 +11,7 @@ use aedile_store::SqliteStore;
 use crate::clock::SystemClock;
 use crate::env;
 use crate::error::CliError;
-use crate::wiring;
+use crate::{keys, wiring};
 
 /// What commands say that have nothing to show.
 pub const NOTHING_YET: &str = "nothing has been run yet";
@@ -27,7 +27,7 @@ pub fn dir() -> Result<PathBuf, CliError> {
 /// Opens the store for commands that read or append a command of the person's; makes it when it is not there. What a person types
 /// passes the redactor like everything else; the keys are read when something is first written.
 pub fn open() -> Result<SqliteStore, CliError> {
-    let redactor = Arc::new(wiring::PersonsKeys::default());
+    let redactor = Arc::new(keys::PersonsKeys::default());
     Ok(SqliteStore::open(&dir()?, aedile_store::Options { clock: Arc::new(SystemClock), redactor, read_only: false })?)
 }
 

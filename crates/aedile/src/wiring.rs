@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use aedile_core::store::{Store, list};
 use aedile_core::view::{ProjectView, RunView};
-use aedile_core::{Clock, Entropy, ProjectId, Redactor, SecretString};
+use aedile_core::{Clock, Entropy, ProjectId, Redactor};
 use aedile_fleet::{HostFacts, HubWorkspaces, Onlooker, Pace, Parts};
 use aedile_gateway::{FetchRules, Gateway, Provider, ProviderKey, Vault};
 use aedile_git::{Git, GitError, Hub, PersonEnv, Project};
@@ -18,6 +18,7 @@ use crate::clock::{OsEntropy, SystemClock};
 use crate::config::file::ConfigFile;
 use crate::config::person::{self, Api};
 use crate::error::CliError;
+use crate::keys::{self, ANTHROPIC, ANTHROPIC_TOKEN, GEMINI, OLLAMA, OPENAI};
 use crate::runtimes::Catalogue;
 use crate::{env, host, prices};
 
@@ -175,7 +176,7 @@ fn times() -> (Arc<dyn Clock>, Arc<dyn Entropy>) {
 /// Opens the store behind the keys' redactor, and the gateway that holds the keys. Must be called inside a tokio runtime.
 pub fn store_and_gateway(state: &Path, config: &ConfigFile) -> Result<(Arc<SqliteStore>, Arc<Gateway>), CliError> {
     let (clock, entropy) = times();
-    let vault = Arc::new(vault(config)?);
+    let vault = Arc::new(keys::vault(config, true)?);
     let options = aedile_store::Options { clock: Arc::clone(&clock), redactor: Arc::clone(&vault) as Arc<dyn Redactor>, read_only: false };
     let store = Arc::new(SqliteStore::open(state, options)?);
     let providers = providers(config, &vault);
@@ -221,89 +222,9 @@ fn project_id(store: &dyn Store, project: &Project) -> Result<ProjectId, CliErro
         .ok_or_else(|| CliError::failure("the project was not recorded"))
 }
 
-/// The names under which the keys lie in the vault.
-const ANTHROPIC: &str = "anthropic";
-const OPENAI: &str = "openai";
-const GEMINI: &str = "gemini";
-const OLLAMA: &str = "ollama";
 const OPENAI_VENDOR: &str = "https://api.openai.com";
 /// The window that an Ollama server is asked for unless a person says otherwise: enough to work in, and it fits beside a model on a laptop.
 const OLLAMA_CONTEXT_TOKENS: u64 = 32_768;
-const ANTHROPIC_TOKEN: &str = "anthropic-token";
-
-/// Takes each key once: from the environment, else from its file.
-fn vault(config: &ConfigFile) -> Result<Vault, CliError> {
-    let mut secrets = Vec::new();
-    let sources: [(&str, &[&'static str]); 4] = [
-        (ANTHROPIC, &[env::ANTHROPIC_API_KEY]),
-        (OPENAI, &[env::OPENAI_API_KEY]),
-        (GEMINI, &[env::GEMINI_API_KEY, env::GOOGLE_API_KEY]),
-        (OLLAMA, &[]),
-    ];
-    for (name, variables) in sources {
-        let file = config.person.provider.get(name).and_then(|provider| provider.key_file.as_deref());
-        let key = match (variables.iter().find_map(|variable| env::text(variable)), file) {
-            (Some(key), _) => Some(SecretString::from(key)),
-            (None, Some(file)) => Some(key_from_file(file)?),
-            (None, None) => None,
-        };
-        secrets.extend(key.map(|key| (name.to_owned(), key)));
-    }
-    for (name, _, section) in config.person.further() {
-        let key = section.key_file.as_deref().map(key_from_file).transpose()?;
-        secrets.extend(key.map(|key| (name.to_owned(), key)));
-    }
-    let file = config.person.provider.get(ANTHROPIC).and_then(|provider| provider.token_file.as_deref());
-    let token = match (env::text(env::CLAUDE_TOKEN), file) {
-        (Some(token), _) => Some(SecretString::from(token)),
-        (None, Some(file)) => Some(key_from_file(file)?),
-        (None, None) => None,
-    };
-    secrets.extend(token.map(|token| (ANTHROPIC_TOKEN.to_owned(), token)));
-    Vault::new(secrets).map_err(|error| CliError::config(format!("a key cannot be used: {error}")))
-}
-
-/// Takes the person's keys, and what is a credential by its form, out of what commands write that bring no worker. A key that cannot be read
-/// is no reason to refuse a command.
-#[derive(Default)]
-pub struct PersonsKeys(std::sync::OnceLock<Vault>);
-
-impl PersonsKeys {
-    fn vault(&self) -> &Vault {
-        let read = || {
-            let config = ConfigFile { person: person::PersonFile::load().ok()?, ..ConfigFile::default() };
-            vault(&config).inspect_err(|error| tracing::warn!(error = %error.message, "a key could not be read")).ok()
-        };
-        self.0.get_or_init(|| read().unwrap_or_else(Vault::empty))
-    }
-}
-
-impl Redactor for PersonsKeys {
-    fn redact_text(&self, text: &str) -> Option<String> {
-        self.vault().redact_text(text)
-    }
-    fn redact_bytes(&self, bytes: &[u8]) -> Option<Vec<u8>> {
-        self.vault().redact_bytes(bytes)
-    }
-    fn settled(&self, text: &str) -> usize {
-        self.vault().settled(text)
-    }
-}
-
-fn key_from_file(file: &str) -> Result<SecretString, CliError> {
-    use std::os::unix::fs::PermissionsExt;
-    let path = match (file.strip_prefix("~/"), env::home()) {
-        (Some(rest), Some(home)) => home.join(rest),
-        _ => PathBuf::from(file),
-    };
-    let failed = |error: std::io::Error| CliError::config(format!("cannot read the key file {}: {error}", path.display()));
-    let mode = std::fs::metadata(&path).map_err(failed)?.permissions().mode();
-    if mode & 0o077 != 0 {
-        return Err(CliError::config(format!("the key file {} can be read by others (mode {:o})", path.display(), mode & 0o777))
-            .hint(format!("chmod 600 {}", path.display())));
-    }
-    Ok(SecretString::from(std::fs::read_to_string(&path).map_err(failed)?))
-}
 
 fn providers(config: &ConfigFile, vault: &Vault) -> Vec<Provider> {
     let place = person::place();
@@ -317,9 +238,9 @@ fn providers(config: &ConfigFile, vault: &Vault) -> Vec<Provider> {
             (false, _) if name == ANTHROPIC && known(ANTHROPIC_TOKEN) => ProviderKey::Token(ANTHROPIC_TOKEN.to_owned()),
             // A server of one's own usually wants no key.
             (false, false) => ProviderKey::None,
-            (false, true) => {
-                ProviderKey::Missing(format!("there is no key for {name}: set {key_variable}, or `[provider.{name}] key_file` in {place}"))
-            }
+            (false, true) => ProviderKey::Missing(format!(
+                "there is no key for {name}: `aedile secret set {name}` keeps one, or set {key_variable}, or `[provider.{name}] key_file` in {place}"
+            )),
         };
         let context_tokens = section.and_then(|provider| provider.context_tokens).or((name == OLLAMA).then_some(OLLAMA_CONTEXT_TOKENS));
         Provider { name: name.to_owned(), format, base_url, key, context_tokens }
@@ -332,7 +253,7 @@ fn providers(config: &ConfigFile, vault: &Vault) -> Vec<Provider> {
         name: name.to_owned(),
         format: api.format(),
         base_url: section.base_url.clone().unwrap_or_default(),
-        key: if section.key_file.is_some() { ProviderKey::Secret(name.to_owned()) } else { ProviderKey::None },
+        key: if vault.keys().any(|known| known == name) { ProviderKey::Secret(name.to_owned()) } else { ProviderKey::None },
         context_tokens: section.context_tokens.or((api == Api::Ollama).then_some(OLLAMA_CONTEXT_TOKENS)),
     });
     let built_in = [

@@ -21,6 +21,7 @@ mod real_work;
 mod runtimes;
 mod scan;
 mod scenario;
+mod secret;
 mod snapshots;
 mod steering;
 mod surface;

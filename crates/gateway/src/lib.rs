@@ -44,4 +44,4 @@ mod vault;
 pub use fetch_rules::FetchRules;
 pub use gateway::{Gateway, GatewayError, Provider, ProviderKey};
 pub use ledger::Ledger;
-pub use vault::{BadSecret, Vault};
+pub use vault::{BadSecret, SECRET_BYTES_MAX, Vault};

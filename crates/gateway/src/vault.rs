@@ -8,8 +8,8 @@ use aedile_core::{ExposeSecret, Redactor, SecretString};
 use crate::leak::{Secrets, Shapes, Verdict};
 use crate::policy::{SecretRule, SecretsFile};
 
-/// A longer value is a file rather than a key.
-pub(crate) const SECRET_BYTES_MAX: usize = 64 * 1024;
+/// The longest value of a secret, in bytes: a longer one is a file rather than a key.
+pub const SECRET_BYTES_MAX: usize = 64 * 1024;
 
 /// Whether a secret may have this name.
 pub(crate) fn is_secret_name(name: &str) -> bool {

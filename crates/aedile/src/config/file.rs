@@ -169,11 +169,11 @@ impl ConfigFile {
         }
         for (name, provider) in &file.provider {
             provider.check(name).map_err(|problem| bad(place, &problem))?;
-            if provider.key_file.is_some() || provider.token_file.is_some() {
+            if provider.key_file.is_some() || provider.token_file.is_some() || provider.key_command.is_some() {
                 return Err(persons(
                     place,
                     &format!(
-                        "[provider.{name}] key_file and token_file do not belong here: a repository must not say which of your files is a key"
+                        "[provider.{name}] key_file, key_command and token_file do not belong here: a repository must not say where your key is"
                     ),
                 ));
             }

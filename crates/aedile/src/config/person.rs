@@ -38,6 +38,8 @@ pub struct Provider {
     pub base_url: Option<String>,
     /// A file with mode 0600 that holds the key; `~/` is the person's home.
     pub key_file: Option<String>,
+    /// A command that writes the key: program and arguments. It is run, outside any box, when a worker starts.
+    pub key_command: Option<Vec<String>>,
     /// A file with mode 0600 that holds the token of a subscription, which Anthropic takes from Claude Code alone.
     pub token_file: Option<String>,
     /// What it speaks; for `openai` which of its formats our agent does.
@@ -185,6 +187,12 @@ impl Provider {
         if self.context_tokens.is_some_and(|tokens| tokens < CONTEXT_TOKENS_MIN) {
             return Err(format!("[provider.{name}] context_tokens must be at least {CONTEXT_TOKENS_MIN}"));
         }
+        if self.key_command.is_some() && self.key_file.is_some() {
+            return Err(format!("[provider.{name}] has both `key_file` and `key_command`: leave one of them out"));
+        }
+        if self.key_command.as_ref().is_some_and(|parts| parts.first().is_none_or(String::is_empty)) {
+            return Err(format!("[provider.{name}] key_command names no program"));
+        }
         if name != "anthropic" && self.token_file.is_some() {
             return Err("[provider] token_file: only `anthropic` has subscriptions".to_owned());
         }
@@ -207,6 +215,8 @@ mod tests {
             ("[provider.openai]\napi = \"gemini\"", "openai"),
             ("[provider.acme]\napi = \"chat\"\nbase_url = \"x\"\ntoken_file = \"x\"", "token_file"),
             ("[provider.gemini]\napi = \"chat\"", "gemini"),
+            ("[provider.gemini]\nkey_command = []", "key_command"),
+            ("[provider.gemini]\nkey_command = [\"op\"]\nkey_file = \"x\"", "both"),
             ("[provider.openai]\napi = \"soap\"", "soap"),
             ("[provider.ollama]\ncontext_tokens = 100", "context_tokens"),
             ("[provider.openai]\ntoken_file = \"x\"", "token_file"),
