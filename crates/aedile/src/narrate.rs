@@ -255,6 +255,10 @@ impl Narrator {
 
 fn other_line(event: &Event) -> Option<(Weight, String)> {
     let said = match event {
+        Event::SecretUsed { agent, secret, method, host, path, .. } => {
+            let path = one_line(path, 100);
+            (Weight::Detail, format!("{agent} used the secret {secret}: {} {}{path}", one_line(method, 20), one_line(host, 100)))
+        }
         Event::MailSent { from, to, subject, .. } => (Weight::Step, format!("mail from {from} to {to}: {}", one_line(subject, 120))),
         Event::SpendSettled { usage, usd, estimated, .. } => {
             (Weight::Detail, format!("{} tokens, {usd}{}", usage.total(), if *estimated { " (estimated)" } else { "" }))

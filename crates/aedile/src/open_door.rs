@@ -57,6 +57,11 @@ impl Opener {
         self.gateway.trust(self.run, &self.policy).map_err(CliError::config)
     }
 
+    /// Variables of the box with what stands for the secrets that it may use.
+    pub fn placeholders(&self) -> Vec<(String, String)> {
+        self.gateway.placeholders(COMMAND.role)
+    }
+
     /// Serves the listener of a box.
     pub fn open(&self, listener: OwnedFd) -> Result<Box<dyn Door>, CliError> {
         let rules = self.config.rules(file::NAME)?;

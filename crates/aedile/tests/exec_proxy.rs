@@ -66,8 +66,8 @@ fn the_door_is_a_proxy_for_what_the_policy_allows() {
     }
 }
 
-/// Serves so many requests over TLS; returns the heads that came.
-fn serve_tls(
+/// Serves so many requests over TLS, each with its own `Authorization` in the answer; returns what came.
+pub(crate) fn serve_tls(
     listener: TcpListener,
     key: &rcgen::KeyPair,
     certificate: &rcgen::Certificate,
@@ -84,13 +84,24 @@ fn serve_tls(
             let mut stream = rustls::StreamOwned::new(rustls::ServerConnection::new(config.clone()).unwrap(), stream);
             let mut head = [0; 4096];
             let read = stream.read(&mut head).unwrap();
-            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\nconnection: close\r\n\r\nhello\n").unwrap();
+            let text = String::from_utf8_lossy(&head[..read]).into_owned();
+            let said =
+                text.lines().find_map(|line| line.to_ascii_lowercase().starts_with("authorization").then(|| format!("you said {line}\n")));
+            let body = said.unwrap_or_else(|| "hello\n".to_owned());
+            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
+            stream.write_all(answer.as_bytes()).unwrap();
             stream.conn.send_close_notify();
             let _ = stream.flush();
-            heads.push(String::from_utf8_lossy(&head[..read]).into_owned());
+            heads.push(text);
         }
         heads
     })
+}
+
+/// The certificate as a file of trusted roots has it.
+pub(crate) fn pem(certificate: &rcgen::Certificate) -> String {
+    let base64 = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, certificate.der());
+    format!("-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----\n")
 }
 
 #[test]
@@ -115,8 +126,7 @@ fn programs_in_a_box_read_over_tls_that_ends_at_the_door() {
         let (policy, roots) = (dir.parent().unwrap().join("policy.toml"), dir.parent().unwrap().join("roots.pem"));
         std::fs::write(&policy, format!("[[network]]\nid = \"near\"\nhosts = [\"127.0.0.1\"]\nports = [{port}]\npaths = [\"/open/**\"]\n"))
             .unwrap();
-        let base64 = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, certificate.der());
-        std::fs::write(&roots, format!("-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----\n")).unwrap();
+        std::fs::write(&roots, pem(&certificate)).unwrap();
         env.var("SSL_CERT_FILE", roots.to_str().unwrap());
         let url = format!("https://127.0.0.1:{port}");
         let text = format!(

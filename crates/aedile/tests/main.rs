@@ -11,6 +11,7 @@ mod editor;
 mod exec;
 mod exec_guard;
 mod exec_proxy;
+mod exec_secrets;
 mod exec_terminal;
 mod goals;
 mod mcp;

@@ -70,6 +70,12 @@ pub trait Egress: Send + Sync {
         Vec::new()
     }
 
+    /// What a box of an agent of this role finds in its environment: variables with what stands for the secrets that it may use.
+    fn placeholders(&self, role: &str) -> Vec<(String, String)> {
+        let _ = role;
+        Vec::new()
+    }
+
     /// Returns what a box needs to believe a door that is opened for this run under these layers of policy, when it looks into TLS; `None` where
     /// no layer opens anything with TLS. It is asked before the box is made.
     ///

@@ -192,6 +192,8 @@ pub enum Event {
     ModelSwitched { task: TaskId, from: ModelRef, to: ModelRef, why: String },
     /// A model provider is left alone for now, by all agents: `why` says what it answered, and at `again` one request tries it. Without `why` it answers again.
     ProviderDown { run: RunId, provider: String, why: Option<String>, again: Option<Timestamp> },
+    /// A request of the agent is about to carry this secret: the door puts its value in the place of what stands for it. The path has no query.
+    SecretUsed { run: RunId, task: TaskId, agent: AgentName, secret: String, method: String, host: String, path: String, rule: String },
     /// A turn has ended.
     TurnEnded { task: TaskId, incarnation: IncarnationId, turn: u32, stop: TurnStop, detail: Option<String>, transcript: Option<BlobId> },
     /// The workspace is saved where the agent cannot reach. `oversized` files are recorded by name and hash only.
@@ -292,6 +294,7 @@ impl Event {
             | Self::ChangeSubmitted { run, .. }
             | Self::MailSent { run, .. }
             | Self::ProviderDown { run, .. }
+            | Self::SecretUsed { run, .. }
             | Self::SpendReserved { run, .. } => Some(*run),
             _ => None,
         }
@@ -308,6 +311,7 @@ impl Event {
             | Self::AgentStarted { task, .. }
             | Self::TurnStarted { task, .. }
             | Self::ModelSwitched { task, .. }
+            | Self::SecretUsed { task, .. }
             | Self::TurnEnded { task, .. }
             | Self::SnapshotTaken { task, .. }
             | Self::WorkspaceKept { task, .. }
@@ -366,6 +370,7 @@ impl Event {
             Self::AgentHeldUp { .. } => "agent_held_up",
             Self::ModelSwitched { .. } => "model_switched",
             Self::ProviderDown { .. } => "provider_down",
+            Self::SecretUsed { .. } => "secret_used",
             Self::TurnEnded { .. } => "turn_ended",
             Self::SnapshotTaken { .. } => "snapshot_taken",
             Self::WorkspaceKept { .. } => "workspace_kept",

@@ -210,6 +210,7 @@ impl News {
             | Event::LinesDropped { .. }
             | Event::GatePassed { .. }
             | Event::GateFailed { .. }
+            | Event::SecretUsed { .. }
             | Event::MailSent { .. }
             | Event::MailClaimed { .. }
             | Event::MailAcked { .. } => {}

@@ -20,10 +20,12 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::authority::Authority;
+use crate::error::Refused;
 use crate::fetch_rules::FetchRules;
 use crate::lead::Lead;
 use crate::ledger::Limits;
 use crate::outages::{Changes, Outages};
+use crate::policy::Target;
 use crate::proxy_tunnel::{self, Granted};
 use crate::routes;
 use crate::spending::{Ending, Held, Spending};
@@ -32,6 +34,9 @@ use crate::vault::Vault;
 
 /// The wait after the host has no descriptor left for a new connection.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
+/// Characters of a path that the log keeps.
+const PATH_CHARS_MAX: usize = 200;
 
 /// What everything behind one door shares.
 pub(crate) struct Room {
@@ -136,6 +141,27 @@ impl Room {
         };
         let (from, to) = (self.leads[before].model.clone(), self.leads[at].model.clone());
         self.record(Event::ModelSwitched { task: self.grant.who.task, from, to, why }).await;
+    }
+
+    /// Writes down which secrets a request is about to carry. Nothing is sent before that is durable.
+    pub(crate) async fn used(&self, secrets: &[&str], method: &str, target: &Target, rule: &str) -> Result<(), Refused> {
+        for secret in secrets {
+            let who = &self.grant.who;
+            let event = Event::SecretUsed {
+                run: who.run,
+                task: who.task,
+                agent: who.agent.clone(),
+                secret: (*secret).to_owned(),
+                method: method.to_owned(),
+                host: target.authority(),
+                path: target.path.chars().take(PATH_CHARS_MAX).collect(),
+                rule: rule.to_owned(),
+            };
+            let stored = self.spending.append(who.run, event).await;
+            stored
+                .map_err(|error| Refused::store(format!("the use of a secret could not be written down, so nothing was sent: {error}")))?;
+        }
+        Ok(())
     }
 
     async fn record(&self, event: Event) {

@@ -234,6 +234,10 @@ impl Egress for Gateway {
         self.fetch.names().to_owned()
     }
 
+    fn placeholders(&self, role: &str) -> Vec<(String, String)> {
+        self.vault.placeholders(Some(role))
+    }
+
     fn trust(&self, run: RunId, policy: &[PolicyText]) -> Result<Option<Trust>, String> {
         Ok(self.authorities.of(run, policy)?.map(|authority| Trust::new(authority.pem())))
     }

@@ -16,7 +16,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::body::{self, DoorBody};
 use crate::door::Room;
 use crate::error::Refused;
-use crate::policy::{self, Target};
+use crate::inject;
+use crate::policy::{self, SecretRule, Target};
 use crate::proxy_answer::answer;
 use crate::proxy_send::{addresses, send};
 use crate::proxy_tunnel::Tunnel;
@@ -39,8 +40,10 @@ pub(crate) async fn pass(
     let headers = asked_headers(&head.headers)?;
     let body = body::read_packed(&head.headers, incoming, DOOR_BODY_BYTES_MAX, room.read_timeout).await?;
     let asked = policy::Request { method: head.method.as_str().to_owned(), url, headers, body };
-    let (asked, target) = decide(&room, asked).await?;
+    let (mut asked, mut target, rule, secrets) = decide(&room, asked).await?;
     // What goes out from here is `asked` to `target`: nothing behind this line looks at what the client sent.
+    let used = inject::fill(&secrets, &mut asked, &mut target)?;
+    room.used(&used, &asked.method, &target, &rule).await?;
     let addresses = addresses(&target).await?;
     let response = send(&room, &target, &addresses, asked).await?;
     answer(room, &target, response, head.method == Method::HEAD, permit)
@@ -90,9 +93,10 @@ fn asked_headers(headers: &HeaderMap) -> Result<Vec<(String, String)>, Refused> 
 
 /// Holds the request against the policy and the vault, and reads its URL the one way. The requests of one door are judged one after the other, so
 /// that a box with large bodies keeps one processor busy and no other door waiting.
-async fn decide(room: &Arc<Room>, asked: policy::Request) -> Result<(policy::Request, Target), Refused> {
+async fn decide(room: &Arc<Room>, asked: policy::Request) -> Result<(policy::Request, Target, String, Arc<[SecretRule]>), Refused> {
     let egress = room.network.clone().ok_or_else(Refused::no_proxy)?;
     let mut egress = egress.lock_owned().await;
+    let secrets = egress.secrets();
     let large = asked.body.len() > BODY_AT_ONCE_BYTES_MAX;
     let judge = move || {
         let decision = egress.decide(&asked);
@@ -106,6 +110,6 @@ async fn decide(room: &Arc<Room>, asked: policy::Request) -> Result<(policy::Req
     }
     match Target::parse(decision.url.as_deref().unwrap_or_default()) {
         Err(refusal) => Err(Refused::denied(refusal.rule, refusal.why)),
-        Ok(target) => Ok((asked, target)),
+        Ok(target) => Ok((asked, target, decision.rule, secrets)),
     }
 }

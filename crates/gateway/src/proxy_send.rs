@@ -160,8 +160,6 @@ fn outgoing(target: &Target, asked: policy::Request) -> Result<Request<Full<Byte
     let bad = |what: &str| Refused::denied("request.form", format!("the {what} cannot be sent: write it in its plain form"));
     let path = target.query.as_ref().map_or_else(|| target.path.clone(), |query| format!("{}?{query}", target.path));
     let method = Method::from_bytes(asked.method.as_bytes()).map_err(|_| bad("method"))?;
-    let usual = if target.secure { 443 } else { 80 };
-    let host = if target.port == usual { target.host.to_string() } else { format!("{}:{}", target.host, target.port) };
     let mut request = Request::new(Full::new(Bytes::from(asked.body)));
     *request.method_mut() = method;
     *request.uri_mut() = path.parse().map_err(|_| bad("path"))?;
@@ -172,7 +170,7 @@ fn outgoing(target: &Target, asked: policy::Request) -> Result<Request<Full<Byte
             headers.append(name, HeaderValue::from_str(value).map_err(|_| bad("value of a header"))?);
         }
     }
-    headers.insert(HOST, HeaderValue::from_str(&host).map_err(|_| bad("host"))?);
+    headers.insert(HOST, HeaderValue::from_str(&target.authority()).map_err(|_| bad("host"))?);
     // A packed answer could not be looked into as it flows.
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     headers.insert(CONNECTION, HeaderValue::from_static("close"));

@@ -1,5 +1,6 @@
 //! `aedile secret`.
 
+mod audit;
 mod binding;
 mod given;
 mod import;
@@ -37,6 +38,8 @@ enum SecretCommand {
     ///
     /// The value is read from stdin, or asked for at a terminal; where the secret may go stays as it is.
     Rotate(rotate::RotateArgs),
+    /// Show which agent used which secret for what, or which could have
+    Audit(audit::AuditArgs),
     /// Keep every variable of a file (`.env`) as a secret
     Import(import::ImportArgs),
 }
@@ -44,10 +47,11 @@ enum SecretCommand {
 /// Runs `aedile secret`.
 pub fn cmd_secret(args: SecretArgs, out: Output) -> CliResult {
     match args.command {
-        SecretCommand::Set(args) => set::cmd_set(args, out),
+        SecretCommand::Set(args) => set::cmd_set(&args, out),
         SecretCommand::List(args) => list::cmd_list(&args, out),
         SecretCommand::Rm(args) => rm::cmd_rm(&args, out),
         SecretCommand::Rotate(args) => rotate::cmd_rotate(&args, out),
+        SecretCommand::Audit(args) => audit::cmd_audit(&args, out),
         SecretCommand::Import(args) => import::cmd_import(&args, out),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::sync::Arc;
 
 use aedile_core::ExposeSecret;
 use aedile_core::policy::LayerName;
@@ -51,7 +52,7 @@ pub struct Decision {
 /// Decides over requests of one agent: what it sends in parts is put together again.
 pub struct Egress {
     layers: Layers,
-    secrets: Vec<SecretRule>,
+    secrets: Arc<[SecretRule]>,
     values: Secrets,
     /// What was sent before, by field.
     memory: BTreeMap<String, Vec<u8>>,
@@ -61,12 +62,17 @@ impl Egress {
     /// Takes the rules and the secrets.
     pub fn new(layers: impl Into<Layers>, secrets: SecretsFile) -> Self {
         let values = Secrets::new(secrets.secrets.iter().map(|secret| (secret.name.as_str(), secret.value.expose_secret())));
-        Self { layers: layers.into(), secrets: secrets.secrets, values, memory: BTreeMap::new() }
+        Self { layers: layers.into(), secrets: secrets.secrets.into(), values, memory: BTreeMap::new() }
     }
 
     /// The rules over the network.
     pub(crate) fn layers(&self) -> &Layers {
         &self.layers
+    }
+
+    /// The secrets that requests may carry.
+    pub(crate) fn secrets(&self) -> Arc<[SecretRule]> {
+        self.secrets.clone()
     }
 
     /// Decides over a request.
@@ -101,7 +107,7 @@ impl Egress {
 
     /// A placeholder may stand only where its secret may go.
     fn placeholders(&self, request: &Request, target: &Target, body: &[u8]) -> Result<(), (String, String)> {
-        for secret in &self.secrets {
+        for secret in &*self.secrets {
             let held = |text: &[u8]| text.windows(secret.placeholder.len()).any(|part| part == secret.placeholder.as_bytes());
             let (view, _) = crate::leak::unescaped(request.url.as_bytes());
             let in_url = held(request.url.as_bytes()) || held(&view);
@@ -214,7 +220,7 @@ fn stands_right(
 }
 
 /// The body without its packing.
-fn unpacked(request: &Request) -> Result<Vec<u8>, Refusal> {
+pub(crate) fn unpacked(request: &Request) -> Result<Vec<u8>, Refusal> {
     let coding = request
         .headers
         .iter()

@@ -18,6 +18,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use egress::unpacked;
 pub use egress::{Decision, Egress, Request};
 pub use files::{BadFile, Effect, NetworkRule, Policy};
 pub use layers::{Layers, Verdict, widened};

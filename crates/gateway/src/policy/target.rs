@@ -58,6 +58,12 @@ impl fmt::Display for Target {
 }
 
 impl Target {
+    /// The host, with the port where it is not the usual one: what stands in a `Host` header.
+    pub fn authority(&self) -> String {
+        let usual = if self.secure { 443 } else { 80 };
+        if self.port == usual { self.host.to_string() } else { format!("{}:{}", self.host, self.port) }
+    }
+
     /// Reads a URL.
     ///
     /// # Errors

@@ -61,7 +61,7 @@ fn a_new_key_opens_what_the_old_one_sealed_and_the_old_one_nothing() {
     let Place { places, _dir } = place();
     put(&places, "api", &value(VALUE));
     let old = std::fs::read(&places.key).unwrap();
-    Safe::change(&places, |safe| safe.rotate_key()).unwrap();
+    Safe::change(&places, Safe::rotate_key).unwrap();
     assert_eq!(read(&places, "api").unwrap(), VALUE);
     let new = std::fs::read_to_string(&places.key).unwrap();
     assert_eq!(new.matches("key ").count(), 1);

@@ -28,6 +28,7 @@ const READ_ONLY: &[&str] = &[
     "policy explain",
     "policy show",
     "runtime list",
+    "secret audit",
     "secret list",
     "snapshot diff",
     "snapshot list",

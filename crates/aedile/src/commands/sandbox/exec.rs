@@ -237,6 +237,8 @@ impl Job<'_> {
             std::fs::write(&host, &trust.pem)?;
             self.spec.mounts.push(BoxMount { host, inside: TRUST_INSIDE.into(), writable: false });
             add(&mut self.spec.env, trust.env);
+            // Secrets go nowhere but through TLS.
+            add(&mut self.spec.env, opener.as_ref().map_or_else(Vec::new, open_door::Opener::placeholders));
         }
         // From here on no signal ends this process before the box is watched.
         let mut signals = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?];

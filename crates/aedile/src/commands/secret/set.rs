@@ -55,7 +55,7 @@ impl SetArgs {
 }
 
 /// Runs `aedile secret set`.
-pub fn cmd_set(args: SetArgs, out: Output) -> CliResult {
+pub fn cmd_set(args: &SetArgs, out: Output) -> CliResult {
     if args.value.is_some() {
         return Err(CliError::usage("a value is never an argument, where other programs and the shell's history see it; nothing was kept")
             .hint(format!("without it you are asked for the value; or pipe it: `aedile secret set {} < FILE`", args.name))

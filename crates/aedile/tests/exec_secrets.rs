@@ -1,0 +1,91 @@
+//! Secrets of the vault through the door of a box: a placeholder in, a value out, and nothing of it back.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use aedile_testkit::environment::User;
+use aedile_testkit::{TestEnvironment, require};
+
+use super::exec_proxy::{pem, serve_tls};
+
+const LIMIT: Duration = Duration::from_secs(60);
+const VALUE: &str = "Zx8kLm2Qr9-value-of-the-forge";
+
+fn set(env: &TestEnvironment, args: &[&str]) {
+    let path = env.root().join("value");
+    std::fs::write(&path, VALUE).unwrap();
+    let mut command = env.command();
+    command.args(["secret", "set"]).args(args).stdin(Stdio::from(std::fs::File::open(&path).unwrap()));
+    env.run_command(command, LIMIT).success();
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn a_placeholder_goes_out_as_the_value_where_it_may_and_nowhere_else() {
+    let missing = (!Path::new("/usr/bin/curl").exists()).then_some("there is no /usr/bin/curl");
+    if !require("secrets through the door", missing) {
+        return;
+    }
+    for user in [User::Same, User::Ordinary] {
+        let mut env = TestEnvironment::for_user(super::program(), user);
+        let dir = env.work().join("dir");
+        std::fs::create_dir(&dir).unwrap();
+        std::fs::write(dir.join("aedile.toml"), "[agents]\nmodel = \"openai/gpt-4.1\"\n").unwrap();
+        env.give_to_user();
+        env.var("OPENAI_API_KEY", "sk-real-key-of-the-person");
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().self_signed(&key).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = serve_tls(listener, &key, &certificate, 2);
+        let (policy, roots) = (env.work().join("policy.toml"), env.work().join("roots.pem"));
+        std::fs::write(
+            &policy,
+            format!("[[network]]\nid = \"near\"\nhosts = [\"127.0.0.1\"]\nports = [{port}]\nmethods = [\"GET\", \"POST\"]\n"),
+        )
+        .unwrap();
+        std::fs::write(&roots, pem(&certificate)).unwrap();
+        env.var("SSL_CERT_FILE", roots.to_str().unwrap());
+        set(&env, &["forge", "--host", "127.0.0.1", "--path", "/api/**", "--env", "FORGE_TOKEN"]);
+        set(&env, &["reviewers", "--host", "127.0.0.1", "--role", "reviewer", "--env", "REVIEW_TOKEN"]);
+        let url = format!("https://127.0.0.1:{port}");
+        let with = "curl -sS -H \"Authorization: Bearer $FORGE_TOKEN\"";
+        let text = format!(
+            "unset no_proxy NO_PROXY; echo $FORGE_TOKEN $REVIEW_TOKEN; {with} {url}/api/a; {with} {url}/other; echo; \
+             curl -sS -d \"$FORGE_TOKEN\" {url}/api/b; echo; curl -sS -d {VALUE} {url}/api/c; echo; \
+             curl -sS -H 'Authorization: Bearer aedile-secret-reviewers' {url}/api/d; echo; curl -sS {url}/api/e; env; cat /proc/self/environ"
+        );
+        let mut command = env.command();
+        command.args(["sandbox", "exec", "--dir"]).arg(&dir).args([
+            "--policy",
+            policy.to_str().unwrap(),
+            "--net",
+            "door",
+            "--",
+            "sh",
+            "-c",
+            &text,
+        ]);
+        let finished = env.run_command(command, LIMIT);
+        let lines: Vec<&str> = finished.success().lines().collect();
+        assert_eq!(lines[0], "aedile-secret-forge", "one that is for others is not offered: {lines:?}");
+        assert_eq!(lines[1].to_ascii_lowercase(), "you said authorization: bearer [secret forge]", "{lines:?}");
+        for (at, rule) in [(2, "secret.placeholder"), (3, "secret.placeholder"), (4, "secret.value"), (5, "secret.placeholder")] {
+            assert!(lines[at].contains(rule), "{at} {rule}: {lines:?}");
+        }
+        assert_eq!(lines[6], "hello");
+        assert!(!lines[6..].join("\n").contains(VALUE), "{lines:?}");
+        let heads = server.join().unwrap();
+        assert!(heads[0].contains(&format!("Bearer {VALUE}")) && !heads[1].contains("uthorization"), "{heads:?}");
+        let audit = env.run(["secret", "audit", "--json"]).last_json();
+        let used = audit["uses"].as_array().unwrap();
+        assert_eq!(used.len(), 1, "{audit}");
+        let parts = ["secret", "what", "rule", "agent"].map(|part| used[0][part].as_str().unwrap().to_owned());
+        assert_eq!(parts, ["forge".to_owned(), format!("GET 127.0.0.1:{port}/api/a"), "near".to_owned(), "exec".to_owned()]);
+        assert!(env.run(["secret", "audit"]).success().contains("forge"));
+        assert!(env.run(["secret", "audit", "--secret", "reviewers"]).success().contains("no secret"));
+        env.assert_nothing_left();
+    }
+}
