@@ -162,6 +162,10 @@ pub const DOOR_HEADER_BYTES_MAX: usize = 64 * 1024;
 pub const DOOR_HEADER_LINES_MAX: usize = 100;
 /// The largest answer of another host through the proxy of a door.
 pub const PROXY_ANSWER_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Bytes that a door sends to other hosts in all, where no policy says less.
+pub const DOOR_BYTES_OUT_MAX: u64 = 4 * 1024 * 1024 * 1024;
+/// Bytes of answers of other hosts that come through a door in all, where no policy says less.
+pub const DOOR_BYTES_IN_MAX: u64 = 64 * 1024 * 1024 * 1024;
 /// Connections at once to one door; more wait.
 pub const DOOR_CONNECTIONS_MAX: usize = 64;
 /// Requests at once through one door.

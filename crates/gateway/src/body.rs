@@ -29,17 +29,21 @@ pub(crate) fn streamed(mut pieces: mpsc::Receiver<io::Result<Bytes>>) -> DoorBod
 
 /// Reads a request's body. Each piece must come within `wait`.
 pub(crate) async fn read(headers: &HeaderMap, body: Incoming, max: usize, wait: Duration) -> Result<Vec<u8>, Refused> {
-    if !headers.contains_key(TRANSFER_ENCODING) && headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        return Err(Refused::length_required());
+    }
+    if headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
         return Err(Refused::bad_request("a door takes only bodies without Content-Encoding"));
     }
     read_packed(headers, body, max, wait).await
 }
 
-/// Reads a request's body as it is sent, packed or not. Each piece must come within `wait`.
+/// Reads a request's body as it is sent, packed or not, with its length before it or in chunks; what stands behind the chunks is left out. Each piece
+/// must come within `wait`.
 pub(crate) async fn read_packed(headers: &HeaderMap, mut body: Incoming, max: usize, wait: Duration) -> Result<Vec<u8>, Refused> {
-    // hyper lets Transfer-Encoding win where both are given; nobody needs either of the two forms here.
-    if headers.contains_key(TRANSFER_ENCODING) {
-        return Err(Refused::length_required());
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    if codings.next().is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) || codings.next().is_some() {
+        return Err(Refused::bad_request("the only Transfer-Encoding of a request is `chunked`, once"));
     }
     let length = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if length > max {

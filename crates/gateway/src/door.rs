@@ -11,21 +11,29 @@ use aedile_core::event::Event;
 use aedile_core::limits::{DOOR_CONNECTIONS_MAX, DOOR_HEADER_BYTES_MAX, DOOR_HEADER_LINES_MAX};
 use aedile_models::Change;
 use aedile_models::grant::Told;
+use hyper::body::{Body, Incoming};
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+use crate::allowance::Allowance;
 use crate::authority::Authority;
-use crate::error::Refused;
+use crate::body::DoorBody;
+use crate::error::{Ours, Refused};
 use crate::fetch_rules::FetchRules;
+use crate::head_watch::Watched;
 use crate::lead::Lead;
 use crate::ledger::Limits;
 use crate::outages::{Changes, Outages};
 use crate::policy::Target;
+use crate::proxy_pool::Pool;
 use crate::proxy_tunnel::{self, Granted};
 use crate::routes;
 use crate::spending::{Ending, Held, Spending};
@@ -56,6 +64,10 @@ pub(crate) struct Room {
     pub(crate) authority: Option<Arc<Authority>>,
     /// Whom the door believes to be another host.
     pub(crate) roots: Arc<Roots>,
+    /// Connections to other hosts that are kept open.
+    pub(crate) pool: Arc<Pool>,
+    /// How much may still pass to other hosts and back.
+    pub(crate) allowance: Allowance,
     pub(crate) spending: Arc<Spending>,
     /// How long a request's head, and each further piece of its body, is waited for.
     pub(crate) read_timeout: Duration,
@@ -239,7 +251,7 @@ async fn accept(listener: TcpListener, room: Arc<Room>) {
 }
 
 /// HTTP/1.1 as a door takes it.
-pub(crate) fn http(room: &Room) -> http1::Builder {
+fn http(room: &Room) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
@@ -250,17 +262,48 @@ pub(crate) fn http(room: &Room) -> http1::Builder {
     builder
 }
 
+/// Serves HTTP/1.1 on a connection: each request's head is looked at as it came, then `answer` has it.
+pub(crate) async fn serve_http<T, F, A>(room: &Room, stream: T, answer: F)
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    F: Fn(Request<Incoming>) -> A,
+    A: Future<Output = Response<DoorBody>>,
+{
+    let (stream, seen) = Watched::new(stream);
+    let service = service_fn(|request: Request<Incoming>| {
+        let checked = seen.check(request.method());
+        let has_body = !request.body().is_end_stream();
+        seen.clear();
+        let seen = seen.clone();
+        let unclear = checked.is_err();
+        let answering = checked.map(|()| answer(request));
+        async move {
+            let mut response = match answering {
+                Ok(answering) => answering.await,
+                Err(refused) => refused.into_response(),
+            };
+            seen.clear();
+            // What was not read is not to be taken for the next request.
+            if unclear || has_body && response.extensions().get::<Ours>().is_some() {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
+        }
+    });
+    // A client that breaks off is no event.
+    let _ = http(room).serve_connection(TokioIo::new(stream), service).with_upgrades().await;
+}
+
 async fn serve(stream: TcpStream, room: Arc<Room>) {
     // Pieces of a stream are small and each must go at once.
     let _ = stream.set_nodelay(true);
     let granted = Arc::new(Granted::default());
-    let service = service_fn(|request| {
-        let (room, granted) = (room.clone(), granted.clone());
-        async move { Ok::<_, Infallible>(routes::answer(room, request, &granted).await) }
-    });
     let serving = async {
-        // A client that breaks off is no event.
-        let _ = http(&room).serve_connection(TokioIo::new(stream), service).with_upgrades().await;
+        let answer = |request| {
+            let (room, granted) = (room.clone(), granted.clone());
+            async move { routes::answer(room, request, &granted).await }
+        };
+        serve_http(&room, stream, answer).await;
         proxy_tunnel::serve(room.clone(), &granted).await;
     };
     tokio::select! {

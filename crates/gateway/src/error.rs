@@ -12,6 +12,10 @@ use serde_json::json;
 
 use crate::body::{DoorBody, full};
 
+/// Marks an answer of the door's own, before which the request's body may not have been read.
+#[derive(Clone, Copy)]
+pub(crate) struct Ours;
+
 /// A refusal: a status, the kind of error and a sentence. Its form is understood by the clients of every wire format.
 #[derive(Debug)]
 pub(crate) struct Refused {
@@ -90,6 +94,14 @@ impl Refused {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", message)
     }
 
+    /// More than the policy's requests in a minute.
+    pub(crate) fn too_many(per_minute: u64, after: Duration) -> Self {
+        let message = format!("limits.requests_per_minute: {per_minute} requests to other hosts may go in a minute; try again later");
+        let refused = Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", message);
+        let after = Some(Duration::from_secs(after.as_secs_f64().ceil() as u64));
+        Self { after, rule: Some("limits.requests_per_minute".to_owned()), ..refused }
+    }
+
     pub(crate) fn budget(message: impl Into<String>) -> Self {
         Self::new(StatusCode::PAYMENT_REQUIRED, "budget_exceeded", message)
     }
@@ -112,6 +124,7 @@ impl Refused {
         }
         let mut response = Response::new(full(body.to_string()));
         *response.status_mut() = self.status;
+        response.extensions_mut().insert(Ours);
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         match self.status {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use aedile_core::egress::{Door, DoorActivity, DoorGrant, Egress, EgressError, Trust};
 use aedile_core::limits::{DOOR_CONCURRENT_MAX, DOOR_READ_TIMEOUT};
 use aedile_core::model::ModelRef;
-use aedile_core::policy::PolicyText;
+use aedile_core::policy::{Policies, PolicyText};
 use aedile_core::store::Store;
 use aedile_core::{Clock, Entropy, RunId};
 use aedile_models::{ApiFormat, PriceTable, Script, client_for};
@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::allowance::Allowance;
 use crate::authority::Authorities;
 use crate::door::{OpenDoor, Room};
 use crate::fetch_rules::FetchRules;
@@ -250,6 +251,7 @@ impl Egress for Gateway {
         let layers = Layers::parse(&grant.policy, (&grant.who).into()).map_err(|bad| failed(bad.to_string()))?;
         let network = (!layers.is_silent())
             .then(|| Arc::new(tokio::sync::Mutex::new(policy::Egress::new(layers, self.vault.rules(Some(&grant.who.role))))));
+        let limits = Policies::parse(&grant.policy).map_err(|bad| failed(bad.to_string()))?.of((&grant.who).into()).door_limits();
         let authority = self.authorities.of(grant.who.run, &grant.policy).map_err(failed)?;
         let room = Room {
             limits: Limits { agent: grant.agent_budget, task: grant.task_budget, run: grant.run_budget },
@@ -262,6 +264,8 @@ impl Egress for Gateway {
             network,
             authority,
             roots: self.roots.clone(),
+            pool: Arc::default(),
+            allowance: Allowance::new(limits),
             spending: self.spending.clone(),
             read_timeout: self.read_timeout,
             requests: Arc::new(Semaphore::new(DOOR_CONCURRENT_MAX)),

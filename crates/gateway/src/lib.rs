@@ -10,6 +10,7 @@
 //! * [`Ledger`] is the arithmetic of budgets: what may be reserved, what was spent.
 
 mod address;
+mod allowance;
 mod answer;
 mod authority;
 mod body;
@@ -19,6 +20,7 @@ mod exchange;
 mod fetch;
 mod fetch_rules;
 mod gateway;
+mod head_watch;
 mod inject;
 mod lead;
 pub mod leak;
@@ -33,6 +35,7 @@ mod outward_responses;
 pub mod policy;
 mod proxy;
 mod proxy_answer;
+mod proxy_pool;
 mod proxy_send;
 mod proxy_tunnel;
 mod routes;
@@ -40,6 +43,7 @@ pub mod safe;
 mod sigv4;
 mod spending;
 mod tls_roots;
+mod unpack;
 mod upstream;
 mod vault;
 

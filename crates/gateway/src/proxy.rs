@@ -19,7 +19,7 @@ use crate::error::Refused;
 use crate::inject;
 use crate::policy::{self, SecretRule, Target};
 use crate::proxy_answer::answer;
-use crate::proxy_send::{addresses, send};
+use crate::proxy_send::send;
 use crate::proxy_tunnel::Tunnel;
 
 /// A larger body is looked at on a thread of its own.
@@ -32,6 +32,7 @@ pub(crate) async fn pass(
     request: Request<Incoming>,
     permit: OwnedSemaphorePermit,
 ) -> Result<Response<DoorBody>, Refused> {
+    room.allowance.request()?;
     let (head, incoming) = request.into_parts();
     let url = match tunnel {
         None => plain_url(&head)?,
@@ -44,9 +45,8 @@ pub(crate) async fn pass(
     // What goes out from here is `asked` to `target`: nothing behind this line looks at what the client sent.
     let used = inject::fill(&secrets, &mut asked, &mut target)?;
     room.used(&used, &asked.method, &target, &rule).await?;
-    let addresses = addresses(&target).await?;
-    let response = send(&room, &target, &addresses, asked).await?;
-    answer(room, &target, response, head.method == Method::HEAD, permit)
+    let (response, line) = send(&room, &target, asked).await?;
+    answer(room, &target, response, line, head.method == Method::HEAD, permit)
 }
 
 /// The URL of a request in plain text.

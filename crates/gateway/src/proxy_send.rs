@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aedile_core::limits::{DOOR_HEADER_BYTES_MAX, DOOR_HEADER_LINES_MAX};
@@ -22,6 +23,7 @@ use tokio_util::either::Either;
 use crate::door::Room;
 use crate::error::Refused;
 use crate::policy::{self, Host, Target, host};
+use crate::proxy_pool::{Heard, Line};
 
 /// How long a name server may take.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -44,7 +46,7 @@ pub(crate) const CONNECTION_HEADERS: [HeaderName; 8] = [
 ];
 
 /// Resolves the name once. One address that may not be dialled spoils them all.
-pub(crate) async fn addresses(target: &Target) -> Result<Vec<SocketAddr>, Refused> {
+async fn addresses(target: &Target) -> Result<Vec<SocketAddr>, Refused> {
     let name = match &target.host {
         Host::Address(address) => return Ok(vec![SocketAddr::new(*address, target.port)]),
         Host::Name(name) => name,
@@ -123,25 +125,49 @@ async fn connect(target: &Target, addresses: &[SocketAddr], deadline: Instant) -
     Err(Refused::upstream(format!("{} cannot be reached on port {}: {last}", target.host, target.port)))
 }
 
-/// Sends the request, written anew, and waits for the head of its answer.
-pub(crate) async fn send(
-    room: &Arc<Room>,
-    target: &Target,
-    addresses: &[SocketAddr],
-    asked: policy::Request,
-) -> Result<Response<Incoming>, Refused> {
-    let request = outgoing(target, asked)?;
-    let failed = |error: hyper::Error| {
-        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-        Refused::upstream(format!("{} did not answer as a web server does: {error}{cause}", target.host))
-    };
-    let stream = dial(room, target, addresses).await?;
-    let (mut sender, connection) = http1::Builder::new()
+/// Methods whose requests may be made twice (RFC 9110).
+const REPEATABLE: [&str; 8] = ["GET", "HEAD", "OPTIONS", "PROPFIND", "REPORT", "QUERY", "PUT", "DELETE"];
+
+/// Why a request on an open connection has no answer.
+struct Unanswered {
+    /// The server had closed the connection before it could have seen the request, or before it said anything to one that may be repeated.
+    again: bool,
+    refused: Refused,
+}
+
+/// Sends the request, written anew, and waits for the head of its answer. It goes on a connection that is open already, where there is one; the name is
+/// resolved where there is none.
+pub(crate) async fn send(room: &Arc<Room>, target: &Target, mut asked: policy::Request) -> Result<(Response<Incoming>, Line), Refused> {
+    let body = Bytes::from(std::mem::take(&mut asked.body));
+    let headers: usize = asked.headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
+    room.allowance.open()?;
+    room.allowance.send(u64::try_from(asked.url.len() + headers + body.len()).unwrap_or(u64::MAX))?;
+    if let Some(line) = room.pool.take(target) {
+        match ask(room, target, line, outgoing(target, &asked, body.clone())?).await {
+            Ok(answered) => return Ok(answered),
+            Err(Unanswered { again: true, .. }) => {}
+            Err(Unanswered { refused, .. }) => return Err(refused),
+        }
+    }
+    let line = open(room, target, &addresses(target).await?).await?;
+    ask(room, target, line, outgoing(target, &asked, body)?).await.map_err(|unanswered| unanswered.refused)
+}
+
+fn failed(target: &Target, error: &hyper::Error) -> Refused {
+    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
+    Refused::upstream(format!("{} did not answer as a web server does: {error}{cause}", target.host))
+}
+
+/// Opens a connection for requests.
+async fn open(room: &Arc<Room>, target: &Target, addresses: &[SocketAddr]) -> Result<Line, Refused> {
+    let heard = Arc::new(AtomicBool::new(false));
+    let stream = Heard { stream: dial(room, target, addresses).await?, heard: heard.clone() };
+    let (sender, connection) = http1::Builder::new()
         .max_buf_size(DOOR_HEADER_BYTES_MAX)
         .max_headers(DOOR_HEADER_LINES_MAX)
         .handshake(TokioIo::new(stream))
         .await
-        .map_err(failed)?;
+        .map_err(|error| failed(target, &error))?;
     let closed = room.closed.clone();
     tokio::spawn(async move {
         tokio::select! {
@@ -150,17 +176,35 @@ pub(crate) async fn send(
             () = closed.cancelled() => {}
         }
     });
-    match timeout(room.read_timeout, sender.send_request(request)).await {
-        Err(_) => Err(Refused::upstream(format!("{} gave no whole head within {} s", target.host, room.read_timeout.as_secs_f32()))),
-        Ok(sent) => sent.map_err(failed),
+    Ok(Line::new(target, sender, heard))
+}
+
+async fn ask(
+    room: &Room,
+    target: &Target,
+    mut line: Line,
+    request: Request<Full<Bytes>>,
+) -> Result<(Response<Incoming>, Line), Unanswered> {
+    let repeatable = REPEATABLE.contains(&request.method().as_str());
+    line.heard.store(false, Ordering::Release);
+    match timeout(room.read_timeout, line.sender.try_send_request(request)).await {
+        Ok(Ok(response)) => Ok((response, line)),
+        Ok(Err(mut error)) => {
+            let again = error.take_message().is_some() || repeatable && !line.heard.load(Ordering::Acquire);
+            Err(Unanswered { again, refused: failed(target, error.error()) })
+        }
+        Err(_) => {
+            let why = format!("{} gave no whole head within {} s", target.host, room.read_timeout.as_secs_f32());
+            Err(Unanswered { again: false, refused: Refused::upstream(why) })
+        }
     }
 }
 
-fn outgoing(target: &Target, asked: policy::Request) -> Result<Request<Full<Bytes>>, Refused> {
+fn outgoing(target: &Target, asked: &policy::Request, body: Bytes) -> Result<Request<Full<Bytes>>, Refused> {
     let bad = |what: &str| Refused::denied("request.form", format!("the {what} cannot be sent: write it in its plain form"));
     let path = target.query.as_ref().map_or_else(|| target.path.clone(), |query| format!("{}?{query}", target.path));
     let method = Method::from_bytes(asked.method.as_bytes()).map_err(|_| bad("method"))?;
-    let mut request = Request::new(Full::new(Bytes::from(asked.body)));
+    let mut request = Request::new(Full::new(body));
     *request.method_mut() = method;
     *request.uri_mut() = path.parse().map_err(|_| bad("path"))?;
     let headers = request.headers_mut();
@@ -173,12 +217,12 @@ fn outgoing(target: &Target, asked: policy::Request) -> Result<Request<Full<Byte
     headers.insert(HOST, HeaderValue::from_str(&target.authority()).map_err(|_| bad("host"))?);
     // A packed answer could not be looked into as it flows.
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    headers.insert(CONNECTION, HeaderValue::from_static("close"));
     Ok(request)
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use hyper::header::{CONNECTION, HOST, TRANSFER_ENCODING};
 
     use super::{judged, outgoing};
@@ -224,7 +268,8 @@ mod tests {
             let Ok(target) = Target::parse(&url) else { continue };
             let headers = [("host", "evil.example"), ("connection", "x-own"), ("transfer-encoding", "chunked"), ("x-own", "1")];
             let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-            let Ok(request) = outgoing(&target, Request { method: "GET".to_owned(), url: url.clone(), headers, body: Vec::new() }) else {
+            let asked = Request { method: "GET".to_owned(), url: url.clone(), headers, body: Vec::new() };
+            let Ok(request) = outgoing(&target, &asked, Bytes::new()) else {
                 refused += 1;
                 continue;
             };
@@ -235,7 +280,7 @@ mod tests {
             let said = format!("{scheme}://{}{}", hosts[0].to_str().unwrap(), request.uri());
             assert_eq!(Target::parse(&said).as_ref(), Ok(&target), "{url} -> {said}");
             assert!(request.uri().authority().is_none() && request.uri().path().starts_with('/'), "{url}");
-            assert!(!request.headers().contains_key(TRANSFER_ENCODING) && request.headers()[CONNECTION] == "close", "{url}");
+            assert!(!request.headers().contains_key(TRANSFER_ENCODING) && !request.headers().contains_key(CONNECTION), "{url}");
         }
         assert!(sent > 2000, "{sent} sent, {refused} refused");
     }

@@ -3,12 +3,10 @@
 //! The host that CONNECT names, the one that TLS names (SNI) and the one that each request inside names are one and the same, or nothing passes.
 //! Nothing is dialled for a tunnel: each request inside it takes the way of a plain one, with TLS of our own behind it.
 
-use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
-use hyper::service::service_fn;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
@@ -19,7 +17,7 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::body::{DoorBody, full};
-use crate::door::{Room, http};
+use crate::door::{Room, serve_http};
 use crate::error::Refused;
 use crate::policy::{Host, Target};
 use crate::routes;
@@ -102,11 +100,11 @@ pub(crate) async fn serve(room: Arc<Room>, granted: &Granted) {
         Err(why) => tracing::warn!(agent = %room.grant.who.agent, host = %tunnel.host, why, "a tunnel was ended before anything passed"),
         Ok(stream) => {
             let tunnel = Arc::new(tunnel);
-            let service = service_fn(|request| {
+            let answer = |request| {
                 let (room, tunnel) = (room.clone(), tunnel.clone());
-                async move { Ok::<_, Infallible>(routes::inside(room, &tunnel, request).await) }
-            });
-            let _ = http(&room).serve_connection(TokioIo::new(stream), service).await;
+                async move { routes::inside(room, &tunnel, request).await }
+            };
+            serve_http(&room, stream, answer).await;
         }
     }
 }

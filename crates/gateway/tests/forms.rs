@@ -43,8 +43,8 @@ async fn odd_forms_are_refused() {
     let body = ask("claude-test", false).to_string();
     let length = body.len();
     for (request, status) in [
-        (format!("POST /v1/messages HTTP/1.1\r\nhost: d\r\ncontent-length: {length}\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"), 411),
-        (format!("POST /v1/messages HTTP/1.1\r\nhost: d\r\ntransfer-encoding: chunked\r\ncontent-length: {length}\r\n\r\n0\r\n\r\n"), 411),
+        (format!("POST /v1/messages HTTP/1.1\r\nhost: d\r\ncontent-length: {length}\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"), 400),
+        (format!("POST /v1/messages HTTP/1.1\r\nhost: d\r\ntransfer-encoding: chunked\r\ncontent-length: {length}\r\n\r\n0\r\n\r\n"), 400),
         ("POST /v1/messages HTTP/1.1\r\nhost: d\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n".to_owned(), 411),
         (format!("POST /v1/messages HTTP/1.1\r\nhost: d\r\ncontent-length: 1\r\ncontent-length: {length}\r\n\r\n{body}"), 400),
         (format!("POST /v1/messages HTTP/1.1\r\nhost: d\r\ncontent-encoding: gzip\r\ncontent-length: {length}\r\n\r\n{body}"), 400),

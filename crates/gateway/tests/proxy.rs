@@ -145,7 +145,8 @@ async fn what_is_denied_names_its_rule_and_reaches_nobody() {
         (get(&format!("{url}/"), "Connection: X-Own\r\nX-Own: 1\r\n"), "header.connection"),
         (get(&format!("{url}/"), "X-Original-Url: /admin\r\n"), "header.misleading"),
         (get(&format!("{url}/"), "Proxy-Authorization: Basic eA==\r\n"), "header.connection"),
-        (posted("Content-Encoding: br\r\n", "x"), "body.encoding"),
+        (posted("Content-Encoding: br\r\n", "not packed so"), "body.encoding"),
+        (posted("Content-Encoding: compress\r\n", "x"), "body.encoding"),
         (get(&format!("https://127.0.0.1:{port}/"), ""), "proxy.scheme"),
         (get(&format!("{url}//admin/x"), ""), "no-admin"),
         (get(&format!("{url}/ADMIN/"), ""), "no-admin"),
@@ -157,18 +158,7 @@ async fn what_is_denied_names_its_rule_and_reaches_nobody() {
         assert!(came.starts_with("HTTP/1.1 403 ") && came.contains(&format!("\"rule\":\"{rule}\"")), "{request}: {came}");
         assert!(!came.contains(KEY), "{came}");
     }
-    for (framing, status) in [
-        ("Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "411"),
-        ("Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "411"),
-        ("Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n", "411"),
-        ("Transfer-Encoding: xchunked\r\n\r\nabc", "400"),
-        ("Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", "400"),
-        ("Content-Length: +3\r\n\r\nabc", "400"),
-        ("Content-Length: 99999999999\r\n\r\nabc", "413"),
-        ("X-A : b\r\n\r\n", "400"),
-        ("X-A: b\r\n c\r\n\r\n", "400"),
-        ("Content-Length: 3\r\n\r\nab", "408"),
-    ] {
+    for (framing, status) in [("Content-Length: 99999999999\r\n\r\nabc", "413"), ("Content-Length: 3\r\n\r\nab", "408")] {
         let came = raw(&door, &format!("POST {url}/x HTTP/1.1\r\nConnection: close\r\n{framing}")).await;
         assert!(came.starts_with(&format!("HTTP/1.1 {status} ")), "{framing}: {came}");
     }
@@ -202,7 +192,9 @@ async fn servers_that_misbehave_are_given_up_with_a_sentence() {
         (&b""[..], "did not answer as a web server does"),
         (b"SSH-2.0-x\r\n\r\n", "did not answer as a web server does"),
         (b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n", "changed the protocol"),
-        (b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 1\r\n\r\nx", "packed its answer"),
+        (b"HTTP/1.1 200 OK\r\ncontent-encoding: compress\r\ncontent-length: 1\r\n\r\nx", "packed its answer"),
+        (b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip, br\r\ncontent-length: 1\r\n\r\nx", "packed its answer"),
+        (b"HTTP/1.1 206 Partial Content\r\ncontent-encoding: gzip\r\ncontent-length: 1\r\n\r\nx", "a part of a packed answer"),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nxy", "did not answer as a web server does"),
     ] {
         let (_, came) = exchange(|url| get(&format!("{url}/"), ""), &[answer]).await;

@@ -41,6 +41,11 @@ impl TlsByHand {
         Self::named(&["127.0.0.1", "localhost"]).await
     }
 
+    /// The listener and how it speaks TLS, for a server that is not played by hand.
+    pub(crate) fn into_parts(self) -> (TcpListener, Arc<ServerConfig>) {
+        (self.listener, self.config)
+    }
+
     /// Takes a connection.
     pub(crate) async fn accept(&self) -> std::io::Result<server::TlsStream<TcpStream>> {
         let (stream, _) = self.listener.accept().await?;
@@ -119,6 +124,17 @@ pub(crate) async fn through(rig: &Rig, door: &str, port: u16) -> client::TlsStre
     let (granted, stream) = connect(door, &format!("localhost:{port}")).await;
     assert!(granted.starts_with("HTTP/1.1 200 "), "{granted}");
     secured(stream, &trust(rig), "localhost", &[]).await.unwrap()
+}
+
+/// Sends a request (what stands behind its method and path) through a door in plain text or inside TLS, and returns all that comes back.
+pub(crate) async fn ask(rig: &Rig, door: &str, (secure, port): (bool, u16), method: &str, path: &str, rest: &str) -> String {
+    if secure {
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: localhost:{port}\r\nConnection: close\r\n{rest}");
+        raw_within(&mut through(rig, door, port).await, request.as_bytes()).await
+    } else {
+        let request = format!("{method} http://localhost:{port}{path} HTTP/1.1\r\nHost: localhost:{port}\r\nConnection: close\r\n{rest}");
+        raw_within(&mut TcpStream::connect(door.strip_prefix("http://").unwrap()).await.unwrap(), request.as_bytes()).await
+    }
 }
 
 /// Sends bytes through a tunnel and returns all that comes back until the end.

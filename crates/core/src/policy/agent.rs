@@ -27,6 +27,17 @@ pub struct Layer {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Policies(Vec<Layer>);
 
+/// Limits of one door over the requests to other hosts; `None` where nothing is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DoorLimits {
+    /// Requests in a minute, on average and at once.
+    pub requests_per_minute: Option<u64>,
+    /// Bytes that are sent in all: URLs, headers and bodies.
+    pub bytes_out: Option<u64>,
+    /// Bytes of bodies that come back in all.
+    pub bytes_in: Option<u64>,
+}
+
 /// Where something is said: a layer, and in it the id of a `[[rule]]` unless it is said to everybody.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Source {
@@ -122,6 +133,15 @@ impl AgentPolicy {
             disk_bytes: self.least(|said| said.limits.disk_bytes),
             cpu: self.least(|said| said.limits.cpu_s).map(Duration::from_secs),
             wall: self.least(|said| said.limits.time_s).map(Duration::from_secs),
+        }
+    }
+
+    /// Limits of what passes its door to other hosts and back.
+    pub fn door_limits(&self) -> DoorLimits {
+        DoorLimits {
+            requests_per_minute: self.least(|said| said.limits.requests_per_minute),
+            bytes_out: self.least(|said| said.limits.bytes_out),
+            bytes_in: self.least(|said| said.limits.bytes_in),
         }
     }
 

@@ -15,7 +15,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use agent::{AgentPolicy, Layer, Policies, Source};
+pub use agent::{AgentPolicy, DoorLimits, Layer, Policies, Source};
 pub use deed::{BadDeed, Deed, Said};
 pub use file::{BadPolicy, PolicyFile, Rule};
 pub use sections::{Limits, Named, Names, Paths, Provider, Read, Sections, Spawn, Spend, Write};

@@ -102,7 +102,7 @@ impl Paths {
     }
 }
 
-/// `[limits]`: of each box.
+/// `[limits]`: of each box, and of its door.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
@@ -120,11 +120,17 @@ pub struct Limits {
     pub cpu_s: Option<u64>,
     /// Seconds until the box is ended.
     pub time_s: Option<u64>,
+    /// Requests to other hosts that its door passes in a minute.
+    pub requests_per_minute: Option<u64>,
+    /// Bytes that its door sends to other hosts in all.
+    pub bytes_out: Option<u64>,
+    /// Bytes of answers of other hosts that come through its door in all.
+    pub bytes_in: Option<u64>,
 }
 
 impl Limits {
     /// Each limit with its key.
-    pub fn each(&self) -> [(&'static str, Option<u64>); 7] {
+    pub fn each(&self) -> [(&'static str, Option<u64>); 10] {
         [
             ("processes", self.processes),
             ("memory_bytes", self.memory_bytes),
@@ -133,6 +139,9 @@ impl Limits {
             ("disk_bytes", self.disk_bytes),
             ("cpu_s", self.cpu_s),
             ("time_s", self.time_s),
+            ("requests_per_minute", self.requests_per_minute),
+            ("bytes_out", self.bytes_out),
+            ("bytes_in", self.bytes_in),
         ]
     }
 }

@@ -2,7 +2,7 @@ use std::fmt::Write;
 
 use proptest::prelude::*;
 
-use super::{AgentPolicy, Deed, LayerName, Policies, PolicyFile, PolicyText, Who};
+use super::{AgentPolicy, Deed, DoorLimits, LayerName, Policies, PolicyFile, PolicyText, Who};
 use crate::money::{Budget, MicroUsd};
 
 const ADA: Who<'_> = Who { role: "builder", agent: "ada", task: "auth" };
@@ -59,13 +59,21 @@ fn every_mistake_is_named() {
 fn the_lower_limit_counts_whatever_the_layer() {
     use LayerName::{Organisation, Project, Run};
     let said = [
-        (Organisation, "[limits]\nprocesses = 100\ncpu_s = 9\n[spend]\nagent_usd = 3.0\nrun_tokens = 50\n[spawn]\nat_once = 4"),
-        (Project, "[limits]\nprocesses = 200\nfile_bytes = 7\n[[rule]]\nid = \"ada\"\nagents = [\"ada\"]\n[rule.limits]\ncpu_s = 3\n"),
+        (
+            Organisation,
+            "[limits]\nprocesses = 100\ncpu_s = 9\nrequests_per_minute = 60\nbytes_out = 1000\n[spend]\nagent_usd = 3.0\nrun_tokens = 50\n[spawn]\nat_once = 4",
+        ),
+        (
+            Project,
+            "[limits]\nprocesses = 200\nfile_bytes = 7\nrequests_per_minute = 90\nbytes_out = 10\nbytes_in = 5\n[[rule]]\nid = \"ada\"\nagents = [\"ada\"]\n[rule.limits]\ncpu_s = 3\n",
+        ),
         (Run, "[spend]\nagent_usd = 9.0\ntask_usd = 1.5\n[spawn]\nat_once = 8"),
     ];
     let ada = policy(&said, ADA);
     let limits = ada.limits();
     assert_eq!((limits.processes, limits.file_bytes, limits.cpu.unwrap().as_secs()), (Some(100), Some(7), 3));
+    let door = DoorLimits { requests_per_minute: Some(60), bytes_out: Some(10), bytes_in: Some(5) };
+    assert_eq!(ada.door_limits(), door);
     assert_eq!((limits.memory_bytes, limits.descriptors, limits.disk_bytes, limits.wall), (None, None, None, None));
     assert_eq!(policy(&said, Who { agent: "bob", ..ADA }).limits().cpu.unwrap().as_secs(), 9);
     let (cpu, source) = ada.lowest(|said| said.limits.cpu_s).unwrap();

@@ -13,6 +13,7 @@ use super::secrets::{Place, SecretRule, SecretsFile};
 use super::target::Target;
 use super::{Refusal, headers};
 use crate::leak::{self, Secrets, Shapes};
+use crate::unpack::Coding;
 
 /// The longest method.
 const METHOD_BYTES_MAX: usize = 32;
@@ -221,30 +222,18 @@ fn stands_right(
 
 /// The body without its packing.
 pub(crate) fn unpacked(request: &Request) -> Result<Vec<u8>, Refusal> {
-    let coding = request
-        .headers
-        .iter()
-        .find(|(name, _)| name.eq_ignore_ascii_case("content-encoding"))
-        .map(|(_, value)| value.trim().to_ascii_lowercase());
     if request.body.len() > BODY_BYTES_MAX {
         return Err(Refusal::new("body.size", format!("the body has more than {BODY_BYTES_MAX} bytes")));
     }
+    let coding = request.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-encoding"));
+    let coding = coding.map_or(Ok(None), |(_, value)| Coding::parse(value)).map_err(|other| {
+        let why = format!("the body is packed as {other:?}, which cannot be looked into; send it as gzip, deflate, br, zstd or plain");
+        Refusal::new("body.encoding", why)
+    })?;
+    let Some(coding) = coding else { return Ok(request.body.clone()) };
     let mut out = Vec::new();
     let most = u64::try_from(BODY_BYTES_MAX).unwrap_or(u64::MAX) + 1;
-    let packed = request.body.as_slice();
-    let read = match coding.as_deref() {
-        None | Some("" | "identity") => return Ok(request.body.clone()),
-        Some("gzip" | "x-gzip") => flate2::read::MultiGzDecoder::new(packed).take(most).read_to_end(&mut out),
-        Some("deflate") if packed.first().is_some_and(|byte| byte & 0x0f == 8) => {
-            flate2::read::ZlibDecoder::new(packed).take(most).read_to_end(&mut out)
-        }
-        Some("deflate") => flate2::read::DeflateDecoder::new(packed).take(most).read_to_end(&mut out),
-        Some(other) => {
-            let why = format!("the body is packed as {other:?}, which cannot be looked into; send it as gzip or plain");
-            return Err(Refusal::new("body.encoding", why));
-        }
-    };
-    if read.is_err() {
+    if coding.unpack(request.body.as_slice()).take(most).read_to_end(&mut out).is_err() {
         return Err(Refusal::new("body.encoding", "the body is not packed as its Content-Encoding says"));
     }
     if out.len() > BODY_BYTES_MAX {

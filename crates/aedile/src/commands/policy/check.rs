@@ -121,7 +121,7 @@ const fn whole(value: Option<u64>) -> Option<f64> {
     }
 }
 
-const NUMBERS: [(&str, Pick); 15] = [
+const NUMBERS: [(&str, Pick); 18] = [
     ("limits.processes", |said| whole(said.limits.processes)),
     ("limits.memory_bytes", |said| whole(said.limits.memory_bytes)),
     ("limits.file_bytes", |said| whole(said.limits.file_bytes)),
@@ -129,6 +129,9 @@ const NUMBERS: [(&str, Pick); 15] = [
     ("limits.disk_bytes", |said| whole(said.limits.disk_bytes)),
     ("limits.cpu_s", |said| whole(said.limits.cpu_s)),
     ("limits.time_s", |said| whole(said.limits.time_s)),
+    ("limits.requests_per_minute", |said| whole(said.limits.requests_per_minute)),
+    ("limits.bytes_out", |said| whole(said.limits.bytes_out)),
+    ("limits.bytes_in", |said| whole(said.limits.bytes_in)),
     ("spend.agent_usd", |said| said.spend.agent_usd),
     ("spend.task_usd", |said| said.spend.task_usd),
     ("spend.run_usd", |said| said.spend.run_usd),
