@@ -8,6 +8,7 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 
 use super::patterns::{HostPattern, PathPattern};
+use super::presets;
 use super::target::Target;
 
 /// The largest policy or secrets file, in bytes.
@@ -59,9 +60,37 @@ pub struct NetworkRule {
     pub methods: Vec<String>,
     /// The paths; empty: all.
     pub paths: Vec<PathPattern>,
+    /// What the path ends with, in rules of presets.
+    pub(super) end: Option<String>,
+    /// Parameters of the query, name and value. A rule that allows wants each of them, once; one that denies holds where any of them is.
+    pub query: Vec<(String, String)>,
+}
+
+/// A parameter of a query as a server reads it.
+fn parameters(query: &str) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> + '_ {
+    let decoded = |text: &str| crate::leak::unescaped(text.as_bytes()).0;
+    query
+        .split('&')
+        .map(move |pair| pair.split_once('=').map_or((decoded(pair), Vec::new()), |(name, value)| (decoded(name), decoded(value))))
 }
 
 impl NetworkRule {
+    /// Whether the query is meant.
+    fn asks(&self, target: &Target) -> bool {
+        let query = target.query.as_deref().unwrap_or_default();
+        if self.effect == Effect::Deny {
+            let held = |(name, value): &(String, String)| {
+                parameters(query).any(|(known, said)| known == name.as_bytes() && said == value.as_bytes())
+            };
+            return self.query.is_empty() || self.query.iter().any(held);
+        }
+        // Of two parameters with one name servers differ in which they take, and in what they decode.
+        self.query.iter().all(|(name, value)| {
+            let plain = query.split('&').filter(|pair| pair.split_once('=') == Some((name, value))).count();
+            plain == 1 && parameters(query).filter(|(known, _)| known == name.as_bytes()).count() == 1
+        })
+    }
+
     /// Whether the host, the port and the scheme are meant, whatever is asked of them.
     pub(super) fn reaches(&self, target: &Target) -> bool {
         let scheme = if target.secure { "https" } else { "http" };
@@ -81,6 +110,8 @@ impl NetworkRule {
         self.reaches(target)
             && (self.methods.iter().any(|known| known == method) || denies && self.methods.is_empty())
             && (self.paths.is_empty() || self.paths.iter().any(path))
+            && self.end.as_ref().is_none_or(|end| target.path.ends_with(end.as_str()))
+            && self.asks(target)
     }
 }
 
@@ -139,22 +170,27 @@ struct RawRule {
     network: Vec<RawNetwork>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Clone)]
 #[serde(deny_unknown_fields)]
-struct RawNetwork {
-    id: String,
+pub(super) struct RawNetwork {
+    pub(super) id: String,
     #[serde(default)]
-    effect: Effect,
-    #[serde(alias = "host", deserialize_with = "one_or_many")]
-    hosts: Vec<String>,
+    pub(super) effect: Effect,
+    pub(super) preset: Option<String>,
+    #[serde(alias = "host", default, deserialize_with = "one_or_many")]
+    pub(super) hosts: Vec<String>,
     #[serde(alias = "scheme", default, deserialize_with = "one_or_many")]
-    schemes: Vec<String>,
+    pub(super) schemes: Vec<String>,
     #[serde(alias = "port", default, deserialize_with = "one_or_many")]
-    ports: Vec<u16>,
+    pub(super) ports: Vec<u16>,
     #[serde(alias = "method", default, deserialize_with = "one_or_many")]
-    methods: Vec<String>,
+    pub(super) methods: Vec<String>,
     #[serde(alias = "path", default, deserialize_with = "one_or_many")]
-    paths: Vec<String>,
+    pub(super) paths: Vec<String>,
+    #[serde(default, deserialize_with = "one_or_many")]
+    pub(super) query: Vec<String>,
+    #[serde(skip)]
+    pub(super) end: Option<String>,
 }
 
 /// Reads TOML, or JSON of the same keys where the text begins with a brace. The error says where, never what: a value may be near.
@@ -200,19 +236,34 @@ pub(super) fn methods(who: &str, texts: Vec<String>) -> Result<Vec<String>, BadF
     }
 }
 
+/// Parameters as `NAME=VALUE`, in their plain form.
+fn query(who: &str, texts: &[String]) -> Result<Vec<(String, String)>, BadFile> {
+    let plain = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte));
+    let pair = |text: &String| match text.split_once('=') {
+        Some((name, value)) if plain(name) && plain(value) => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(BadFile(format!("{who}: the parameter {text:?} must be written NAME=VALUE, with letters, digits and `-._~`"))),
+    };
+    texts.iter().map(pair).collect()
+}
+
 impl Policy {
     /// Reads a policy: `[[network]]` with `id`, `hosts`, and where they are not the usual ones `effect`, `schemes` (https), `ports` (443; 80 for http),
-    /// `methods` (GET, HEAD) and `paths` (all). A rule with `effect = "deny"` means everything that it does not narrow.
+    /// `methods` (GET, HEAD), `paths` (all) and `query` (any); or `id` and `preset`. A rule with `effect = "deny"` means everything that it does not narrow.
     ///
     /// # Errors
     /// [`BadFile`]: an unknown key, a wrong pattern, a name that is missing or given twice.
     pub fn parse(text: &str) -> Result<Self, BadFile> {
         let raw: RawPolicy = parsed(text)?;
         let mut seen = BTreeSet::new();
-        let mut network: Vec<(Whom, RawNetwork)> = raw.network.into_iter().map(|rule| (Whom::default(), rule)).collect();
+        let mut network: Vec<(Whom, RawNetwork)> = Vec::new();
+        for rule in raw.network {
+            network.extend(presets::expanded(rule)?.into_iter().map(|rule| (Whom::default(), rule)));
+        }
         for RawRule { id, roles, agents, tasks, network: rules } in raw.rule {
             let whom = Whom::new(roles, agents, tasks).map_err(|problem| BadFile(format!("rule {id:?}: {problem}")))?;
-            network.extend(rules.into_iter().map(|rule| (whom.clone(), rule)));
+            for rule in rules {
+                network.extend(presets::expanded(rule)?.into_iter().map(|rule| (whom.clone(), rule)));
+            }
         }
         let network = network.into_iter().map(|(whom, rule)| {
             let who = format!("network rule {:?}", rule.id);
@@ -220,7 +271,7 @@ impl Policy {
                 return Err(BadFile(format!("{who}: the id must be 1 to 100 letters, digits, `_`, `-` and `.`, and no other rule's")));
             }
             if rule.hosts.is_empty() {
-                return Err(BadFile(format!("{who}: it names no host, so it would never hold")));
+                return Err(BadFile(format!("{who}: it names no `hosts`, so it would never hold")));
             }
             if let Some(scheme) = rule.schemes.iter().find(|scheme| !matches!(scheme.as_str(), "http" | "https")) {
                 return Err(BadFile(format!("{who}: {scheme:?} is no scheme; known are https and http")));
@@ -237,6 +288,8 @@ impl Policy {
                 effect: rule.effect,
                 schemes: rule.schemes,
                 ports: rule.ports,
+                query: query(&who, &rule.query)?,
+                end: rule.end,
             };
             rule.fill();
             Ok(rule)

@@ -12,6 +12,7 @@ mod headers;
 pub(crate) mod host;
 mod layers;
 mod patterns;
+mod presets;
 mod secrets;
 mod target;
 

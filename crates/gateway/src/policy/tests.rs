@@ -322,7 +322,7 @@ fn wrong_files_are_told_without_a_value() {
     for (text, part) in [
         ("[[network]]\nid = \"a\"\nhosts = [\"x.org\"]\nhostz = 1\n", "hostz"),
         ("[netwrk]\n", "netwrk"),
-        ("[[network]]\nid = \"a\"\nhosts = []\n", "names no host"),
+        ("[[network]]\nid = \"a\"\nhosts = []\n", "names no `hosts`"),
         ("[[network]]\nid = \"a\"\n", "hosts"),
         ("[[network]]\nid = \"a\"\nhosts = [\"*.org\"]\n", "all of org"),
         ("[[network]]\nid = \"a\"\nhosts = [\"https://x.org\"]\n", "is no host"),
