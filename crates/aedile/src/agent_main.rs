@@ -11,6 +11,7 @@ use aedile_core::SecretString;
 use aedile_core::agent_api::{AgentReply, AgentRequest};
 use aedile_core::limits::{PLAN_STEPS_MAX, SETTINGS_BYTES_MAX};
 use aedile_core::model::{Abilities, ModelRef};
+use aedile_core::policy::Named;
 use aedile_core::tool::{Sight, Tool};
 use aedile_models::{Endpoint, Granted, door_client};
 use aedile_runtimes::PLACEHOLDER_KEY;
@@ -40,7 +41,7 @@ async fn serve() -> Result<(), String> {
     let url = env::text(env::DOOR).ok_or("AEDILE_DOOR is not set: this program runs in a box that aedile makes")?;
     let model: ModelRef = env::text(env::MODEL).ok_or("AEDILE_MODEL is not set")?.parse()?;
     let door = DoorClient::new(&url).map_err(|error| error.to_string())?;
-    let Task { scope, notes, has_task, plans } = task(&door).await?;
+    let Task { scope, notes, has_task, plans, named } = task(&door).await?;
     if has_task {
         // A git that was killed with an earlier box would block every commit here, and half-written files would be part of it.
         let workspace = std::env::current_dir().map_err(|error| error.to_string())?;
@@ -49,10 +50,13 @@ async fn serve() -> Result<(), String> {
     }
     let tools: aedile_agent::ToolFactory = Arc::new(move |cwd: &Path, sees: &Sight| -> Vec<Arc<dyn Tool>> {
         let tools = ToolBox { sees: sees.clone() };
-        match plans {
+        let mut tools = match plans {
             true => tools.planning(cwd, door.clone()),
             false => tools.tools(cwd, &scope, has_task.then(|| door.clone())),
-        }
+        };
+        // The kernel and the door decide what can be done; a tool that policy denies is not even offered.
+        tools.retain(|tool| named.iter().all(|named| left(named, &tool.spec().name)));
+        tools
     });
     let home = env::home().unwrap_or_else(|| PathBuf::from("/tmp"));
     let (clock, entropy) = (Arc::new(SystemClock), Arc::new(OsEntropy));
@@ -90,23 +94,36 @@ struct Task {
     has_task: bool,
     /// Whether it is to make a plan.
     plans: bool,
+    /// What policy says of tools.
+    named: Vec<Named>,
+}
+
+/// Whether policy leaves a tool: by its own name, and by that of the call that it makes.
+fn left(named: &Named, tool: &str) -> bool {
+    let call = match tool {
+        "submit_plan" => "plan",
+        "web_fetch" => "fetch",
+        "mail_send" | "mail_read" => "mail",
+        other => other,
+    };
+    tool == "task_info" || named.leaves(call) && (call == tool || !named.deny.contains(tool))
 }
 
 /// Asks the door. One without a task belongs to a box that a person made; whoever speaks the protocol says what is to be done then.
 async fn task(door: &DoorClient) -> Result<Task, String> {
     match door.call(&AgentRequest::TaskInfo {}).await.map_err(|error| error.to_string())? {
-        AgentReply::Task { scope, agent, plans: true, .. } => {
+        AgentReply::Task { scope, agent, plans: true, tools, .. } => {
             let notes = format!(
                 "You are {agent}. You make a plan and change nothing: the workspace is read-only.\nWhen the plan is ready, call `submit_plan`; nothing counts before."
             );
-            Ok(Task { scope, notes, has_task: true, plans: true })
+            Ok(Task { scope, notes, has_task: true, plans: true, named: tools })
         }
-        AgentReply::Task { scope, agent, .. } => {
+        AgentReply::Task { scope, agent, tools, .. } => {
             let notes = format!(
                 "You are {agent}. You may change only these paths (globs): {}. The kernel refuses writes anywhere else.\nWhen the work is done and checked, call `submit`; nothing counts before.",
                 scope.join(" ")
             );
-            Ok(Task { scope, notes, has_task: true, plans: false })
+            Ok(Task { scope, notes, has_task: true, plans: false, named: tools })
         }
         AgentReply::Refused { .. } => Ok(Task::default()),
         other => Err(format!("the door does not tell the task: {other:?}")),

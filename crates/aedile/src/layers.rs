@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use aedile_core::CommitId;
 use aedile_core::limits::{POLICY_FILE_BYTES_MAX, RUN_POLICY_BYTES_MAX};
 use aedile_core::policy::{LayerName, Policies, PolicyText, Who};
+use aedile_core::project::ProjectRules;
+use aedile_core::task::TaskSpec;
 use aedile_gateway::policy::Layers;
 use aedile_git::Project;
 
@@ -106,6 +108,43 @@ pub fn check(texts: &[PolicyText]) -> Result<(), CliError> {
     Policies::parse(texts).map_err(|error| bad(error.0))?;
     Layers::parse(texts, Who { role: "", agent: "", task: "" }).map_err(|error| bad(error.0))?;
     Ok(())
+}
+
+/// How many agents may be at work at once: `asked` by the person, or `usual`. Refuses tasks that policy would not let start.
+///
+/// # Errors
+/// The rule, and what it allows.
+pub fn slots(rules: &ProjectRules, specs: &[TaskSpec], asked: Option<u32>, usual: u32) -> Result<u32, CliError> {
+    let mut texts = of_host()?;
+    texts.extend(rules.policy.iter().cloned());
+    let policies = Policies::parse(&texts).map_err(|error| CliError::config(error.0))?;
+    let refused = |what: String, layer: LayerName, key: &str| {
+        let hint = "`aedile policy show` says where each rule comes from";
+        CliError::config(format!("{what}, says the {layer} policy ({key})")).hint(hint)
+    };
+    for spec in specs {
+        let policy = policies.of(Who { role: &spec.role, agent: "", task: spec.key.as_str() });
+        let said = [policy.may_run_on(&spec.runtime), policy.may_ask_model(&spec.model.to_string())];
+        if let Some(said) = said.into_iter().find(|said| !said.allowed) {
+            return Err(CliError::config(format!("task `{}`: {}", spec.key, said.sentence()))
+                .hint("`aedile policy show` says where each rule comes from"));
+        }
+    }
+    let everybody = policies.of_everybody();
+    if let Some((most, source)) = everybody.lowest(|said| said.spawn.tasks)
+        && specs.len() > most as usize
+    {
+        let what = format!("{} tasks are too many for a run: at most {most} are allowed", specs.len());
+        return Err(refused(what, source.layer, &source.key("spawn.tasks")));
+    }
+    match (everybody.lowest(|said| said.spawn.at_once), asked) {
+        (Some((most, source)), Some(asked)) if asked > most => {
+            let what = format!("{asked} agents cannot be at work at once: at most {most} are allowed");
+            Err(refused(what, source.layer, &source.key("spawn.at_once")))
+        }
+        (Some((most, _)), asked) => Ok(asked.unwrap_or(usual.min(most))),
+        (None, asked) => Ok(asked.unwrap_or(usual)),
+    }
 }
 
 #[cfg(test)]

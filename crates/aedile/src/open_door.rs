@@ -7,7 +7,7 @@ use std::sync::Arc;
 use aedile_core::agent_api::{AgentApi, AgentReply, AgentRequest, DoorIdentity};
 use aedile_core::egress::{Door, DoorGrant, Egress, Trust};
 use aedile_core::model::ModelRef;
-use aedile_core::policy::PolicyText;
+use aedile_core::policy::{Policies, PolicyText};
 use aedile_core::{AgentName, IncarnationId, RunId, TaskId, TaskKey};
 use async_trait::async_trait;
 
@@ -59,7 +59,8 @@ impl Opener {
 
     /// Variables of the box with what stands for the secrets that it may use.
     pub fn placeholders(&self) -> Vec<(String, String)> {
-        self.gateway.placeholders(COMMAND.role)
+        let Ok(policies) = Policies::parse(&self.policy) else { return Vec::new() };
+        self.gateway.placeholders(COMMAND.role, &policies.of(COMMAND))
     }
 
     /// Serves the listener of a box.

@@ -108,6 +108,7 @@ impl AgentApi for Task {
                 agent: who.agent.clone(),
                 agents: Vec::new(),
                 plans: false,
+                tools: Vec::new(),
             },
             AgentRequest::Submit { commit, .. } => {
                 *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(commit.to_string());

@@ -20,7 +20,7 @@ use crate::config::person::{self, Api};
 use crate::error::CliError;
 use crate::keys::{self, ANTHROPIC, ANTHROPIC_TOKEN, GEMINI, OLLAMA, OPENAI};
 use crate::runtimes::Catalogue;
-use crate::{env, host, prices};
+use crate::{env, host, layers, prices};
 
 /// Finds git and the person's repository around a directory.
 pub fn discover(here: &Path) -> Result<Project, CliError> {
@@ -110,6 +110,7 @@ impl Workshop {
     pub fn open(state: &Path, project: Project, config: &ConfigFile) -> Result<Self, CliError> {
         let (clock, entropy) = times();
         let runtimes = Catalogue::of(config);
+        let policy = layers::of_host()?;
         let (store, gateway) = store_and_gateway(state, config)?;
         let dynamic: Arc<dyn Store> = Arc::clone(&store) as Arc<dyn Store>;
         let project_id = project_id(&*store, &project)?;
@@ -130,6 +131,7 @@ impl Workshop {
             clock: Arc::clone(&clock),
             rooms: state.join("rooms"),
             gate_box: GateBox { mounts, ..GateBox::default() },
+            policy: policy.clone(),
             holder: holder.clone(),
             dead: dead.clone(),
         };
@@ -158,6 +160,7 @@ impl Workshop {
             },
             pace: Pace::default(),
             onlooker: Onlooker::default(),
+            policy,
         };
         Ok(Self { store, project, project_id, parts, landing, gateway })
     }

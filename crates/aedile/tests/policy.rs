@@ -1,6 +1,12 @@
 //! Policy as a person meets it: what is wrong with a file, what results, who may do what.
 
-use aedile_testkit::{TempRepo, TestEnvironment};
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::path::Path;
+
+use aedile_testkit::{TempRepo, TestEnvironment, require};
+
+use super::scenario::{Scenario, bash, submit, task, turn, write};
 
 /// An environment with a repository whose target has a policy; the checkout says something else.
 fn project() -> (TestEnvironment, TempRepo) {
@@ -124,4 +130,79 @@ fn check_tells_what_is_wrong_what_widens_and_what_matches_nothing() {
     let own = env.run_in(repo.path(), ["policy", "check", user.to_str().unwrap()]);
     assert!(own.success().contains("good as the user policy"));
     assert!(env.run(["policy", "check", "/nowhere"]).expect_code(4).contains("/nowhere"));
+}
+
+#[test]
+fn a_run_is_held_to_its_policy_in_the_box_at_the_door_and_at_the_import() {
+    let missing = (!Path::new("/usr/bin/curl").exists()).then_some("there is no /usr/bin/curl");
+    if !require("the policy of a run", missing) {
+        return;
+    }
+    let scenario = Scenario::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut head = [0; 4096];
+        let read = stream.read(&mut head).unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\nconnection: close\r\n\r\nopened").unwrap();
+        String::from_utf8_lossy(&head[..read]).into_owned()
+    });
+    let project = format!(
+        "[write]\nallow = [\"parts/**\"]\ndeny = [\"parts/fixed/**\"]\n[tools]\ndeny = [\"glob\", \"mail\"]\n[limits]\nprocesses = 150\n\
+         [[network]]\nid = \"near\"\nhosts = [\"127.0.0.1\"]\nports = [{port}]\nschemes = [\"http\"]\n"
+    );
+    scenario.repo.write(".aedile/policy.toml", &project).write("parts/fixed/a.txt", "ok\n").commit("policy");
+    std::fs::write(
+        scenario.env.work().join("run.toml"),
+        "[[network]]\nid = \"no-secret\"\neffect = \"deny\"\nhosts = [\"127.0.0.1\"]\npaths = [\"/secret\"]\n",
+    )
+    .unwrap();
+    let near = format!("curl -sS --noproxy '' http://127.0.0.1:{port}");
+    let look = format!(
+        "(echo x > parts/fixed/a.txt) 2>&1; (echo x > notes.md) 2>&1; mv parts/fixed parts/moved 2>&1; {near}/open; {near}/secret; \
+         aedile mail send person -s hi -b hello 2>&1; ulimit -u; env | grep -i _proxy"
+    );
+    let turns =
+        [turn(None, &[bash(&look), ("glob", "{ pattern = \"*\" }".to_owned())]), turn(None, &[write("one", "ok"), submit("Write")])];
+    let text = task("one", "", &turns).replace("parts/one.txt\"]", "**\"]");
+    scenario.tasks(&format!("goal = \"g\"\n{text}"));
+    scenario.finish(&["--policy", "../run.toml"]).success();
+    assert!(server.join().unwrap().starts_with("GET /open HTTP/1.1"));
+    let agent = scenario.events_of("task_claimed")[0]["agent"].as_str().unwrap().to_owned();
+    let said = scenario.run(&["transcript", &agent]);
+    let said = said.success();
+    for part in ["Read-only file system", "opened", "no-secret", "tools.deny", "http_proxy=http://127.0.0.1:7070", "glob"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert_eq!(said.matches("Read-only file system").count() + said.matches("Device or resource busy").count(), 3, "{said}");
+    let started = scenario.events_of("run_started");
+    let layers: Vec<_> = started[0]["rules"]["policy"].as_array().unwrap().iter().map(|text| text["layer"].clone()).collect();
+    assert_eq!(layers, ["project", "run"]);
+    // A question about the agent of the run is answered under the layers of that run.
+    let deed = format!("net GET http://127.0.0.1:{port}/secret");
+    let explained = scenario.run(&["policy", "explain", "--agent", &agent, "--do", &deed, "--json"]).last_json();
+    assert_eq!(
+        (explained["layer"].as_str(), explained["rule"].as_str(), explained["task"].as_str()),
+        (Some("run"), Some("no-secret"), Some("one"))
+    );
+}
+
+#[test]
+fn what_policy_does_not_let_start_is_refused_before_anything_runs() {
+    let scenario = Scenario::new();
+    let two = [task("one", "", &[turn(None, &[write("one", "ok")])]), task("two", "", &[turn(None, &[write("two", "ok")])])].concat();
+    scenario.tasks(&format!("goal = \"g\"\n{two}"));
+    let refused = |policy: &str, args: &[&str], part: &str| {
+        std::fs::write(scenario.env.work().join("run.toml"), policy).unwrap();
+        let finished = scenario.finish(&[&["--policy", "../run.toml"], args].concat());
+        let said = finished.expect_code(4);
+        assert!(said.contains(part), "{part}: {said}");
+    };
+    refused("[spawn]\ntasks = 1", &[], "2 tasks are too many for a run: at most 1 are allowed, says the run policy (spawn.tasks)");
+    refused("[spawn]\nat_once = 2", &["--agents", "3"], "3 agents cannot be at work at once: at most 2");
+    refused("[spawn]\nmodels = [\"anthropic/*\"]", &[], "the model script/");
+    refused("[spawn]\nruntimes = [\"claude\"]", &[], "the runtime aedile is not among");
+    refused("[spwan]\ntasks = 1", &[], "run.toml: line 1: unknown field `spwan`");
+    assert!(scenario.run(&["status", "--json"]).last_json()["runs"].as_array().is_none_or(Vec::is_empty));
 }

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{AgentName, CommitId, IncarnationId, MailId, RunId, TaskId, TaskKey};
+use crate::policy::Named;
 
 /// Who speaks through a door. The listener is the identity; nothing in a request can change it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -66,6 +67,19 @@ pub enum AgentRequest {
     },
 }
 
+impl AgentRequest {
+    /// What policy calls it; `None` for what every agent may ask.
+    pub fn tool(&self) -> Option<&'static str> {
+        match self {
+            Self::TaskInfo {} => None,
+            Self::Submit { .. } => Some("submit"),
+            Self::PlanSubmit { .. } => Some("plan"),
+            Self::MailSend { .. } | Self::MailRead { .. } => Some("mail"),
+            Self::WebFetch { .. } => Some("fetch"),
+        }
+    }
+}
+
 /// One piece of mail as an agent or a person sees it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct MailText {
@@ -99,6 +113,9 @@ pub enum AgentReply {
         agents: Vec<String>,
         /// Whether the agent plans: it changes nothing and hands a plan in.
         plans: bool,
+        /// What policy says of tools; one must pass each.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        tools: Vec<Named>,
     },
     /// It was done; a sentence for the agent.
     Done {

@@ -8,7 +8,7 @@ use crate::agent_api::{AgentApi, DoorIdentity};
 use crate::clock::Timestamp;
 use crate::model::ModelRef;
 use crate::money::{Budget, MicroUsd, Usage};
-use crate::policy::PolicyText;
+use crate::policy::{AgentPolicy, PolicyText};
 use crate::sandbox::{DOOR_PORT, TRUST_INSIDE};
 
 /// What one door allows.
@@ -70,10 +70,20 @@ pub trait Egress: Send + Sync {
         Vec::new()
     }
 
-    /// What a box of an agent of this role finds in its environment: variables with what stands for the secrets that it may use.
-    fn placeholders(&self, role: &str) -> Vec<(String, String)> {
-        let _ = role;
+    /// What a box of an agent of this role finds in its environment: variables with what stands for the secrets that it may use and that policy
+    /// leaves to it.
+    fn placeholders(&self, role: &str, policy: &AgentPolicy) -> Vec<(String, String)> {
+        let _ = (role, policy);
         Vec::new()
+    }
+
+    /// Whether the door of this agent would pass some request on to another host under these layers of policy.
+    ///
+    /// # Errors
+    /// A sentence: a layer cannot be read.
+    fn passes(&self, who: &DoorIdentity, policy: &[PolicyText]) -> Result<bool, String> {
+        let _ = (who, policy);
+        Ok(false)
     }
 
     /// Returns what a box needs to believe a door that is opened for this run under these layers of policy, when it looks into TLS; `None` where

@@ -17,6 +17,8 @@ pub enum WriteScope {
         globs: Vec<String>,
         /// Further directories (relative) that are writable whatever the globs say: `.git`, declared build directories.
         also: Vec<String>,
+        /// Globs of what is read-only whatever `globs` say.
+        except: Vec<String>,
     },
     /// Nothing.
     Nothing,

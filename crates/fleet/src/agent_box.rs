@@ -4,16 +4,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use aedile_core::agent_api::{AgentApi, DoorIdentity};
-use aedile_core::egress::{Door, DoorGrant};
+use aedile_core::egress::{Door, DoorGrant, proxy_env};
 use aedile_core::model::ModelRef;
-use aedile_core::money::Budget;
 use aedile_core::runtime::{AgentIo, AgentSession, Launch, LaunchFile, LaunchRequest, Runtime};
 use aedile_core::sandbox::{
-    BoxChild, BoxIo, BoxLimits, BoxMount, BoxNet, BoxSpec, DOOR_PORT, PROGRAM_INSIDE, SandboxError, WORKSPACE_INSIDE, WriteScope,
+    BoxChild, BoxIo, BoxMount, BoxNet, BoxSpec, DOOR_PORT, PROGRAM_INSIDE, SandboxError, TRUST_INSIDE, WORKSPACE_INSIDE, WriteScope,
 };
 use aedile_core::view::{RunView, TaskView};
 use aedile_core::{SessionId, crash};
 
+use crate::allowed::Allowed;
 use crate::parts::Parts;
 use crate::prompts;
 use crate::transcript::Transcript;
@@ -57,14 +57,20 @@ pub(crate) struct Agent {
     pub(crate) pid: u32,
 }
 
-fn request(parts: &Parts, run: &RunView, task: &TaskView, who: &DoorIdentity, resume: Option<&SessionId>) -> LaunchRequest {
+fn request(
+    parts: &Parts,
+    run: &RunView,
+    task: &TaskView,
+    who: &DoorIdentity,
+    (resume, allowed): (Option<&SessionId>, &Allowed),
+) -> LaunchRequest {
     LaunchRequest {
         model: task.spec.model.clone(),
         door_url: format!("http://127.0.0.1:{DOOR_PORT}"),
         cwd: WORKSPACE_INSIDE.to_owned(),
         session: who.incarnation.to_string(),
         resume: resume.cloned(),
-        instructions: prompts::instructions(run, task, &parts.egress.web_hosts()),
+        instructions: prompts::instructions(run, task, &parts.egress.web_hosts()) + &prompts::denied(&allowed.policy),
     }
 }
 
@@ -77,25 +83,65 @@ pub(crate) fn runtime<'a>(parts: &'a Parts, task: &TaskView) -> Result<&'a Arc<d
     })
 }
 
-fn spec(parts: &Parts, run: &RunView, task: &TaskView, who: &DoorIdentity, workspace: &Path, launch: Launch) -> Result<BoxSpec, Trouble> {
+fn spec(
+    parts: &Parts,
+    run: &RunView,
+    task: &TaskView,
+    who: &DoorIdentity,
+    workspace: &Path,
+    (launch, allowed): (Launch, &Allowed),
+) -> Result<BoxSpec, Trouble> {
     let mut mounts = parts.workspaces.mounts().map_err(|error| Trouble::Broke(error.to_string()))?;
     mounts.push(BoxMount { host: parts.host.program.clone(), inside: PROGRAM_INSIDE.into(), writable: false });
     mounts.extend(overlay(parts, task, launch.files)?);
+    let mut env = launch.env;
+    reach(parts, task, who, allowed, (&mut mounts, &mut env))?;
     let also = std::iter::once(".git".to_owned()).chain(run.rules.build_dirs.iter().cloned()).collect();
     Ok(BoxSpec {
         label: Parts::label(who),
         command: launch.command,
         tree: Some(workspace.to_owned()),
         tree_inside: WORKSPACE_INSIDE.into(),
-        write: WriteScope::Globs { globs: task.spec.scope.clone(), also },
+        write: WriteScope::Globs { globs: allowed.policy.narrowed(&task.spec.scope), also, except: allowed.policy.write_denied() },
         mounts,
         home: Some(parts.host.home(task.run, &task.spec.key)),
-        env: launch.env,
+        env,
         net: BoxNet::Door,
-        limits: BoxLimits::default(),
+        limits: allowed.policy.limits(),
         io: BoxIo::Piped,
     })
 }
+
+/// What the programs in the box need to find and believe their door as a proxy, where policy lets it pass something on.
+fn reach(
+    parts: &Parts,
+    task: &TaskView,
+    who: &DoorIdentity,
+    allowed: &Allowed,
+    (mounts, env): (&mut Vec<BoxMount>, &mut Vec<(String, String)>),
+) -> Result<(), Trouble> {
+    let mut add = |more: Vec<(String, String)>| {
+        let new: Vec<_> = more.into_iter().filter(|(name, _)| env.iter().all(|(given, _)| given != name)).collect();
+        env.extend(new);
+    };
+    if !parts.egress.passes(who, &allowed.layers).map_err(Trouble::Person)? {
+        return Ok(());
+    }
+    add(proxy_env());
+    add(parts.egress.placeholders(&who.role, &allowed.policy));
+    if let Some(trust) = parts.egress.trust(who.run, &allowed.layers).map_err(Trouble::Person)? {
+        let dir = parts.host.overlay(task.run, &task.spec.key);
+        let host = dir.join(CERTIFICATE);
+        let written = std::fs::create_dir_all(&dir).and_then(|()| std::fs::write(&host, &trust.pem));
+        written.map_err(|error| Trouble::Broke(format!("writing the door's certificate to {} failed: {error}", host.display())))?;
+        mounts.push(BoxMount { host, inside: TRUST_INSIDE.into(), writable: false });
+        add(trust.env);
+    }
+    Ok(())
+}
+
+/// The file of the door's certificate, beside those of the runtime, which are numbered.
+const CERTIFICATE: &str = "door.pem";
 
 /// Writes the files that the runtime wants where the agent cannot change them, and returns their mounts.
 fn overlay(parts: &Parts, task: &TaskView, files: Vec<LaunchFile>) -> Result<Vec<BoxMount>, Trouble> {
@@ -120,10 +166,12 @@ fn others(run: &RunView, task: &TaskView) -> Vec<ModelRef> {
 fn grants(spec: &BoxSpec, run: &RunView, task: &TaskView) -> Vec<String> {
     let mut grants = vec![format!("model {}", task.spec.model)];
     grants.extend(others(run, task).iter().map(|model| format!("model {model}, in its place")));
-    grants.push("network: only the door".to_owned());
-    if let WriteScope::Globs { globs, also } = &spec.write {
+    let proxy = spec.env.iter().any(|(name, _)| name == "http_proxy");
+    grants.push(if proxy { "network: only the door, which passes on what policy allows" } else { "network: only the door" }.to_owned());
+    if let WriteScope::Globs { globs, also, except } = &spec.write {
         grants.push(format!("write {}", globs.join(", ")));
         grants.push(format!("write, never part of a change: {}", also.join(", ")));
+        grants.extend((!except.is_empty()).then(|| format!("read-only in all of it: {}", except.join(", "))));
     }
     let read_only = spec.mounts.iter().filter(|mount| !mount.writable).map(|mount| format!("read {}", mount.inside.display()));
     grants.extend(read_only);
@@ -139,9 +187,11 @@ pub(crate) async fn make(
     workspace: &Path,
     (api, resume): (Arc<dyn AgentApi>, Option<&SessionId>),
 ) -> Result<MadeBox, Trouble> {
-    let request = request(parts, run, task, who, resume);
+    let allowed = Allowed::of(parts, run, who)?;
+    allowed.start(&task.spec)?;
+    let request = request(parts, run, task, who, (resume, &allowed));
     let launch = runtime(parts, task)?.launch(&request);
-    let spec = spec(parts, run, task, who, workspace, launch)?;
+    let spec = spec(parts, run, task, who, workspace, (launch, &allowed))?;
     let grants = grants(&spec, run, task);
     let sandbox = Arc::clone(&parts.sandbox);
     let spawned = tokio::task::spawn_blocking(move || {
@@ -158,15 +208,16 @@ pub(crate) async fn make(
     else {
         return Err(Trouble::Broke("the box came without its pipes or its door".to_owned()));
     };
+    let [agent_budget, task_budget, run_budget] = allowed.budgets(run, task);
     let grant = DoorGrant {
         who: who.clone(),
         model: task.spec.model.clone(),
-        others: others(run, task),
+        others: others(run, task).into_iter().filter(|model| allowed.policy.may_ask_model(&model.to_string()).allowed).collect(),
         script: task.spec.script.clone(),
-        agent_budget: run.rules.agent_budget,
-        task_budget: Budget { usd: task.spec.budget_usd.or(run.rules.task_budget.usd), tokens: run.rules.task_budget.tokens },
-        run_budget: run.rules.run_budget,
-        policy: Vec::new(),
+        agent_budget,
+        task_budget,
+        run_budget,
+        policy: allowed.layers,
         api,
     };
     // A door that cannot be opened lacks a setting (a key, a provider, a price): trying again does not help.

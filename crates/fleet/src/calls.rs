@@ -44,6 +44,7 @@ impl Unit {
             agent: self.who.agent.clone(),
             agents: agents.into_iter().filter(|name| name != mail::PERSON).collect(),
             plans: self.task.spec.is_plan(),
+            tools: self.policy.tools(),
         })
     }
 

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use aedile_core::agent_api::AgentReply;
 use aedile_core::event::Event;
 use aedile_core::limits::PLAN_ROUNDS_MAX;
+use aedile_core::plan::ProposedPlan;
+use aedile_core::policy::LayerName;
 use aedile_core::store::{Append, StoreError};
 use aedile_core::{BlobId, crash};
 use serde_json::Value;
@@ -47,12 +49,13 @@ impl Unit {
     /// Runs the checks against the code that the workspace holds; a plan that passes comes back as a blob with its number of tasks.
     async fn examine(&self, plan: Value) -> Result<(BlobId, Result<usize, Vec<String>>), StoreError> {
         let (store, workspaces) = (Arc::clone(&self.parts.store), Arc::clone(&self.parts.workspaces));
+        let most = self.policy.lowest(|said| said.spawn.tasks).map(|(most, source)| (most, source.layer));
         let (run, base) = (self.run.clone(), self.task.base.clone().unwrap_or_else(|| self.run.base.clone()));
         blocking(move || {
             let layout = workspaces.layout(&base).map_err(|error| StoreError::Backend(error.to_string()))?;
             let rules = &run.rules;
             let ground = Ground { goal: &run.goal, layout: &layout, protected: &rules.protected, allow_protected: rules.allow_protected };
-            match check(&plan, &ground) {
+            match check(&plan, &ground).and_then(|proposed| bounded(proposed, most)) {
                 Ok(proposed) => Ok((store.put_blob(&json(&proposed)?)?, Ok(proposed.plan.tasks.len()))),
                 Err(reasons) => Ok((store.put_blob(&json(&plan)?)?, Err(reasons))),
             }
@@ -101,10 +104,44 @@ impl Unit {
     }
 }
 
+/// Refuses a plan of more tasks than policy lets a run have.
+fn bounded(proposed: ProposedPlan, most: Option<(u32, LayerName)>) -> Result<ProposedPlan, Vec<String>> {
+    let tasks = proposed.plan.tasks.len();
+    match most {
+        Some((most, layer)) if tasks > most as usize => Err(vec![format!(
+            "the plan has {tasks} tasks; the {layer} policy lets a run have at most {most} (spawn.tasks): put together what belongs together"
+        )]),
+        _ => Ok(proposed),
+    }
+}
+
 fn over(message: String) -> AgentReply {
     AgentReply::Over { message }
 }
 
 fn json(value: &impl serde::Serialize) -> Result<Vec<u8>, StoreError> {
     serde_json::to_vec(value).map_err(|error| StoreError::Backend(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_has_no_more_tasks_than_policy_lets_a_run_have() {
+        let task = |id: &str| serde_json::json!({"id": id, "title": id, "prompt": "p", "scope": ["src/**"]});
+        let plan = |tasks: &[&str]| -> ProposedPlan {
+            let tasks: Vec<_> = tasks.iter().map(|id| task(id)).collect();
+            ProposedPlan {
+                plan: serde_json::from_value(serde_json::json!({"summary": "s", "tasks": tasks})).unwrap(),
+                notes: Vec::new(),
+                at_once: 1,
+                scope_bytes: Vec::new(),
+            }
+        };
+        let most = Some((1, LayerName::User));
+        assert!(bounded(plan(&["a"]), most).is_ok() && bounded(plan(&["a", "b"]), None).is_ok());
+        let reasons = bounded(plan(&["a", "b"]), most).unwrap_err();
+        assert!(reasons[0].contains("2 tasks; the user policy lets a run have at most 1 (spawn.tasks)"), "{reasons:?}");
+    }
 }

@@ -20,6 +20,7 @@ pub mod steps;
 pub mod workspaces;
 
 mod agent_box;
+mod allowed;
 mod api;
 mod calls;
 mod goal_calls;

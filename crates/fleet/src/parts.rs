@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use aedile_core::agent_api::DoorIdentity;
 use aedile_core::egress::Egress;
+use aedile_core::policy::PolicyText;
 use aedile_core::runtime::{Runtime, SessionEvent};
 use aedile_core::sandbox::Sandbox;
 use aedile_core::store::Store;
@@ -97,6 +98,8 @@ pub struct Parts {
     pub pace: Pace,
     /// Who looks on.
     pub onlooker: Onlooker,
+    /// The layers of policy of the machine and the person; those of the project and the run are the run's own.
+    pub policy: Vec<PolicyText>,
 }
 
 impl Parts {

@@ -3,6 +3,7 @@
 use aedile_core::AgentName;
 use aedile_core::agent_api::MailText;
 use aedile_core::event::ReturnReason;
+use aedile_core::policy::AgentPolicy;
 use aedile_core::sandbox::WORKSPACE_INSIDE;
 use aedile_core::tool::cut_middle;
 use aedile_core::view::{RunView, TaskView};
@@ -57,6 +58,16 @@ pub(crate) fn rules(run: &RunView, task: &TaskView) -> String {
 /// What holds for the task, with how the web is read where a host is listed: what a runtime keeps as instructions.
 pub(crate) fn instructions(run: &RunView, task: &TaskView, hosts: &[String]) -> String {
     rules(run, task) + &web(hosts)
+}
+
+/// What policy takes out of the scope; nothing where it takes nothing.
+pub(crate) fn denied(policy: &AgentPolicy) -> String {
+    let denied = policy.write_denied();
+    if denied.is_empty() {
+        return String::new();
+    }
+    let globs = denied.iter().map(|glob| format!("`{glob}`")).collect::<Vec<_>>().join(", ");
+    format!("A rule of the project's policy keeps these paths as they are: {globs}. They are read-only for you, also within your scope.\n")
 }
 
 /// How pages are read; nothing where no host is listed.

@@ -7,12 +7,14 @@ use aedile_core::agent_api::{AgentApi, DoorIdentity};
 use aedile_core::event::Event;
 use aedile_core::limits::LEASE;
 use aedile_core::machine::TaskState;
+use aedile_core::policy::AgentPolicy;
 use aedile_core::store::{Append, Appended, ClaimRequest, Fence, Store, StoreError, load};
 use aedile_core::view::{ChangeView, RunView, TaskView};
 use aedile_core::{AgentName, BlobId, IncarnationId, MailId, TaskId, Timestamp, crash};
 use tokio::sync::{mpsc, watch};
 
 use crate::agent_box::{self, AgentBox, MadeBox, Trouble};
+use crate::allowed::Allowed;
 use crate::api::{API_QUEUE_MAX, Call, UnitApi};
 use crate::decide::Ending;
 use crate::goal_calls::Planning;
@@ -59,6 +61,8 @@ pub(crate) struct Unit {
     pub(crate) submitted: Option<aedile_core::CommitId>,
     /// What came of its plan, when the task is to make one.
     pub(crate) planning: Planning,
+    /// What policy leaves to the agent; everything until it works.
+    pub(crate) policy: AgentPolicy,
     /// Mail that the present turn's prompt carries and that is not acknowledged yet.
     pub(crate) delivered: Vec<MailId>,
     /// Why the agent's model does not answer, as it was written down last.
@@ -104,6 +108,7 @@ impl Unit {
             sender,
             submitted: None,
             planning: Planning::default(),
+            policy: AgentPolicy::default(),
             delivered: Vec::new(),
             held_up: None,
             claimed,
@@ -130,6 +135,10 @@ impl Unit {
     }
 
     async fn work(&mut self) -> Result<LifeEnd, Ended> {
+        // What the agent is told of its scope is what policy leaves of it.
+        let policy = Allowed::of(&self.parts, &self.run, &self.who).map_err(Ended::Trouble)?.policy;
+        self.task.spec.scope = policy.narrowed(&self.task.spec.scope);
+        self.policy = policy;
         self.workspace().await?;
         self.saved = false;
         // A session that broke twice may be what breaks: then a new one begins in the same workspace.
@@ -233,7 +242,10 @@ impl Unit {
     async fn first_prompt(&self, resumed: bool) -> Result<String, StoreError> {
         let begun = self.task.turn > 0 && self.returned.is_none();
         let opening = match resumed {
-            false => Some(prompts::task(&self.run, &self.task, &self.who.agent, &self.parts.egress.web_hosts(), begun)),
+            false => {
+                let task = prompts::task(&self.run, &self.task, &self.who.agent, &self.parts.egress.web_hosts(), begun);
+                Some(task + &prompts::denied(&self.policy))
+            }
             true => self.task.edited.then(|| prompts::edited(&self.run, &self.task)),
         };
         let Some(reason) = self.returned.as_ref().and_then(|change| change.returned.as_ref()) else {

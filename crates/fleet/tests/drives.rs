@@ -94,7 +94,7 @@ async fn the_box_gives_what_the_task_needs_and_the_events_tell_the_story() {
     let spec = world.specs.lock().unwrap()[0].clone();
     assert_eq!(spec.tree_inside.to_str().unwrap(), WORKSPACE_INSIDE);
     let also = vec![".git".to_owned(), "target".to_owned()];
-    assert_eq!(spec.write, WriteScope::Globs { globs: vec!["src/**".to_owned()], also });
+    assert_eq!(spec.write, WriteScope::Globs { globs: vec!["src/**".to_owned()], also, except: Vec::new() });
     assert_eq!((spec.net, spec.io), (BoxNet::Door, BoxIo::Piped));
     assert!(spec.mounts.iter().any(|mount| mount.inside.to_str() == Some(PROGRAM_INSIDE) && !mount.writable));
     let mine = [

@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aedile_core::agent_api::{AgentApi, AgentReply, AgentRequest, DoorIdentity};
-use aedile_core::egress::{Door, DoorActivity, DoorGrant, Egress, EgressError};
+use aedile_core::egress::{Door, DoorActivity, DoorGrant, Egress, EgressError, Trust};
+use aedile_core::policy::PolicyText;
 use aedile_core::runtime::{AgentIo, AgentSession, Launch, LaunchRequest, Runtime, RuntimeError, SessionSink, TurnEnd, TurnStop};
 use aedile_core::sandbox::{BoxChild, BoxExit, BoxMount, BoxSpec, Sandbox, SandboxError, SandboxReport};
 use aedile_core::store::Store;
@@ -60,6 +61,8 @@ pub(crate) struct World {
     pub(crate) no_snapshot: AtomicU32,
     /// What snapshots of a task leave out.
     pub(crate) oversized: Mutex<BTreeMap<String, Vec<String>>>,
+    /// What doors were opened with.
+    pub(crate) grants: Mutex<Vec<DoorGrant>>,
     /// What was done to workspaces.
     pub(crate) workspaces: Mutex<Vec<String>>,
     snapshots: AtomicU64,
@@ -127,6 +130,7 @@ impl World {
             no_resume: AtomicBool::new(false),
             no_snapshot: AtomicU32::new(0),
             oversized: Mutex::default(),
+            grants: Mutex::default(),
             workspaces: Mutex::default(),
             snapshots: AtomicU64::new(100_000),
         })
@@ -162,6 +166,7 @@ impl World {
                 ..Pace::default()
             },
             onlooker: Onlooker::default(),
+            policy: Vec::new(),
         }
     }
 
@@ -280,10 +285,24 @@ impl Egress for FakeEgress {
         if self.0.no_door.load(Ordering::SeqCst) {
             return Err(EgressError { agent: grant.who.agent.to_string(), message: "OPENAI_API_KEY is not set".to_owned() });
         }
+        self.0.grants.lock().unwrap().push(grant.clone());
         let key = grant.who.key.to_string();
         self.0.doors.lock().unwrap().insert(key.clone(), (grant.who, grant.api));
         Ok(Box::new(FakeDoor(Arc::clone(&self.0), key)))
     }
+
+    fn passes(&self, _who: &DoorIdentity, policy: &[PolicyText]) -> Result<bool, String> {
+        Ok(some_network(policy))
+    }
+
+    fn trust(&self, _run: RunId, policy: &[PolicyText]) -> Result<Option<Trust>, String> {
+        let env = vec![("X_CERT".to_owned(), "there".to_owned())];
+        Ok(some_network(policy).then(|| Trust { pem: "the door's".to_owned(), env }))
+    }
+}
+
+fn some_network(policy: &[PolicyText]) -> bool {
+    policy.iter().any(|text| text.text.contains("[[network]]"))
 }
 
 impl Door for FakeDoor {

@@ -10,6 +10,7 @@ mod goals;
 mod hubs;
 mod mails;
 mod plans;
+mod policies;
 mod resumes;
 mod returns;
 mod simulation;

@@ -9,6 +9,7 @@ use aedile_core::Clock;
 use aedile_core::egress::{Door, DoorActivity, DoorGrant};
 use aedile_core::event::Event;
 use aedile_core::limits::{DOOR_CONNECTIONS_MAX, DOOR_HEADER_BYTES_MAX, DOOR_HEADER_LINES_MAX};
+use aedile_core::policy::AgentPolicy;
 use aedile_models::Change;
 use aedile_models::grant::Told;
 use hyper::body::{Body, Incoming};
@@ -58,6 +59,8 @@ pub(crate) struct Room {
     pub(crate) vault: Arc<Vault>,
     /// Where the agent may read on the web.
     pub(crate) fetch: Arc<FetchRules>,
+    /// What policy leaves to the agent.
+    pub(crate) policy: AgentPolicy,
     /// Decides over requests to other hosts; without it the door is no proxy.
     pub(crate) network: Option<Arc<tokio::sync::Mutex<crate::policy::Egress>>>,
     /// Signs for the hosts in whose place the door looks into TLS.

@@ -7,10 +7,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use aedile_core::agent_api::DoorIdentity;
 use aedile_core::egress::{Door, DoorActivity, DoorGrant, Egress, EgressError, Trust};
 use aedile_core::limits::{DOOR_CONCURRENT_MAX, DOOR_READ_TIMEOUT};
 use aedile_core::model::ModelRef;
-use aedile_core::policy::{Policies, PolicyText};
+use aedile_core::policy::{AgentPolicy, Policies, PolicyText};
 use aedile_core::store::Store;
 use aedile_core::{Clock, Entropy, RunId};
 use aedile_models::{ApiFormat, PriceTable, Script, client_for};
@@ -235,8 +236,12 @@ impl Egress for Gateway {
         self.fetch.names().to_owned()
     }
 
-    fn placeholders(&self, role: &str) -> Vec<(String, String)> {
-        self.vault.placeholders(Some(role))
+    fn placeholders(&self, role: &str, policy: &AgentPolicy) -> Vec<(String, String)> {
+        self.vault.placeholders(Some(role), policy)
+    }
+
+    fn passes(&self, who: &DoorIdentity, policy: &[PolicyText]) -> Result<bool, String> {
+        Ok(Layers::parse(policy, who.into()).map_err(|bad| bad.to_string())?.reach_out())
     }
 
     fn trust(&self, run: RunId, policy: &[PolicyText]) -> Result<Option<Trust>, String> {
@@ -249,9 +254,12 @@ impl Egress for Gateway {
         let leads = self.leads(&grant).map_err(failed)?;
         self.spending.load(grant.who.run).map_err(|error| failed(format!("the spending of its run cannot be read: {error}")))?;
         let layers = Layers::parse(&grant.policy, (&grant.who).into()).map_err(|bad| failed(bad.to_string()))?;
-        let network = (!layers.is_silent())
-            .then(|| Arc::new(tokio::sync::Mutex::new(policy::Egress::new(layers, self.vault.rules(Some(&grant.who.role))))));
-        let limits = Policies::parse(&grant.policy).map_err(|bad| failed(bad.to_string()))?.of((&grant.who).into()).door_limits();
+        let policies = Policies::parse(&grant.policy).map_err(|bad| failed(bad.to_string()))?;
+        let policy = policies.of((&grant.who).into());
+        let network = (!layers.is_silent()).then(|| {
+            Arc::new(tokio::sync::Mutex::new(policy::Egress::new(layers, self.vault.rules(Some(&grant.who.role)).left_by(&policy))))
+        });
+        let limits = policy.door_limits();
         let authority = self.authorities.of(grant.who.run, &grant.policy).map_err(failed)?;
         let room = Room {
             limits: Limits { agent: grant.agent_budget, task: grant.task_budget, run: grant.run_budget },
@@ -262,6 +270,7 @@ impl Egress for Gateway {
             vault: self.vault.clone(),
             fetch: self.fetch.clone(),
             network,
+            policy,
             authority,
             roots: self.roots.clone(),
             pool: Arc::default(),

@@ -262,6 +262,10 @@ async fn small(
 
 /// Answers the agent's own API. The call is finished even when the client goes away.
 async fn call(room: Arc<Room>, request: AgentRequest, permit: OwnedSemaphorePermit) -> Result<Response<DoorBody>, Refused> {
+    if let Some(said) = request.tool().map(|tool| room.policy.may_use_tool(tool)).filter(|said| !said.allowed) {
+        tracing::warn!(agent = %room.grant.who.agent, rule = said.rule, "a call of the agent API was denied");
+        return Ok(json_answer(json!(AgentReply::Refused { message: said.sentence() }).to_string()));
+    }
     let tasks = room.tasks.clone();
     let work = tasks.spawn(async move {
         let _permit = permit;

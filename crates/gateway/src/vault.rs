@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 
+use aedile_core::policy::AgentPolicy;
 use aedile_core::{ExposeSecret, Redactor, SecretString};
 
 use crate::leak::{Secrets, Shapes, Verdict};
@@ -129,8 +130,9 @@ impl Vault {
     }
 
     /// What a box of an agent of this role finds in its environment: variables with what stands for the secrets that it may use.
-    pub fn placeholders(&self, role: Option<&str>) -> Vec<(String, String)> {
-        let usable = self.bound.iter().filter(|rule| rule.is_for(role) && !rule.hosts.is_empty());
+    pub fn placeholders(&self, role: Option<&str>, policy: &AgentPolicy) -> Vec<(String, String)> {
+        let left = |rule: &&SecretRule| policy.may_use_secret(&rule.name).allowed;
+        let usable = self.bound.iter().filter(|rule| rule.is_for(role) && !rule.hosts.is_empty()).filter(left);
         usable.filter_map(|rule| Some((rule.env.clone()?, rule.placeholder.clone()))).collect()
     }
 
@@ -197,6 +199,8 @@ impl Redactor for Vault {
 
 #[cfg(test)]
 mod tests {
+    use aedile_core::policy::{LayerName, Policies, PolicyText, Who};
+
     use super::*;
 
     const KEY: &str = "sk-ant-\"q\"/+\u{e9}~0123456789abcdef";
@@ -233,8 +237,17 @@ mod tests {
         assert_eq!(vault.redact_text("x forge-value-0123 y").unwrap(), "x [secret forge] y");
         let hosts = |role| vault.rules(role).secrets.iter().map(|rule| rule.hosts.len()).collect::<Vec<_>>();
         assert_eq!((hosts(Some("builder")), hosts(Some("reviewer")), hosts(None)), (vec![0, 0, 1], vec![0, 0, 0], vec![0, 0, 0]));
-        assert_eq!(vault.placeholders(Some("builder")), [("FORGE_TOKEN".to_owned(), "aedile-secret-forge".to_owned())]);
-        assert!(vault.placeholders(Some("reviewer")).is_empty() && vault.get("forge").is_none());
+        assert_eq!(
+            vault.placeholders(Some("builder"), &AgentPolicy::default()),
+            [("FORGE_TOKEN".to_owned(), "aedile-secret-forge".to_owned())]
+        );
+        let said = PolicyText { layer: LayerName::User, place: "p".into(), text: "[secrets]\ndeny = [\"forge\"]".into() };
+        let denied = Policies::parse(&[said]).unwrap().of(Who { role: "builder", agent: "ada", task: "one" });
+        assert!(vault.placeholders(Some("builder"), &denied).is_empty());
+        let left =
+            |policy| vault.rules(Some("builder")).left_by(policy).secrets.iter().find(|rule| rule.name == "forge").unwrap().hosts.len();
+        assert_eq!((left(&AgentPolicy::default()), left(&denied)), (1, 0));
+        assert!(vault.placeholders(Some("reviewer"), &AgentPolicy::default()).is_empty() && vault.get("forge").is_none());
         assert_eq!(vault.with_bound(bound.iter().chain(&bound).cloned().collect()).unwrap_err().name, "forge");
     }
 

@@ -9,6 +9,7 @@ mod fetch;
 mod formats;
 mod forms;
 mod models;
+mod policies;
 mod proxy;
 mod proxy_framing;
 mod proxy_limits;

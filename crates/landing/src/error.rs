@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use aedile_core::policy::BadPolicy;
 use aedile_core::sandbox::SandboxError;
 use aedile_core::scope::BadScope;
 use aedile_core::store::StoreError;
@@ -35,6 +36,9 @@ pub enum LandingError {
     /// A scope or a protected path is no usable glob.
     #[error(transparent)]
     Scope(#[from] BadScope),
+    /// A layer of policy cannot be read.
+    #[error(transparent)]
+    Policy(#[from] BadPolicy),
     /// The run's target cannot name a branch.
     #[error("the target {target:?} cannot be landed on: {problem}")]
     Target {

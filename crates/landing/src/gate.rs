@@ -21,7 +21,7 @@ pub struct GateBox {
     pub mounts: Vec<BoxMount>,
     /// Environment, no secrets.
     pub env: Vec<(String, String)>,
-    /// Limits; the wall time is the gate's own.
+    /// Limits; of its wall time and the gate's own the shorter one counts.
     pub limits: BoxLimits,
 }
 
@@ -63,7 +63,7 @@ pub(crate) async fn run(sandbox: &Arc<dyn Sandbox>, common: &GateBox, gate: &Gat
         home: None,
         env: common.env.clone(),
         net: BoxNet::None,
-        limits: BoxLimits { wall: Some(limit(gate)), ..common.limits.clone() },
+        limits: BoxLimits { wall: common.limits.wall.into_iter().chain([limit(gate)]).min(), ..common.limits.clone() },
         io: BoxIo::Captured,
     };
     let started = Instant::now();

@@ -31,11 +31,11 @@ pub(crate) fn rooms_of(rooms: &Path, run: &RunView) -> PathBuf {
 /// A change with its task and run as they are now, and the claim under which it is processed.
 #[derive(Clone)]
 pub(crate) struct Job {
-    deps: Arc<LandingDeps>,
+    pub(crate) deps: Arc<LandingDeps>,
     fence: Fence,
-    change: ChangeView,
-    task: TaskView,
-    run: RunView,
+    pub(crate) change: ChangeView,
+    pub(crate) task: TaskView,
+    pub(crate) run: RunView,
 }
 
 /// What the merge with the target gave.
@@ -134,6 +134,8 @@ impl Job {
     /// Sends the change back when the filter says so, after the events so far.
     fn refused(&self, so_far: Option<Append>, touched: &[Touched]) -> Result<bool, LandingError> {
         let verdict = Filter::new(&self.task.spec.scope, &self.run.rules)?.check(touched);
+        let mut verdict = verdict;
+        verdict.violations.extend(self.against_policy(touched)?);
         if !verdict.violations.is_empty() {
             let text = evidence::scope(&verdict.violations, &self.task.spec.scope);
             self.give_back(so_far, ReturnReason::Scope { violations: verdict.violations }, &text)?;
@@ -241,6 +243,7 @@ impl Job {
     async fn gates(&self, tree: TreeId, onto: CommitId, shutdown: &watch::Receiver<bool>) -> Result<(), LandingError> {
         let gates: Vec<GateSpec> = self.run.rules.gates.iter().chain(&self.task.spec.gates).cloned().collect();
         let mut gate_box = self.deps.gate_box.clone();
+        gate_box.limits = self.gate_limits()?;
         if !gates.is_empty() {
             gate_box.mounts.extend(self.blocking(|job| job.repo().mounts()).await?);
         }

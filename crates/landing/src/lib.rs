@@ -16,6 +16,7 @@ mod hold;
 mod job;
 mod markers;
 mod message;
+mod policy;
 mod queue;
 mod repo;
 mod room;

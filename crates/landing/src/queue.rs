@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aedile_core::machine::{ChangeState, TaskState};
+use aedile_core::policy::PolicyText;
 use aedile_core::sandbox::Sandbox;
 use aedile_core::store::{Store, StoreError, list, load};
 use aedile_core::view::{ChangeView, RunView, TaskView};
@@ -46,6 +47,8 @@ pub struct LandingDeps {
     pub rooms: PathBuf,
     /// What every gate's box has besides the merged tree.
     pub gate_box: GateBox,
+    /// The layers of policy of the machine and the person; those of the project and the run are the run's own.
+    pub policy: Vec<PolicyText>,
     /// Who claims the target: unique for each life of a worker.
     pub holder: String,
     /// Holders of claims that are proved dead.

@@ -5,6 +5,7 @@ mod cost;
 mod crashes;
 mod gates;
 mod lands;
+mod policies;
 mod races;
 mod resolutions;
 mod returns;

@@ -132,6 +132,7 @@ impl World {
             clock: Arc::new(SystemClock),
             rooms: self.dir.join("state/rooms"),
             gate_box: GateBox::default(),
+            policy: Vec::new(),
             holder: holder.to_owned(),
             dead: Vec::new(),
         }

@@ -24,7 +24,7 @@ pub(crate) struct Bar {
 impl Bar {
     /// Puts it there when the box may write the tree's root and there is no `.git`.
     pub(crate) fn make(spec: &BoxSpec) -> io::Result<Option<Self>> {
-        let (Some(tree), WriteScope::Globs { globs, also }) = (&spec.tree, &spec.write) else { return Ok(None) };
+        let (Some(tree), WriteScope::Globs { globs, also, .. }) = (&spec.tree, &spec.write) else { return Ok(None) };
         let whole = |glob: &str| std::fs::symlink_metadata(tree.join(glob)).is_ok_and(|meta| meta.is_dir());
         let at_root = Scope::new(globs).is_ok_and(|scope| {
             scope.globs().iter().zip(scope.directories()).any(|(glob, (directory, _))| directory.is_empty() && !whole(glob))

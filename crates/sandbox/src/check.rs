@@ -32,7 +32,7 @@ pub(crate) fn spec(spec: &BoxSpec) -> Result<(), SandboxError> {
     for mount in &spec.mounts {
         inside(&mount.inside)?;
     }
-    if let WriteScope::Globs { globs, also } = &spec.write {
+    if let WriteScope::Globs { globs, also, .. } = &spec.write {
         Scope::new(globs).map_err(|error| refused(error.to_string()))?;
         for directory in also {
             let plain = Path::new(directory).components().all(|part| matches!(part, Component::Normal(_)));

@@ -114,7 +114,11 @@ pub fn exec_spec(request: ExecRequest, home: Option<&Path>, state_dir: &Path) ->
         let inside = std::path::absolute(path).map_err(|error| refused(format!("{} cannot be shown to a box: {error}", path.display())))?;
         mounts.push(BoxMount { host, inside, writable: false });
     }
-    let write = if request.write.is_empty() { WriteScope::All } else { WriteScope::Globs { globs: request.write, also: Vec::new() } };
+    let write = if request.write.is_empty() {
+        WriteScope::All
+    } else {
+        WriteScope::Globs { globs: request.write, also: Vec::new(), except: Vec::new() }
+    };
     Ok(BoxSpec {
         label: format!("exec in {}", dir.display()),
         command: request.command,

@@ -41,8 +41,8 @@ struct Walk<'a> {
     looked_at: usize,
 }
 
-/// Decides what is writable. Everything that the scope or `also` allows is; as little else as directories permit is too.
-pub(crate) fn plan(tree: BorrowedFd<'_>, scope: &Scope, also: &[String]) -> WritePlan {
+/// Decides what is writable. Everything that the scope or `also` allows and `except` does not is; as little else as directories permit is too.
+pub(crate) fn plan(tree: BorrowedFd<'_>, scope: &Scope, also: &[String], except: &Scope) -> WritePlan {
     let is_directory = |path: &str| open_beneath(tree, Path::new(path), OFlags::PATH | OFlags::DIRECTORY).is_ok();
     let also: Vec<String> = also.iter().map(|dir| dir.trim_matches('/').to_owned()).collect();
     let (mut scoped, mut partial) = (Vec::new(), Vec::new());
@@ -63,11 +63,15 @@ pub(crate) fn plan(tree: BorrowedFd<'_>, scope: &Scope, also: &[String]) -> Writ
     let mut repositories = Repositories { tree, also: &also, found: Vec::new(), left: ENTRIES_SEARCHED_MAX, loose: None };
     outermost(&sorted(scoped)).iter().for_each(|directory| repositories.search(Path::new(directory)));
     fits &= walk.frozen.len() + pins(&walk.frozen, &writable).len() <= SCOPE_BINDS_MAX;
+    let mut excepted = Excepted { tree, except, found: Vec::new(), left: ENTRIES_SEARCHED_MAX, loose: None };
+    writable.iter().filter(|directory| !also.contains(directory)).for_each(|directory| excepted.search(Path::new(directory)));
     let too_many = (!fits).then(|| format!("more than {SCOPE_BINDS_MAX} entries lie beside what it allows"));
     let mut frozen = if fits { walk.frozen } else { Vec::new() };
     frozen.append(&mut repositories.found);
+    excepted.found.retain(|path| !frozen.iter().any(|above| path.starts_with(above)));
+    frozen.append(&mut excepted.found);
     let pinned = pins(&frozen, &writable).into_iter().collect();
-    WritePlan { writable, frozen, pinned, loose: too_many.or(walk.loose).or(repositories.loose) }
+    WritePlan { writable, frozen, pinned, loose: too_many.or(walk.loose).or(repositories.loose).or(excepted.loose) }
 }
 
 fn sorted(mut paths: Vec<String>) -> Vec<String> {
@@ -191,6 +195,56 @@ impl Repositories<'_> {
     }
 }
 
+/// What stays read-only in writable directories, whatever the scope says.
+struct Excepted<'a> {
+    tree: BorrowedFd<'a>,
+    except: &'a Scope,
+    found: Vec<PathBuf>,
+    left: usize,
+    loose: Option<String>,
+}
+
+impl Excepted<'_> {
+    fn search(&mut self, path: &Path) {
+        let text = path.to_str().unwrap_or_default();
+        if !self.reaches_below(text) {
+            return;
+        }
+        // The writable directory itself.
+        if !text.is_empty() && self.whole(text) {
+            self.found.push(path.to_owned());
+            return;
+        }
+        for (below, kind) in entries(self.tree, path).into_iter().flatten() {
+            if self.left == 0 || self.found.len() > SCOPE_BINDS_MAX {
+                self.loose = Some("too many entries are excepted from it".to_owned());
+                return;
+            }
+            self.left -= 1;
+            let Some(text) = below.to_str() else { continue };
+            match kind {
+                _ if self.except.allows(text) || kind == FileType::Directory && self.whole(text) => match kind {
+                    FileType::Symlink => self.loose = Some(is_link(&below)),
+                    _ => self.found.push(below),
+                },
+                FileType::Directory => self.search(&below),
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether everything below the directory is excepted.
+    fn whole(&self, path: &str) -> bool {
+        // A name that no glob can mean but with a wildcard.
+        self.except.allows(&format!("{path}/\u{7f}")) && self.except.allows(&format!("{path}/\u{7f}/\u{7f}"))
+    }
+
+    fn reaches_below(&self, path: &str) -> bool {
+        let below = if path.is_empty() { "**".to_owned() } else { format!("{}/**", escaped(path)) };
+        Scope::new(&[below]).is_ok_and(|below| self.except.overlaps(&below))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,6 +252,10 @@ mod tests {
     use std::os::fd::AsFd;
 
     fn planned(files: &[&str], globs: &[&str], also: &[&str]) -> WritePlan {
+        planned_except(files, globs, also, &[])
+    }
+
+    fn planned_except(files: &[&str], globs: &[&str], also: &[&str], except: &[&str]) -> WritePlan {
         let dir = tempfile::tempdir().unwrap();
         for file in files {
             let path = dir.path().join(file);
@@ -206,7 +264,7 @@ mod tests {
         }
         let owned = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
         let tree = fs::File::open(dir.path()).unwrap();
-        let mut plan = plan(tree.as_fd(), &Scope::new(&owned(globs)).unwrap(), &owned(also));
+        let mut plan = plan(tree.as_fd(), &Scope::new(&owned(globs)).unwrap(), &owned(also), &Scope::new(&owned(except)).unwrap());
         plan.frozen.sort();
         plan
     }
@@ -215,6 +273,17 @@ mod tests {
     fn directory_scopes_need_no_frozen_entries() {
         let plan = planned(&["src/a/x", "src/b/y", "src/a/b/.git"], &["src/a/**", "new/dir/**"], &[".git"]);
         assert_eq!(plan, WritePlan { writable: vec![".git".into(), "new/dir".into(), "src/a".into()], ..WritePlan::default() });
+    }
+
+    #[test]
+    fn what_is_excepted_stays_read_only_wherever_it_lies() {
+        let files = ["src/a/x", "src/gen/y", "src/b/gen/z", "src/k.lock", "docs/gen/x"];
+        let plan = planned_except(&files, &["src/**"], &[], &["**/gen/**", "src/*.lock", "docs"]);
+        assert_eq!(plan.frozen, ["src/b/gen", "src/gen", "src/k.lock"].map(PathBuf::from));
+        assert_eq!(plan.pinned, ["src/b"].map(PathBuf::from));
+        let plan = planned_except(&files, &["src/**", "docs/**"], &[], &["src/gen/**", "docs"]);
+        assert_eq!(plan.frozen, ["docs", "src/gen"].map(PathBuf::from));
+        assert_eq!(planned_except(&files, &["src/**"], &[], &["docs/**"]).frozen, Vec::<PathBuf>::new());
     }
 
     #[test]

@@ -183,18 +183,22 @@ impl Collector {
         if !is_dir(&tree).step_at("looking at", host)? {
             return Err(Failure::refused(format!("{} is not a directory", host.display())));
         }
+        let except_scope;
         let (globs, also) = match &plan.spec.write {
             WriteScope::All => {
                 self.add(tree.as_fd(), host, inside, Look::Writable)?;
                 return self.held(plan, &tree, host);
             }
             WriteScope::Nothing => return self.add(tree.as_fd(), host, inside, Look::ReadOnly),
-            WriteScope::Globs { globs, also } => (globs, also),
+            WriteScope::Globs { globs, also, except } => {
+                except_scope = Scope::new(except).map_err(|error| Failure::refused(error.to_string()))?;
+                (globs, also)
+            }
         };
         let scope = Scope::new(globs).map_err(|error| Failure::refused(error.to_string()))?;
         let stat = rustix::fs::fstat(&tree).step_at("looking at", host)?;
         let owner = plan.privileged.then_some((stat.st_uid, stat.st_gid));
-        let WritePlan { writable, frozen, pinned, loose } = scope_plan::plan(tree.as_fd(), &scope, also);
+        let WritePlan { writable, frozen, pinned, loose } = scope_plan::plan(tree.as_fd(), &scope, also, &except_scope);
         if let Some(why) = loose.as_ref().filter(|_| plan.strict) {
             return Err(Failure::refused(format!(
                 "the scope cannot be held: {why}; name whole directories in it, such as `docs/**`, or let the box write all of {}",

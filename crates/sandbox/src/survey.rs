@@ -169,8 +169,8 @@ pub(crate) fn writable(tree: BorrowedFd<'_>, write: &WriteScope) -> Vec<String> 
     match write {
         WriteScope::All => vec![String::new()],
         WriteScope::Nothing => Vec::new(),
-        WriteScope::Globs { globs, also } => {
-            Scope::new(globs).map(|scope| scope_plan::plan(tree, &scope, also).writable).unwrap_or_default()
+        WriteScope::Globs { globs, also, .. } => {
+            Scope::new(globs).map(|scope| scope_plan::plan(tree, &scope, also, &Scope::nothing()).writable).unwrap_or_default()
         }
     }
 }

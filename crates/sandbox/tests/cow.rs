@@ -63,7 +63,10 @@ fn what_the_filter_refuses_is_named_and_kept() {
     let script = "! test -e .env && ! grep -rq canary . && echo evil > .git/config && mkdir .git/hooks && echo evil > .git/hooks/x && mkdir -p .vscode src/.Idea \
                   && echo evil > .vscode/tasks.json && echo evil > src/.Idea/x && echo evil > .env && ln -s /etc/passwd src/abs && ln -s ../../x src/up \
                   && mkfifo src/fifo && echo new > src/a && echo new > src/planted && echo new > top && python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"src/s\")'";
-    let spec = BoxSpec { write: WriteScope::Globs { globs: vec!["src/**".to_owned()], also: Vec::new() }, ..host.spec(script) };
+    let spec = BoxSpec {
+        write: WriteScope::Globs { globs: vec!["src/**".to_owned()], also: Vec::new(), except: Vec::new() },
+        ..host.spec(script)
+    };
     let (changes, cow) = run(&host, spec);
     use ChangeKind::{Added, Changed};
     let want = [

@@ -165,7 +165,7 @@ fn a_scope_that_names_a_protected_name_approves_it() {
     host.write(".vscode/settings.json", "old\n");
     host.write("src/.envrc", "old\n");
     let scoped = |globs: &[&str]| BoxSpec {
-        write: WriteScope::Globs { globs: globs.iter().map(|glob| (*glob).to_owned()).collect(), also: Vec::new() },
+        write: WriteScope::Globs { globs: globs.iter().map(|glob| (*glob).to_owned()).collect(), also: Vec::new(), except: Vec::new() },
         ..host.spec("echo new > .vscode/settings.json; echo new > src/.envrc; mkdir -p src/.git; echo evil > src/.git/config; true")
     };
     let (_, notes) = host.guarded(scoped(&["src/**"])).unwrap();

@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 
 fn spec(host: &Host, glob: &str, script: &str) -> BoxSpec {
-    BoxSpec { write: WriteScope::Globs { globs: vec![glob.to_owned()], also: Vec::new() }, ..host.spec(script) }
+    BoxSpec { write: WriteScope::Globs { globs: vec![glob.to_owned()], also: Vec::new(), except: Vec::new() }, ..host.spec(script) }
 }
 
 fn run(host: &Host, glob: &str, script: &str) -> Done {

@@ -90,7 +90,7 @@ impl Host {
 
     pub(crate) fn scoped(&self, globs: &[&str], also: &[&str], script: &str) -> Done {
         let owned = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
-        self.run(BoxSpec { write: WriteScope::Globs { globs: owned(globs), also: owned(also) }, ..self.spec(script) })
+        self.run(BoxSpec { write: WriteScope::Globs { globs: owned(globs), also: owned(also), except: Vec::new() }, ..self.spec(script) })
     }
 
     pub(crate) fn write(&self, path: &str, text: &str) -> PathBuf {

@@ -43,7 +43,7 @@ fn untouchable(host: &Host) -> BTreeMap<PathBuf, (String, u32, i64)> {
 }
 
 fn in_scope(host: &Host, script: &str) -> Done {
-    let write = WriteScope::Globs { globs: vec!["src/**".to_owned()], also: Vec::new() };
+    let write = WriteScope::Globs { globs: vec!["src/**".to_owned()], also: Vec::new(), except: Vec::new() };
     host.run(aedile_core::sandbox::BoxSpec { write, env: env(host), ..host.spec(script) })
 }
 
@@ -148,7 +148,7 @@ fn a_file_scope_lets_its_file_be_replaced_and_holds_the_others() {
 fn a_scope_that_leads_through_a_link_is_refused() {
     let host = prepared();
     std::os::unix::fs::symlink("../beside", host.tree.join("link")).unwrap();
-    let write = WriteScope::Globs { globs: vec!["link/new/**".to_owned()], also: Vec::new() };
+    let write = WriteScope::Globs { globs: vec!["link/new/**".to_owned()], also: Vec::new(), except: Vec::new() };
     let spec = aedile_core::sandbox::BoxSpec { write, ..host.spec("true") };
     let error = aedile_core::sandbox::Sandbox::spawn(&host.sandbox, spec).err().unwrap().to_string();
     assert!(error.contains("symbolic link"), "{error}");

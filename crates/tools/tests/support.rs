@@ -142,6 +142,7 @@ impl FakeDoor {
         Self::new(move |request| match request {
             AgentRequest::TaskInfo {} => AgentReply::Task {
                 plans: false,
+                tools: Vec::new(),
                 key: "auth".parse().unwrap(),
                 title: "Build auth".to_owned(),
                 prompt: "Do it.".to_owned(),

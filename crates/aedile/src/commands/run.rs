@@ -22,7 +22,7 @@ use crate::narrate::short;
 use crate::output::Output;
 use crate::planning::{self, Desk, Way};
 use crate::runtimes::{self, Catalogue};
-use crate::{exit, long_text, state, wiring, worker};
+use crate::{exit, layers, long_text, state, wiring, worker};
 
 /// Agents at work at once when nobody says otherwise.
 const AGENTS_DEFAULT: u32 = 4;
@@ -61,6 +61,9 @@ pub struct RunArgs {
     /// Dollars that the whole run may spend; with --resume in place of the budget it had
     #[arg(long, value_name = "USD", allow_negative_numbers = true)]
     budget_usd: Option<f64>,
+    /// A policy file that narrows what agents may do in this run, also when it is resumed (docs/policy.md)
+    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
+    policy: Option<PathBuf>,
     /// Let changes touch protected paths (aedile.toml, CI configuration, [protect] paths)
     #[arg(long, conflicts_with = "resume")]
     allow_protected: bool,
@@ -166,6 +169,7 @@ fn start(args: &RunArgs, out: Output) -> Result<worker::Outcome, CliError> {
     let point = project.landing_point(&target)?;
     let (config, mut rules) = rules_at(&project, &point.base, out)?;
     rules.allow_protected = args.allow_protected;
+    rules.policy.extend(args.policy.as_deref().map(layers::of_run).transpose()?);
     let defaults = Defaults {
         model: args.model.clone().or_else(|| config.agents.model.clone()),
         runtime: args.runtime.clone().unwrap_or_else(|| runtimes::AEDILE.to_owned()),
@@ -188,7 +192,7 @@ fn start(args: &RunArgs, out: Output) -> Result<worker::Outcome, CliError> {
     if let Some(usd) = budget(args)? {
         rules.run_budget.usd = Some(usd);
     }
-    let slots = args.agents.or(config.agents.at_once).unwrap_or(AGENTS_DEFAULT);
+    let slots = layers::slots(&rules, &specs, args.agents, config.agents.at_once.unwrap_or(AGENTS_DEFAULT))?;
     if slots == 0 || slots as usize > AGENTS_MAX {
         return Err(CliError::usage(format!("{slots} agents cannot work at once; 1 to {AGENTS_MAX} can")));
     }
@@ -266,7 +270,8 @@ pub fn rules_of(project: &Project, base: &CommitId) -> Result<(ConfigFile, Proje
     let place = format!("{} at {}", file::NAME, short(base));
     let text = String::from_utf8(committed.unwrap_or_default()).map_err(|_| CliError::config(format!("{place} is not UTF-8")))?;
     let config = ConfigFile::parse(&text, &place)?.with_person(PersonFile::load()?);
-    let rules = config.rules(&place)?;
+    let mut rules = config.rules(&place)?;
+    rules.policy.extend(layers::of_project(project, base)?);
     Ok((config, rules))
 }
 

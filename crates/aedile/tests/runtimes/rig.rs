@@ -37,6 +37,7 @@ impl AgentApi for Quiet {
                 agent: who.agent.clone(),
                 agents: Vec::new(),
                 plans: false,
+                tools: Vec::new(),
             },
             _ => AgentReply::Done { message: "done".to_owned() },
         }

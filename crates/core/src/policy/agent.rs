@@ -229,6 +229,11 @@ impl AgentPolicy {
         self.named("tools", "tool", name, |said| &said.tools)
     }
 
+    /// Every list of tools.
+    pub fn tools(&self) -> Vec<Named> {
+        self.said.iter().map(|(_, sections)| sections.tools.clone()).filter(|tools| *tools != Named::default()).collect()
+    }
+
     fn named(&self, section: &str, what: &str, name: &str, pick: impl Fn(&Sections) -> &Named) -> Said {
         for (source, sections) in &self.said {
             if pick(sections).deny.contains(name) {

@@ -6,6 +6,7 @@
 mod agent;
 mod deed;
 mod file;
+mod scope;
 mod sections;
 #[cfg(test)]
 mod tests;

@@ -21,6 +21,8 @@ impl PartialEq for Names {
     }
 }
 
+impl Eq for Names {}
+
 impl TryFrom<Vec<String>> for Names {
     type Error = String;
     fn try_from(globs: Vec<String>) -> Result<Self, String> {
@@ -167,13 +169,20 @@ pub struct Read {
 }
 
 /// `[secrets]` and `[tools]`: names.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Named {
     /// What may be used; everything when absent.
     pub allow: Option<Names>,
     /// What may not, whatever is allowed.
     pub deny: Names,
+}
+
+impl Named {
+    /// Whether it leaves the name.
+    pub fn leaves(&self, name: &str) -> bool {
+        !self.deny.contains(name) && self.allow.as_ref().is_none_or(|allow| allow.contains(name))
+    }
 }
 
 /// `[spend]`: the most that may be spent, in dollars and tokens.

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::{AgentPolicy, Deed, DoorLimits, LayerName, Policies, PolicyFile, PolicyText, Who};
 use crate::money::{Budget, MicroUsd};
+use crate::{Entropy, SeededEntropy};
 
 const ADA: Who<'_> = Who { role: "builder", agent: "ada", task: "auth" };
 
@@ -223,9 +224,60 @@ proptest! {
         prop_assert!(provider(&before) || !provider(&after) || before.parts().iter().all(|(_, said)| said.provider.allow.is_none()));
         prop_assert!(before.hidden().iter().all(|glob| after.hidden().contains(glob)));
     }
+}
 
-    #[test]
-    fn no_text_breaks_the_parser(text in "(\\[\\[?(rule|write|limits|network|spend)(\\.write)?\\]?\\]\n|(id|allow|roles|deny|agent_usd) = |[\"\\[\\],{}*0-9a-z/\\\\.\n-]){0,40}") {
+/// Pieces of files, right and wrong.
+const PIECES: &[&str] = &[
+    "[",
+    "]",
+    "[[",
+    "]]",
+    "rule",
+    "write",
+    ".write",
+    "limits",
+    "network",
+    "spend",
+    "\n",
+    " = ",
+    "id",
+    "allow",
+    "roles",
+    "deny",
+    "agent_usd",
+    "\"",
+    "'",
+    ",",
+    "{",
+    "}",
+    "**",
+    "*",
+    "/",
+    "\\",
+    "..",
+    ".git",
+    "0",
+    "-1",
+    "1e400",
+    "nan",
+    "true",
+    "a",
+    "ä",
+    "\u{0}",
+    "\u{feff}",
+    "\"a\"",
+    "[\"src/**\"]",
+    "#",
+];
+
+#[test]
+fn no_text_breaks_the_parser() {
+    let entropy = SeededEntropy::new(4);
+    let mut bytes = [0; 40];
+    for _ in 0..20_000 {
+        entropy.fill(&mut bytes);
+        let length = usize::from(bytes[0]) % bytes.len();
+        let text: String = bytes[..length].iter().map(|byte| PIECES[usize::from(*byte) % PIECES.len()]).collect();
         let _ = PolicyFile::parse(&text);
         let _ = text.parse::<Deed>();
     }

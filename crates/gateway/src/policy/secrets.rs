@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use aedile_core::policy::AgentPolicy;
 use aedile_core::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 
@@ -172,6 +173,13 @@ impl Place {
 }
 
 impl SecretsFile {
+    /// The same, where what policy does not leave to the agent may go nowhere. Its value is still looked for.
+    pub(crate) fn left_by(mut self, policy: &AgentPolicy) -> Self {
+        let denied = self.secrets.iter_mut().filter(|secret| !policy.may_use_secret(&secret.name).allowed);
+        denied.for_each(|secret| secret.hosts.clear());
+        self
+    }
+
     /// Reads secrets: `[[secret]]` with `name`, `value`, `hosts`, and where they are not the usual ones `methods` (all), `paths` (all), `place`
     /// (bearer), `placeholder` (`aedile-secret-NAME`), `roles` (all) and `env` (none). A secret without hosts may go nowhere.
     ///

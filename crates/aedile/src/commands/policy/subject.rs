@@ -72,8 +72,9 @@ pub fn find(args: &SubjectArgs) -> Result<Subject, CliError> {
     // Outside of a repository only the layers of the machine and the person hold.
     if let Ok(project) = wiring::discover(&std::env::current_dir()?) {
         let base = project.landing_point(&target(&project, &checkout_config(project.root())?)?)?.base;
-        protected = rules_of(&project, &base)?.1.protected;
-        texts.extend(layers::of_project(&project, &base)?);
+        let rules = rules_of(&project, &base)?.1;
+        protected = rules.protected;
+        texts.extend(rules.policy);
     }
     texts.extend(args.policy.as_deref().map(layers::of_run).transpose()?);
     Ok(Subject { agent: own(&args.agent, ""), role: own(&args.role, ROLE), task: own(&args.task, ""), texts, scope: None, protected })
