@@ -182,6 +182,8 @@ pub const BREAKER_WINDOW: Duration = Duration::from_secs(60);
 pub const BREAKER_PAUSE: Duration = Duration::from_secs(30);
 /// The longest that is waited until a provider is tried again, whatever it asks for itself.
 pub const BREAKER_PAUSE_MAX: Duration = Duration::from_secs(300);
+/// Requests to other hosts that wait at one door until others have ended.
+pub const DOOR_WAITING_MAX: usize = 256;
 /// Models that an agent may change to besides its own.
 pub const FALLBACKS_MAX: usize = 8;
 /// The wait before the second try of a model request; doubled for each further one.

@@ -78,6 +78,8 @@ pub(crate) struct Room {
     pub(crate) requests: Arc<Semaphore>,
     /// Requests to other hosts that may be under way.
     pub(crate) passing: Arc<Semaphore>,
+    /// Those that may wait until others have ended.
+    pub(crate) waiting: Semaphore,
     /// Work that goes on when its client has gone.
     pub(crate) tasks: TaskTracker,
     /// Cancelled when the door closes.

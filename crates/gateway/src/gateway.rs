@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use aedile_core::agent_api::DoorIdentity;
 use aedile_core::egress::{Door, DoorActivity, DoorGrant, Egress, EgressError, Trust};
-use aedile_core::limits::{DOOR_CONCURRENT_MAX, DOOR_READ_TIMEOUT};
+use aedile_core::limits::{DOOR_CONCURRENT_MAX, DOOR_READ_TIMEOUT, DOOR_WAITING_MAX};
 use aedile_core::model::ModelRef;
 use aedile_core::policy::{AgentPolicy, Policies, PolicyText};
 use aedile_core::store::Store;
@@ -279,6 +279,7 @@ impl Egress for Gateway {
             read_timeout: self.read_timeout,
             requests: Arc::new(Semaphore::new(DOOR_CONCURRENT_MAX)),
             passing: Arc::new(Semaphore::new(DOOR_CONCURRENT_MAX)),
+            waiting: Semaphore::new(DOOR_WAITING_MAX),
             tasks: self.tasks.clone(),
             closed: CancellationToken::new(),
             clock: self.clock.clone(),

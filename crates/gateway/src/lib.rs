@@ -35,6 +35,7 @@ mod outward_responses;
 pub mod policy;
 mod proxy;
 mod proxy_answer;
+mod proxy_h2;
 mod proxy_pool;
 mod proxy_send;
 mod proxy_tunnel;

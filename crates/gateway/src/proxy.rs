@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use aedile_core::limits::DOOR_BODY_BYTES_MAX;
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, HOST, HeaderMap};
+use hyper::header::{CONNECTION, CONTENT_TYPE, COOKIE, HOST, HeaderMap};
 use hyper::http::request::Parts;
-use hyper::{Method, Request, Response};
+use hyper::{Method, Request, Response, Version};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::body::{self, DoorBody};
@@ -63,13 +63,27 @@ fn plain_url(head: &Parts) -> Result<String, Refused> {
 
 /// The URL of a request inside a tunnel: the tunnel's host, and only the path is the request's to say.
 fn inner_url(tunnel: &Tunnel, head: &Parts) -> Result<String, Refused> {
-    if head.uri.scheme().is_some() || head.uri.authority().is_some() || !head.uri.path().starts_with('/') {
-        return Err(Refused::denied("proxy.form", "inside a tunnel the request line names only the path"));
+    let uri = &head.uri;
+    let form = |why| Err(Refused::denied("proxy.form", why));
+    if !uri.path().starts_with('/') {
+        return form("inside a tunnel a request names a path");
     }
-    if !head.headers.contains_key(HOST) {
-        return Err(Refused::denied("header.host", "the request has no Host header"));
+    if head.version == Version::HTTP_2 {
+        if uri.scheme_str() != Some("https") {
+            return form("inside a tunnel the scheme of a request is https");
+        }
+        if !uri.authority().is_some_and(|authority| tunnel.is(authority.as_str().as_bytes())) {
+            return Err(Refused::denied("header.host", "the request names another host than CONNECT"));
+        }
+    } else {
+        if uri.scheme().is_some() || uri.authority().is_some() {
+            return form("inside a tunnel the request line names only the path");
+        }
+        if !head.headers.contains_key(HOST) {
+            return Err(Refused::denied("header.host", "the request has no Host header"));
+        }
     }
-    let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
     Ok(format!("https://{}{path}", tunnel.authority()))
 }
 
@@ -81,12 +95,20 @@ fn asked_headers(headers: &HeaderMap) -> Result<Vec<(String, String)>, Refused> 
         let why = "the Connection header may say only close or keep-alive: leave the rest out";
         return Err(Refused::denied("header.connection", why));
     }
-    let mut asked = Vec::new();
+    if headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().to_ascii_lowercase().starts_with(b"application/grpc")) {
+        let why = "gRPC needs HTTP/2 up to the server, and a door speaks HTTP/1.1 to it: use the server's JSON interface";
+        return Err(Refused::denied("proxy.grpc", why));
+    }
+    let mut asked: Vec<(String, String)> = Vec::new();
     for (name, value) in headers.iter().filter(|(name, _)| *name != "proxy-connection") {
         let Ok(value) = std::str::from_utf8(value.as_bytes()) else {
             return Err(Refused::denied("header.value", format!("the header {name} is not UTF-8: encode its value")));
         };
-        asked.push((name.as_str().to_owned(), value.to_owned()));
+        // HTTP/2 may send the cookies one by one; they are one header.
+        match asked.iter_mut().find(|(known, _)| name == COOKIE && known == COOKIE.as_str()) {
+            Some((_, cookies)) => *cookies = format!("{cookies}; {value}"),
+            None => asked.push((name.as_str().to_owned(), value.to_owned())),
+        }
     }
     Ok(asked)
 }
@@ -111,5 +133,61 @@ async fn decide(room: &Arc<Room>, asked: policy::Request) -> Result<(policy::Req
     match Target::parse(decision.url.as_deref().unwrap_or_default()) {
         Err(refusal) => Err(Refused::denied(refusal.rule, refusal.why)),
         Ok(target) => Ok((asked, target, decision.rule, secrets)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::HOST;
+    use hyper::{Request, Uri, Version};
+
+    use super::inner_url;
+    use crate::policy::Target;
+    use crate::proxy_tunnel::Tunnel;
+
+    #[test]
+    fn any_request_inside_a_tunnel_is_for_its_host_or_refused() {
+        const PARTS: &[&str] = &[
+            "/",
+            "//",
+            "a.example",
+            "b.example",
+            ":443",
+            ":80",
+            "@",
+            "?",
+            "#",
+            "a=b",
+            "%2f",
+            "..",
+            "https://",
+            "http://",
+            "*",
+            "[::1]",
+            "evil",
+            ";",
+            "\\",
+        ];
+        let tunnel = Tunnel::parse(&Uri::from_static("a.example:443")).unwrap();
+        let mut state = 3_u64;
+        let mut next = |most: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            usize::try_from(state >> 33).unwrap() % most
+        };
+        let mut taken = [0, 0];
+        for _ in 0..crate::leak::cases() {
+            let begin = ["/", "https://a.example/", "https://a.example:443/", "https://", ""][next(5)];
+            let text: String = std::iter::once(begin).chain((0..next(5)).map(|_| PARTS[next(PARTS.len())])).collect();
+            let Ok(uri) = text.parse::<Uri>() else { continue };
+            for (at, version) in [Version::HTTP_11, Version::HTTP_2].into_iter().enumerate() {
+                let mut request = Request::builder().uri(uri.clone()).version(version).body(()).unwrap();
+                request.headers_mut().insert(HOST, "a.example".parse().unwrap());
+                let Ok(url) = inner_url(&tunnel, &request.into_parts().0) else { continue };
+                taken[at] += 1;
+                let Ok(target) = Target::parse(&url) else { continue };
+                assert!(target.secure && target.host.to_string() == "a.example" && target.port == 443, "{text}: {target}");
+            }
+        }
+        assert!(taken.iter().all(|count| *count > crate::leak::cases() / 20), "{taken:?}");
     }
 }

@@ -20,6 +20,7 @@ use crate::body::{DoorBody, full};
 use crate::door::{Room, serve_http};
 use crate::error::Refused;
 use crate::policy::{Host, Target};
+use crate::proxy_h2::serve_h2;
 use crate::routes;
 
 /// What a client that does not speak TLS is told in its tunnel.
@@ -34,7 +35,7 @@ pub(crate) struct Tunnel {
 
 impl Tunnel {
     /// Reads what CONNECT names: a host and a port, in their plain form.
-    fn parse(uri: &Uri) -> Result<Self, Refused> {
+    pub(crate) fn parse(uri: &Uri) -> Result<Self, Refused> {
         let text = uri.to_string();
         let target = Target::parse(&format!("https://{text}")).map_err(|refusal| Refused::denied(refusal.rule, refusal.why))?;
         let tunnel = Self { host: target.host, port: target.port };
@@ -56,6 +57,11 @@ impl Tunnel {
         if self.port == 443 { self.host.to_string() } else { self.whole() }
     }
 
+    /// Whether a request names the same host and port.
+    pub(crate) fn is(&self, authority: &[u8]) -> bool {
+        [self.whole(), self.authority()].iter().any(|name| name.as_bytes().eq_ignore_ascii_case(authority))
+    }
+
     /// Whether TLS names the same host. A client names no address.
     fn is_named(&self, sni: Option<&str>) -> bool {
         match (&self.host, sni) {
@@ -74,8 +80,7 @@ pub(crate) async fn open(room: &Room, mut request: Request<Incoming>, granted: &
     let egress = room.network.as_ref().ok_or_else(Refused::no_proxy)?;
     let tunnel = Tunnel::parse(request.uri())?;
     let headers = request.headers();
-    let named = |host: &[u8]| [tunnel.whole(), tunnel.authority()].iter().any(|name| name.as_bytes().eq_ignore_ascii_case(host));
-    if headers.get_all(HOST).iter().count() > 1 || !headers.get_all(HOST).iter().all(|host| named(host.as_bytes())) {
+    if headers.get_all(HOST).iter().count() > 1 || !headers.get_all(HOST).iter().all(|host| tunnel.is(host.as_bytes())) {
         return Err(Refused::denied("header.host", "the Host header names another host than CONNECT"));
     }
     if headers.contains_key(TRANSFER_ENCODING) || headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0") {
@@ -104,7 +109,11 @@ pub(crate) async fn serve(room: Arc<Room>, granted: &Granted) {
                 let (room, tunnel) = (room.clone(), tunnel.clone());
                 async move { routes::inside(room, &tunnel, request).await }
             };
-            serve_http(&room, stream, answer).await;
+            if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+                serve_h2(&room, stream, answer).await;
+            } else {
+                serve_http(&room, stream, answer).await;
+            }
         }
     }
 }

@@ -83,10 +83,16 @@ pub(crate) async fn inside(room: Arc<Room>, tunnel: &Tunnel, request: Request<In
 
 /// Passes a request on when others have ended: package managers ask for more at once than a door carries.
 async fn pass(room: Arc<Room>, tunnel: Option<&Tunnel>, request: Request<Incoming>) -> Response<DoorBody> {
-    let permit = tokio::time::timeout(room.read_timeout, room.passing.clone().acquire_owned()).await;
+    let permit = {
+        let place = room.waiting.try_acquire();
+        match place {
+            Ok(_place) => tokio::time::timeout(room.read_timeout, room.passing.clone().acquire_owned()).await.ok().and_then(Result::ok),
+            Err(_) => None,
+        }
+    };
     let passed = match permit {
-        Ok(Ok(permit)) => proxy::pass(room, tunnel, request, permit).await,
-        Ok(Err(_)) | Err(_) => Err(Refused::busy(DOOR_CONCURRENT_MAX)),
+        Some(permit) => proxy::pass(room, tunnel, request, permit).await,
+        None => Err(Refused::busy(DOOR_CONCURRENT_MAX)),
     };
     passed.unwrap_or_else(Refused::into_response)
 }

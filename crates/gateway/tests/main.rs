@@ -12,6 +12,7 @@ mod models;
 mod policies;
 mod proxy;
 mod proxy_framing;
+mod proxy_h2;
 mod proxy_limits;
 mod proxy_lines;
 mod proxy_programs;

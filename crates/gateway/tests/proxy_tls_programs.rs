@@ -154,6 +154,8 @@ async fn programs_read_over_tls_through_a_door_that_looks_into_it() {
     let clean = "a note with [secret KEY] in it";
     let (done, said) = served.ask("curl", &["-sS", &note]);
     assert!(done && said == clean, "{said}");
+    let (done, said) = served.ask("curl", &["-sS", "-w", " %{http_version}", "--http2", &note]);
+    assert!(done && said == format!("{clean} 2"), "{said}");
     let (_, said) = served.ask("curl", &["-sS", "-d", "x", &note]);
     assert!(said.contains("address.loopback"), "a POST: {said}");
     let (done, said) = served.ask("curl", &["-sS", "https://example.org/"]);
