@@ -100,8 +100,13 @@ pub(crate) fn serve_tls(
 
 /// The certificate as a file of trusted roots has it.
 pub(crate) fn pem(certificate: &rcgen::Certificate) -> String {
-    let base64 = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, certificate.der());
-    format!("-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----\n")
+    block("CERTIFICATE", certificate.der())
+}
+
+/// DER as PEM.
+pub(crate) fn block(label: &str, der: &[u8]) -> String {
+    let base64 = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, der);
+    format!("-----BEGIN {label}-----\n{base64}\n-----END {label}-----\n")
 }
 
 #[test]

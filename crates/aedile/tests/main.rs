@@ -10,6 +10,7 @@ mod demo;
 mod editor;
 mod exec;
 mod exec_guard;
+mod exec_programs;
 mod exec_proxy;
 mod exec_secrets;
 mod exec_terminal;
