@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use aedile_core::agent_api::{AgentApi, AgentReply, AgentRequest, DoorIdentity};
-use aedile_core::egress::{Door, DoorGrant, Egress, Trust};
+use aedile_core::egress::{Door, DoorGrant, Egress, Trust, UsableSecret};
 use aedile_core::model::ModelRef;
 use aedile_core::policy::{Policies, PolicyText};
 use aedile_core::{AgentName, IncarnationId, RunId, TaskId, TaskKey};
@@ -60,7 +60,7 @@ impl Opener {
     /// Variables of the box with what stands for the secrets that it may use.
     pub fn placeholders(&self) -> Vec<(String, String)> {
         let Ok(policies) = Policies::parse(&self.policy) else { return Vec::new() };
-        self.gateway.placeholders(COMMAND.role, &policies.of(COMMAND))
+        UsableSecret::variables(&self.gateway.secrets(COMMAND.role, &policies.of(COMMAND)))
     }
 
     /// Serves the listener of a box.

@@ -89,3 +89,46 @@ fn a_placeholder_goes_out_as_the_value_where_it_may_and_nowhere_else() {
         env.assert_nothing_left();
     }
 }
+
+#[test]
+fn an_agent_of_a_run_uses_a_secret_that_it_never_sees() {
+    use super::scenario::{Scenario, bash, submit, task, turn};
+
+    let missing = (!Path::new("/usr/bin/curl").exists()).then_some("there is no /usr/bin/curl");
+    if !require("secrets of agents", missing) {
+        return;
+    }
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = serve_tls(listener, &key, &certificate, 1);
+    let mut scenario = Scenario::new();
+    let (policy, roots) = (scenario.env.work().join("policy.toml"), scenario.env.work().join("roots.pem"));
+    std::fs::write(
+        &policy,
+        format!("[[network]]\nid = \"near\"\nhosts = [\"localhost\"]\nports = [{port}]\n[secrets]\ndeny = [\"other\"]\n"),
+    )
+    .unwrap();
+    std::fs::write(&roots, pem(&certificate)).unwrap();
+    scenario.env.var("SSL_CERT_FILE", roots.to_str().unwrap());
+    set(&scenario.env, &["forge", "--host", "localhost", "--role", "builder", "--env", "FORGE_TOKEN"]);
+    set(&scenario.env, &["other", "--host", "localhost", "--env", "OTHER_TOKEN"]);
+    let script = format!(
+        "unset no_proxy NO_PROXY; curl -sS -H \"Authorization: Bearer $FORGE_TOKEN\" https://localhost:{port}/api/a > parts/one.txt; \
+         curl -sS -H 'Authorization: Bearer aedile-secret-other' https://localhost:{port}/api/b >> parts/one.txt; echo \"[$OTHER_TOKEN]\" >> parts/one.txt"
+    );
+    let turns = [turn(None, &[bash(&script), submit("Ask the forge")])];
+    scenario.tasks(&format!("goal = \"Parts\"\n{}", task("one", "", &turns)));
+    scenario.finish(&["--policy", policy.to_str().unwrap()]);
+    let heads = server.join().unwrap();
+    assert!(heads[0].contains(&format!("Bearer {VALUE}")), "{heads:?}");
+    let changes = scenario.run(&["diff", "one"]);
+    let said = &changes.stdout;
+    assert!(said.contains("[secret forge]") && said.contains("secret.placeholder") && said.contains("[]"), "{said} {}", changes.stderr);
+    let audit = scenario.run(&["secret", "audit", "--json"]).last_json();
+    assert_eq!((audit["uses"].as_array().unwrap().len(), &audit["uses"][0]["task"]), (1, &serde_json::json!("one")), "{audit}");
+    let could = scenario.run(&["secret", "audit", "--tasks"]);
+    assert!(could.success().contains("forge") && could.stdout.contains("ada") && !could.stdout.contains("other"), "{}", could.stdout);
+    scenario.env.assert_nothing_left();
+}

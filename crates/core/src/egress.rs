@@ -70,9 +70,8 @@ pub trait Egress: Send + Sync {
         Vec::new()
     }
 
-    /// What a box of an agent of this role finds in its environment: variables with what stands for the secrets that it may use and that policy
-    /// leaves to it.
-    fn placeholders(&self, role: &str, policy: &AgentPolicy) -> Vec<(String, String)> {
+    /// The secrets that an agent of this role may use and that policy leaves to it.
+    fn secrets(&self, role: &str, policy: &AgentPolicy) -> Vec<UsableSecret> {
         let _ = (role, policy);
         Vec::new()
     }
@@ -94,6 +93,26 @@ pub trait Egress: Send + Sync {
     fn trust(&self, run: RunId, policy: &[PolicyText]) -> Result<Option<Trust>, String> {
         let _ = (run, policy);
         Ok(None)
+    }
+}
+
+/// A secret as an agent sees it: what stands for it, and where that may go.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UsableSecret {
+    /// Its name.
+    pub name: String,
+    /// The hosts that it may go to.
+    pub hosts: Vec<String>,
+    /// What stands for it.
+    pub placeholder: String,
+    /// The variable in which a box finds that.
+    pub env: Option<String>,
+}
+
+impl UsableSecret {
+    /// Variables of a box with what stands for the secrets.
+    pub fn variables(secrets: &[Self]) -> Vec<(String, String)> {
+        secrets.iter().filter_map(|secret| Some((secret.env.clone()?, secret.placeholder.clone()))).collect()
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use aedile_core::agent_api::{AgentApi, DoorIdentity};
-use aedile_core::egress::{Door, DoorGrant, proxy_env};
+use aedile_core::egress::{Door, DoorGrant, UsableSecret, proxy_env};
 use aedile_core::model::ModelRef;
 use aedile_core::runtime::{AgentIo, AgentSession, Launch, LaunchFile, LaunchRequest, Runtime};
 use aedile_core::sandbox::{
@@ -128,7 +128,7 @@ fn reach(
         return Ok(());
     }
     add(proxy_env());
-    add(parts.egress.placeholders(&who.role, &allowed.policy));
+    add(UsableSecret::variables(&parts.egress.secrets(&who.role, &allowed.policy)));
     if let Some(trust) = parts.egress.trust(who.run, &allowed.layers).map_err(Trouble::Person)? {
         let dir = parts.host.overlay(task.run, &task.spec.key);
         let host = dir.join(CERTIFICATE);
@@ -163,11 +163,15 @@ fn others(run: &RunView, task: &TaskView) -> Vec<ModelRef> {
     run.rules.fallback.iter().filter(|model| **model != task.spec.model).cloned().collect()
 }
 
-fn grants(spec: &BoxSpec, run: &RunView, task: &TaskView) -> Vec<String> {
+fn grants(parts: &Parts, spec: &BoxSpec, run: &RunView, task: &TaskView, allowed: &Allowed) -> Vec<String> {
     let mut grants = vec![format!("model {}", task.spec.model)];
     grants.extend(others(run, task).iter().map(|model| format!("model {model}, in its place")));
     let proxy = spec.env.iter().any(|(name, _)| name == "http_proxy");
     grants.push(if proxy { "network: only the door, which passes on what policy allows" } else { "network: only the door" }.to_owned());
+    if proxy {
+        let secrets = parts.egress.secrets(&task.spec.role, &allowed.policy);
+        grants.extend(secrets.iter().map(|secret| format!("secret {} to {}", secret.name, secret.hosts.join(", "))));
+    }
     if let WriteScope::Globs { globs, also, except } = &spec.write {
         grants.push(format!("write {}", globs.join(", ")));
         grants.push(format!("write, never part of a change: {}", also.join(", ")));
@@ -192,7 +196,7 @@ pub(crate) async fn make(
     let request = request(parts, run, task, who, (resume, &allowed));
     let launch = runtime(parts, task)?.launch(&request);
     let spec = spec(parts, run, task, who, workspace, (launch, &allowed))?;
-    let grants = grants(&spec, run, task);
+    let grants = grants(parts, &spec, run, task, &allowed);
     let sandbox = Arc::clone(&parts.sandbox);
     let spawned = tokio::task::spawn_blocking(move || {
         if let Some(home) = &spec.home {

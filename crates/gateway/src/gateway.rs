@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aedile_core::agent_api::DoorIdentity;
-use aedile_core::egress::{Door, DoorActivity, DoorGrant, Egress, EgressError, Trust};
+use aedile_core::egress::{Door, DoorActivity, DoorGrant, Egress, EgressError, Trust, UsableSecret};
 use aedile_core::limits::{DOOR_CONCURRENT_MAX, DOOR_READ_TIMEOUT, DOOR_WAITING_MAX};
 use aedile_core::model::ModelRef;
 use aedile_core::policy::{AgentPolicy, Policies, PolicyText};
@@ -236,8 +236,8 @@ impl Egress for Gateway {
         self.fetch.names().to_owned()
     }
 
-    fn placeholders(&self, role: &str, policy: &AgentPolicy) -> Vec<(String, String)> {
-        self.vault.placeholders(Some(role), policy)
+    fn secrets(&self, role: &str, policy: &AgentPolicy) -> Vec<UsableSecret> {
+        self.vault.usable(Some(role), policy)
     }
 
     fn passes(&self, who: &DoorIdentity, policy: &[PolicyText]) -> Result<bool, String> {

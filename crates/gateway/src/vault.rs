@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 
+use aedile_core::egress::UsableSecret;
 use aedile_core::policy::AgentPolicy;
 use aedile_core::{ExposeSecret, Redactor, SecretString};
 
@@ -129,11 +130,17 @@ impl Vault {
         SecretsFile { secrets: keys.chain(bound).collect() }
     }
 
-    /// What a box of an agent of this role finds in its environment: variables with what stands for the secrets that it may use.
-    pub fn placeholders(&self, role: Option<&str>, policy: &AgentPolicy) -> Vec<(String, String)> {
+    /// The secrets that an agent of this role may use and that policy leaves to it.
+    pub fn usable(&self, role: Option<&str>, policy: &AgentPolicy) -> Vec<UsableSecret> {
         let left = |rule: &&SecretRule| policy.may_use_secret(&rule.name).allowed;
         let usable = self.bound.iter().filter(|rule| rule.is_for(role) && !rule.hosts.is_empty()).filter(left);
-        usable.filter_map(|rule| Some((rule.env.clone()?, rule.placeholder.clone()))).collect()
+        let seen = |rule: &SecretRule| UsableSecret {
+            name: rule.name.clone(),
+            hosts: rule.hosts.iter().map(ToString::to_string).collect(),
+            placeholder: rule.placeholder.clone(),
+            env: rule.env.clone(),
+        };
+        usable.map(seen).collect()
     }
 
     /// What is taken out, in order, with what is put in its place. Where a known value and a credential by its form meet, both go, with the
@@ -238,16 +245,16 @@ mod tests {
         let hosts = |role| vault.rules(role).secrets.iter().map(|rule| rule.hosts.len()).collect::<Vec<_>>();
         assert_eq!((hosts(Some("builder")), hosts(Some("reviewer")), hosts(None)), (vec![0, 0, 1], vec![0, 0, 0], vec![0, 0, 0]));
         assert_eq!(
-            vault.placeholders(Some("builder"), &AgentPolicy::default()),
+            UsableSecret::variables(&vault.usable(Some("builder"), &AgentPolicy::default())),
             [("FORGE_TOKEN".to_owned(), "aedile-secret-forge".to_owned())]
         );
         let said = PolicyText { layer: LayerName::User, place: "p".into(), text: "[secrets]\ndeny = [\"forge\"]".into() };
         let denied = Policies::parse(&[said]).unwrap().of(Who { role: "builder", agent: "ada", task: "one" });
-        assert!(vault.placeholders(Some("builder"), &denied).is_empty());
+        assert!(vault.usable(Some("builder"), &denied).is_empty());
         let left =
             |policy| vault.rules(Some("builder")).left_by(policy).secrets.iter().find(|rule| rule.name == "forge").unwrap().hosts.len();
         assert_eq!((left(&AgentPolicy::default()), left(&denied)), (1, 0));
-        assert!(vault.placeholders(Some("reviewer"), &AgentPolicy::default()).is_empty() && vault.get("forge").is_none());
+        assert!(vault.usable(Some("reviewer"), &AgentPolicy::default()).is_empty() && vault.get("forge").is_none());
         assert_eq!(vault.with_bound(bound.iter().chain(&bound).cloned().collect()).unwrap_err().name, "forge");
     }
 
