@@ -255,6 +255,11 @@ impl Narrator {
 
 fn other_line(event: &Event) -> Option<(Weight, String)> {
     let said = match event {
+        Event::RequestDenied { agent, layer, rule, what, count, .. } => {
+            let layer = layer.map(|layer| format!(" of the {layer} policy")).unwrap_or_default();
+            let times = if *count == 1 { String::new() } else { format!(", {count} times more") };
+            (Weight::Step, format!("{agent} was denied {} by the rule {}{layer}{times}", one_line(what, 200), one_line(rule, 100)))
+        }
         Event::SecretUsed { agent, secret, method, host, path, .. } => {
             let path = one_line(path, 100);
             (Weight::Detail, format!("{agent} used the secret {secret}: {} {}{path}", one_line(method, 20), one_line(host, 100)))

@@ -87,7 +87,7 @@ pub fn apply(envelope: &Envelope, tx: &mut dyn ViewTx) -> Result<(), StoreError>
             at.change(*change).map(drop)
         }
         // For the audit only.
-        Event::SecretUsed { .. } => Ok(()),
+        Event::SecretUsed { .. } | Event::RequestDenied { .. } => Ok(()),
         Event::MailSent { .. } | Event::MailClaimed { .. } | Event::MailAcked { .. } => mail::apply_mail(&mut at),
         Event::SpendReserved { .. } | Event::SpendSettled { .. } => spend::apply_spend(&mut at),
         Event::ModelSwitched { .. } | Event::ProviderDown { .. } => provider::apply_provider(&mut at),

@@ -10,6 +10,7 @@ use crate::ids::{
 use crate::model::ModelRef;
 use crate::money::{MicroUsd, Usage};
 use crate::plan::PlanAnswer;
+use crate::policy::LayerName;
 use crate::project::ProjectRules;
 use crate::runtime::TurnStop;
 use crate::task::TaskSpec;
@@ -194,6 +195,18 @@ pub enum Event {
     ProviderDown { run: RunId, provider: String, why: Option<String>, again: Option<Timestamp> },
     /// A request of the agent is about to carry this secret: the door puts its value in the place of what stands for it. The path has no query.
     SecretUsed { run: RunId, task: TaskId, agent: AgentName, secret: String, method: String, host: String, path: String, rule: String },
+    /// A door denied something, `count` times since it was last written down: what was asked, without its query, the rule and its layer (none for
+    /// rules that always hold), and the sentence that the agent got.
+    RequestDenied {
+        run: RunId,
+        task: TaskId,
+        agent: AgentName,
+        layer: Option<LayerName>,
+        rule: String,
+        what: String,
+        why: String,
+        count: u64,
+    },
     /// A turn has ended.
     TurnEnded { task: TaskId, incarnation: IncarnationId, turn: u32, stop: TurnStop, detail: Option<String>, transcript: Option<BlobId> },
     /// The workspace is saved where the agent cannot reach. `oversized` files are recorded by name and hash only.
@@ -295,6 +308,7 @@ impl Event {
             | Self::MailSent { run, .. }
             | Self::ProviderDown { run, .. }
             | Self::SecretUsed { run, .. }
+            | Self::RequestDenied { run, .. }
             | Self::SpendReserved { run, .. } => Some(*run),
             _ => None,
         }
@@ -312,6 +326,7 @@ impl Event {
             | Self::TurnStarted { task, .. }
             | Self::ModelSwitched { task, .. }
             | Self::SecretUsed { task, .. }
+            | Self::RequestDenied { task, .. }
             | Self::TurnEnded { task, .. }
             | Self::SnapshotTaken { task, .. }
             | Self::WorkspaceKept { task, .. }
@@ -371,6 +386,7 @@ impl Event {
             Self::ModelSwitched { .. } => "model_switched",
             Self::ProviderDown { .. } => "provider_down",
             Self::SecretUsed { .. } => "secret_used",
+            Self::RequestDenied { .. } => "request_denied",
             Self::TurnEnded { .. } => "turn_ended",
             Self::SnapshotTaken { .. } => "snapshot_taken",
             Self::WorkspaceKept { .. } => "workspace_kept",

@@ -211,6 +211,7 @@ impl News {
             | Event::GatePassed { .. }
             | Event::GateFailed { .. }
             | Event::SecretUsed { .. }
+            | Event::RequestDenied { .. }
             | Event::MailSent { .. }
             | Event::MailClaimed { .. }
             | Event::MailAcked { .. } => {}

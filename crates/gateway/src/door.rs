@@ -20,6 +20,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -27,6 +28,7 @@ use tokio_util::task::TaskTracker;
 use crate::allowance::Allowance;
 use crate::authority::Authority;
 use crate::body::DoorBody;
+use crate::denials::Denials;
 use crate::error::{Ours, Refused};
 use crate::fetch_rules::FetchRules;
 use crate::head_watch::Watched;
@@ -61,6 +63,8 @@ pub(crate) struct Room {
     pub(crate) fetch: Arc<FetchRules>,
     /// What policy leaves to the agent.
     pub(crate) policy: AgentPolicy,
+    /// What was denied so far.
+    pub(crate) denials: Denials,
     /// Decides over requests to other hosts; without it the door is no proxy.
     pub(crate) network: Option<Arc<tokio::sync::Mutex<crate::policy::Egress>>>,
     /// Signs for the hosts in whose place the door looks into TLS.
@@ -181,9 +185,9 @@ impl Room {
         Ok(())
     }
 
-    async fn record(&self, event: Event) {
+    pub(crate) async fn record(&self, event: Event) {
         if let Err(message) = self.spending.append(self.grant.who.run, event).await {
-            tracing::error!(agent = %self.grant.who.agent, message, "what became of a provider was not stored");
+            tracing::error!(agent = %self.grant.who.agent, message, "what happened at a door was not stored");
         }
     }
 
@@ -214,6 +218,11 @@ impl Door for OpenDoor {
 impl Drop for OpenDoor {
     fn drop(&mut self) {
         self.room.spending.forget(&self.room.grant.who);
+        let room = self.room.clone();
+        // Without a runtime nobody waits for it either.
+        if let Ok(runtime) = Handle::try_current() {
+            self.room.tasks.spawn_on(async move { room.rest_of_denials().await }, &runtime);
+        }
     }
 }
 

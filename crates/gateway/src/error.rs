@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use aedile_core::Timestamp;
 use aedile_core::model::ModelRef;
+use aedile_core::policy::LayerName;
 use aedile_models::Down;
 use aedile_models::grant::DOWN_ERROR;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
@@ -11,6 +12,7 @@ use hyper::{Response, StatusCode};
 use serde_json::json;
 
 use crate::body::{DoorBody, full};
+use crate::denials::Denial;
 
 /// Marks an answer of the door's own, before which the request's body may not have been read.
 #[derive(Clone, Copy)]
@@ -28,11 +30,13 @@ pub(crate) struct Refused {
     next: Option<String>,
     /// The rule that denies it.
     rule: Option<String>,
+    /// The layer of the rule.
+    layer: Option<LayerName>,
 }
 
 impl Refused {
     fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
-        Self { status, kind, message: message.into(), after: None, next: None, rule: None }
+        Self { status, kind, message: message.into(), after: None, next: None, rule: None, layer: None }
     }
 
     /// The provider, or the model, is left alone for now. `next` is said to a client that can change to it.
@@ -62,6 +66,16 @@ impl Refused {
     /// A rule denies it; the sentence begins with the rule's name.
     pub(crate) fn denied(rule: &str, why: impl std::fmt::Display) -> Self {
         Self { rule: Some(rule.to_owned()), ..Self::forbidden(format!("{rule}: {why}")) }
+    }
+
+    /// The same, by a rule of this layer.
+    pub(crate) fn in_layer(self, layer: Option<LayerName>) -> Self {
+        Self { layer, ..self }
+    }
+
+    /// What was denied by a rule.
+    pub(crate) fn denial(&self) -> Option<Denial> {
+        self.rule.as_ref().map(|rule| Denial { layer: self.layer, rule: rule.clone(), why: self.message.clone() })
     }
 
     pub(crate) fn no_proxy() -> Self {
@@ -121,6 +135,9 @@ impl Refused {
         }
         if let Some(rule) = self.rule {
             body["error"]["rule"] = rule.into();
+        }
+        if let Some(layer) = self.layer {
+            body["error"]["layer"] = layer.as_str().into();
         }
         let mut response = Response::new(full(body.to_string()));
         *response.status_mut() = self.status;

@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::allowance::Allowance;
 use crate::authority::Authorities;
+use crate::denials::Denials;
 use crate::door::{OpenDoor, Room};
 use crate::fetch_rules::FetchRules;
 use crate::lead::Lead;
@@ -271,6 +272,7 @@ impl Egress for Gateway {
             fetch: self.fetch.clone(),
             network,
             policy,
+            denials: Denials::default(),
             authority,
             roots: self.roots.clone(),
             pool: Arc::default(),

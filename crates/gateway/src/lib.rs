@@ -14,6 +14,7 @@ mod allowance;
 mod answer;
 mod authority;
 mod body;
+mod denials;
 mod door;
 mod error;
 mod exchange;

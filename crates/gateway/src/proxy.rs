@@ -127,8 +127,7 @@ async fn decide(room: &Arc<Room>, asked: policy::Request) -> Result<(policy::Req
     let judged = if large { tokio::task::spawn_blocking(judge).await } else { Ok(judge()) };
     let (asked, decision) = judged.map_err(|error| Refused::store(format!("the request cannot be judged: {error}")))?;
     if !decision.allow {
-        tracing::warn!(agent = %room.grant.who.agent, rule = decision.rule, "a request to another host was denied");
-        return Err(Refused::denied(&decision.rule, decision.why));
+        return Err(Refused::denied(&decision.rule, decision.why).in_layer(decision.layer));
     }
     match Target::parse(decision.url.as_deref().unwrap_or_default()) {
         Err(refusal) => Err(Refused::denied(refusal.rule, refusal.why)),

@@ -62,6 +62,11 @@ impl Tunnel {
         [self.whole(), self.authority()].iter().any(|name| name.as_bytes().eq_ignore_ascii_case(authority))
     }
 
+    /// Where a path of it leads.
+    pub(crate) fn to(&self, path: &str) -> String {
+        format!("https://{}{path}", self.authority())
+    }
+
     /// Whether TLS names the same host. A client names no address.
     fn is_named(&self, sni: Option<&str>) -> bool {
         match (&self.host, sni) {
@@ -87,8 +92,7 @@ pub(crate) async fn open(room: &Room, mut request: Request<Incoming>, granted: &
         return Err(Refused::denied("header.framing", "CONNECT has no body"));
     }
     if let Err(denied) = egress.lock().await.layers().decide_tunnel(&tunnel.host, tunnel.port) {
-        tracing::warn!(agent = %room.grant.who.agent, rule = denied.rule, "a tunnel to another host was denied");
-        return Err(Refused::denied(&denied.rule, denied.why));
+        return Err(Refused::denied(&denied.rule, denied.why).in_layer(denied.layer));
     }
     let upgrade = hyper::upgrade::on(&mut request);
     *granted.lock().unwrap_or_else(PoisonError::into_inner) = Some((tunnel, upgrade));

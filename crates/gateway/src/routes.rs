@@ -16,6 +16,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::answer;
 use crate::body::{self, DoorBody, full};
+use crate::denials::Denial;
 use crate::door::Room;
 use crate::error::Refused;
 use crate::exchange::{Exchange, read_failure};
@@ -30,6 +31,9 @@ use crate::upstream::{Endpoint, NoAnswer, Upstream};
 const GEMINI_PATH: &str = "/v1beta/models/";
 /// The largest answer to a request that is not a conversation.
 const SMALL_ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// The rule that no provider reaches out or keeps something.
+const OUTWARD: &str = "provider.outward";
 
 /// What a request wants.
 enum Route {
@@ -58,21 +62,45 @@ enum Gemini {
 pub(crate) async fn answer(room: Arc<Room>, request: Request<Incoming>, granted: &Granted) -> Response<DoorBody> {
     // Only where a policy says what may be reached is a door a proxy.
     if room.network.is_some() && *request.method() == Method::CONNECT {
-        return proxy_tunnel::open(&room, request, granted).await.unwrap_or_else(Refused::into_response);
+        let what = asked(&request, None);
+        return match proxy_tunnel::open(&room, request, granted).await {
+            Ok(response) => response,
+            Err(refused) => refuse(&room, refused, &what).await,
+        };
     }
     if room.network.is_some() && request.uri().authority().is_some() {
         return pass(room, None, request).await;
     }
+    let what = asked(&request, None);
     let refused = match route(&request) {
         Err(refused) => refused,
         Ok((route, query)) => match room.requests.clone().try_acquire_owned() {
             Err(_) => Refused::busy(DOOR_CONCURRENT_MAX),
-            Ok(permit) => match take(room, route, query, request, permit).await {
+            Ok(permit) => match take(room.clone(), route, query, request, permit).await {
                 Ok(response) => return response,
                 Err(refused) => refused,
             },
         },
     };
+    refuse(&room, refused, &what).await
+}
+
+/// What is asked, as it is told: method, host and path, without what could hold more.
+fn asked(request: &Request<Incoming>, tunnel: Option<&Tunnel>) -> String {
+    let (uri, method) = (request.uri(), request.method());
+    let place = match (tunnel, uri.authority()) {
+        (Some(tunnel), _) => tunnel.to(uri.path()),
+        (None, Some(host)) => format!("{}{host}{}", uri.scheme_str().map(|scheme| format!("{scheme}://")).unwrap_or_default(), uri.path()),
+        (None, None) => uri.path().to_owned(),
+    };
+    format!("{method} {place}")
+}
+
+/// Answers what is refused, and writes it down when a rule denies it.
+async fn refuse(room: &Room, refused: Refused, what: &str) -> Response<DoorBody> {
+    if let Some(denial) = refused.denial() {
+        room.denied(denial, what).await;
+    }
     refused.into_response()
 }
 
@@ -83,6 +111,7 @@ pub(crate) async fn inside(room: Arc<Room>, tunnel: &Tunnel, request: Request<In
 
 /// Passes a request on when others have ended: package managers ask for more at once than a door carries.
 async fn pass(room: Arc<Room>, tunnel: Option<&Tunnel>, request: Request<Incoming>) -> Response<DoorBody> {
+    let what = asked(&request, tunnel);
     let permit = {
         let place = room.waiting.try_acquire();
         match place {
@@ -91,10 +120,13 @@ async fn pass(room: Arc<Room>, tunnel: Option<&Tunnel>, request: Request<Incomin
         }
     };
     let passed = match permit {
-        Some(permit) => proxy::pass(room, tunnel, request, permit).await,
+        Some(permit) => proxy::pass(room.clone(), tunnel, request, permit).await,
         None => Err(Refused::busy(DOOR_CONCURRENT_MAX)),
     };
-    passed.unwrap_or_else(Refused::into_response)
+    match passed {
+        Ok(response) => response,
+        Err(refused) => refuse(&room, refused, &what).await,
+    }
 }
 
 /// Refuses every form that two readers could understand differently, and every path that is not in the list.
@@ -237,9 +269,12 @@ fn allowed(room: &Room, parsed: Result<ModelBody, BadBody>) -> Result<(ModelBody
     let at = lead::find(&room.leads, body.format(), &body.facts().model)?;
     match outward::reaches_out(body.format(), body.fields()) {
         None => Ok((body, at)),
-        Some(what) => Err(Refused::forbidden(format!(
-            "{what} is not among what a door lets through, since it may make the provider itself reach out or keep something: leave it out and use your own tools"
-        ))),
+        Some(what) => Err(Refused::denied(
+            OUTWARD,
+            format!(
+                "{what} is not among what a door lets through, since it may make the provider itself reach out or keep something: leave it out and use your own tools"
+            ),
+        )),
     }
 }
 
@@ -268,8 +303,9 @@ async fn small(
 
 /// Answers the agent's own API. The call is finished even when the client goes away.
 async fn call(room: Arc<Room>, request: AgentRequest, permit: OwnedSemaphorePermit) -> Result<Response<DoorBody>, Refused> {
-    if let Some(said) = request.tool().map(|tool| room.policy.may_use_tool(tool)).filter(|said| !said.allowed) {
-        tracing::warn!(agent = %room.grant.who.agent, rule = said.rule, "a call of the agent API was denied");
+    if let Some((tool, said)) = request.tool().map(|tool| (tool, room.policy.may_use_tool(tool))).filter(|(_, said)| !said.allowed) {
+        let denial = Denial { layer: said.layer, rule: said.rule.clone(), why: said.sentence() };
+        room.denied(denial, &format!("the call {tool}")).await;
         return Ok(json_answer(json!(AgentReply::Refused { message: said.sentence() }).to_string()));
     }
     let tasks = room.tasks.clone();

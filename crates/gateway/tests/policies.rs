@@ -1,9 +1,10 @@
 //! What policy leaves of a door, beside the network.
 
+use aedile_core::event::Event;
 use aedile_core::policy::LayerName;
 use serde_json::{Value, json};
 
-use crate::support::{CLAUDE, Rig, post};
+use crate::support::{CLAUDE, KEY, Rig, ask, post, raw, until};
 
 #[tokio::test]
 async fn a_call_of_the_agent_api_that_policy_denies_is_refused_with_the_rule() {
@@ -24,4 +25,48 @@ async fn a_call_of_the_agent_api_that_policy_denies_is_refused_with_the_rule() {
         assert!(status == 200 && message.contains(part), "{call}: {text}");
         assert_eq!(reply["reply"], if part == "TaskInfo" { "done" } else { "refused" }, "{text}");
     }
+}
+
+/// The denials that were written down: rule, layer, what, count.
+fn denied(rig: &Rig) -> Vec<(String, Option<LayerName>, String, u64)> {
+    let told = rig.events(&["request_denied"]).into_iter();
+    told.filter_map(|event| match event {
+        Event::RequestDenied { layer, rule, what, count, .. } => Some((rule, layer, what, count)),
+        _ => None,
+    })
+    .collect()
+}
+
+#[tokio::test]
+async fn each_denial_is_an_event_with_rule_and_layer_and_a_loop_of_them_is_counted() {
+    let mut rig = Rig::new("http://127.0.0.1:9");
+    let rule = "[[network]]\nid = \"open\"\nhosts = [\"*.example.org\"]\nschemes = [\"http\", \"https\"]\n\
+                [[network]]\nid = \"no-admin\"\neffect = \"deny\"\nhosts = [\"a.example.org\"]\n[tools]\ndeny = [\"mail\"]\n";
+    rig.layer(LayerName::Project, rule);
+    let (opened, door) = rig.open(rig.grant(CLAUDE));
+    for _ in 0..15 {
+        let request = format!("GET http://a.example.org/x/{KEY}?q=hidden HTTP/1.1\r\nconnection: close\r\n\r\n");
+        let came = raw(&door, &request).await;
+        assert!(came.starts_with("HTTP/1.1 403") && came.contains(r#""layer":"project""#), "{came}");
+    }
+    raw(&door, "CONNECT other.example.com:443 HTTP/1.1\r\nconnection: close\r\n\r\n").await;
+    post(&door, "/aedile/v1/call", &json!({"method": "mail_read"})).await;
+    let mut outward = ask("claude-test", false);
+    outward["tools"] = json!([{"type": "web_search_20250305", "name": "web_search"}]);
+    let (status, _, text) = post(&door, "/v1/messages", &outward).await;
+    assert!(status == 403 && text.contains("provider.outward"), "{text}");
+    drop(opened);
+    rig.gateway.settled().await;
+    until("the rest is written down", || denied(&rig).len() == 6).await;
+    let project = Some(LayerName::Project);
+    let admin = |count| ("no-admin".to_owned(), project, "GET http://a.example.org/x/[secret KEY]".to_owned(), count);
+    let told = denied(&rig);
+    assert_eq!((&told[0], &told[1], &told[5]), (&admin(1), &admin(9), &admin(5)), "{told:?}");
+    let rest = [
+        ("policy.default".to_owned(), project, "CONNECT other.example.com:443".to_owned(), 1),
+        ("tools.deny".to_owned(), project, "the call mail".to_owned(), 1),
+        ("provider.outward".to_owned(), None, "POST /v1/messages".to_owned(), 1),
+    ];
+    assert_eq!(told[2..5], rest);
+    assert!(!format!("{told:?}").contains("hidden"));
 }
