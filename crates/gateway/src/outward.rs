@@ -61,6 +61,18 @@ pub(crate) fn is_address(value: &Value) -> bool {
     set(value) && !value.as_str().is_some_and(|text| text.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("data:")))
 }
 
+/// The body without the tools that policy lets the provider execute; `None` when there are none. Only what names its kind is told apart so: the
+/// tools of Anthropic and OpenAI.
+pub(crate) fn without_opened(body: &Map<String, Value>, opened: impl Fn(&str) -> bool) -> Option<Map<String, Value>> {
+    let foreign = |tool: &Value| tool.get("type").and_then(Value::as_str).is_some_and(&opened);
+    let tools = body.get("tools")?.as_array()?;
+    tools.iter().any(foreign).then(|| {
+        let mut body = body.clone();
+        body.insert("tools".to_owned(), tools.iter().filter(|tool| !foreign(tool)).cloned().collect());
+        body
+    })
+}
+
 /// Names the part of a request that would make the provider reach out, if there is one.
 pub(crate) fn reaches_out(format: ApiFormat, body: &Map<String, Value>) -> Option<String> {
     match format {

@@ -3,8 +3,9 @@
 use aedile_core::event::Event;
 use aedile_core::policy::LayerName;
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
 
-use crate::support::{CLAUDE, KEY, Rig, ask, post, raw, until};
+use crate::support::{ByHand, CLAUDE, KEY, Rig, ask, post, raw, until};
 
 #[tokio::test]
 async fn a_call_of_the_agent_api_that_policy_denies_is_refused_with_the_rule() {
@@ -69,4 +70,39 @@ async fn each_denial_is_an_event_with_rule_and_layer_and_a_loop_of_them_is_count
     ];
     assert_eq!(told[2..5], rest);
     assert!(!format!("{told:?}").contains("hidden"));
+}
+
+#[tokio::test]
+async fn a_provider_executes_only_the_tools_that_every_policy_opens() {
+    let search = json!([{"type": "web_search_20250305", "name": "web_search"}]);
+    let asked = |tools: Value| {
+        let mut body = ask("claude-test", false);
+        body["tools"] = tools;
+        body
+    };
+    for (project, tools, passes) in [
+        ("[provider]\nallow = [\"web_search_*\"]", search.clone(), true),
+        ("[provider]\nallow = []", search.clone(), false),
+        ("[provider]\nallow = [\"web_search_*\"]", json!([{"type": "code_execution_20250522", "name": "x"}, search[0]]), false),
+    ] {
+        let server = ByHand::new().await;
+        let mut rig = Rig::new(&server.url);
+        rig.layer(LayerName::User, "[provider]\nallow = [\"*\"]");
+        rig.layer(LayerName::Project, project);
+        let (_door, door) = rig.open(rig.grant(CLAUDE));
+        let body = asked(tools.clone());
+        let posted = post(&door, "/v1/messages", &body);
+        if passes {
+            let serve = async {
+                let (_, body, mut stream) = server.take().await;
+                stream.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 2\r\n\r\n{}").await.unwrap();
+                body
+            };
+            let (sent, (status, _, _)) = tokio::join!(serve, posted);
+            assert_eq!((sent["tools"].clone(), status), (tools, 400));
+        } else {
+            let (status, _, text) = posted.await;
+            assert!(status == 403 && text.contains("provider.outward"), "{text}");
+        }
+    }
 }
