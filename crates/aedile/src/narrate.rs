@@ -255,6 +255,17 @@ impl Narrator {
 
 fn other_line(event: &Event) -> Option<(Weight, String)> {
     let said = match event {
+        Event::AskOpened { ask, agent, rule, method, host, path, .. } => {
+            let what = one_line(&format!("{method} {host}{path}"), 300);
+            (
+                Weight::Step,
+                format!("{agent} asks to {what} (rule {}): `aedile policy answer {} allow` or `deny`", one_line(rule, 100), ask.short()),
+            )
+        }
+        Event::AskAnswered { ask, allow, scope, .. } => {
+            let word = if *allow { "allowed" } else { "denied" };
+            (Weight::Step, format!("a person {word} question {} (scope {scope})", ask.short()))
+        }
         Event::RequestDenied { agent, layer, rule, what, count, .. } => {
             let layer = layer.map(|layer| format!(" of the {layer} policy")).unwrap_or_default();
             let times = if *count == 1 { String::new() } else { format!(", {count} times more") };

@@ -4,9 +4,9 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
 
-use aedile_testkit::{TempRepo, TestEnvironment, require};
+use aedile_testkit::{TempRepo, TestEnvironment, require, wait_for};
 
-use super::scenario::{Scenario, bash, submit, task, turn, write};
+use super::scenario::{LIMIT, Scenario, bash, submit, task, turn, write};
 
 /// An environment with a repository whose target has a policy; the checkout says something else.
 fn project() -> (TestEnvironment, TempRepo) {
@@ -205,4 +205,54 @@ fn what_policy_does_not_let_start_is_refused_before_anything_runs() {
     refused("[spawn]\nruntimes = [\"claude\"]", &[], "the runtime aedile is not among");
     refused("[spwan]\ntasks = 1", &[], "run.toml: line 1: unknown field `spwan`");
     assert!(scenario.run(&["status", "--json"]).last_json()["runs"].as_array().is_none_or(Vec::is_empty));
+}
+
+#[test]
+fn a_person_answers_what_an_agent_asks_and_its_next_try_passes() {
+    let missing = (!Path::new("/usr/bin/curl").exists()).then_some("there is no /usr/bin/curl");
+    if !require("questions of a run", missing) {
+        return;
+    }
+    let scenario = Scenario::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut head = [0; 4096];
+        let read = stream.read(&mut head).unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\nconnection: close\r\n\r\nopened").unwrap();
+        String::from_utf8_lossy(&head[..read]).into_owned()
+    });
+    let rule = format!("[[network]]\nid = \"deploy\"\neffect = \"ask\"\nhosts = [\"127.0.0.1\"]\nports = [{port}]\nschemes = [\"http\"]\n");
+    std::fs::write(scenario.env.work().join("run.toml"), rule).unwrap();
+    let near = format!("curl -sS --noproxy '' http://127.0.0.1:{port}/v1/deploy/now");
+    let tries = format!("{near}; echo; until {near} | grep opened; do sleep 0.1; done");
+    let turns = [turn(None, &[bash(&tries)]), turn(None, &[write("one", "ok"), submit("Write")])];
+    scenario.tasks(&format!("goal = \"g\"\n{}", task("one", "", &turns)));
+    let run = scenario.start(&["--policy", "../run.toml"]);
+    let ask = wait_for("a question", LIMIT, || {
+        let asks = scenario.run(&["policy", "asks", "--json"]).last_json();
+        asks["asks"].as_array().unwrap().first().cloned()
+    });
+    assert_eq!((ask["rule"].as_str(), ask["path"].as_str()), (Some("run/deploy"), Some("/v1/deploy/...")));
+    let id = ask["ask"].as_str().unwrap();
+    let short = &id[id.len() - 8..];
+    let listed = scenario.run(&["policy", "asks"]);
+    assert!(listed.success().contains(short) && listed.success().contains(&format!("GET http://127.0.0.1:{port}/v1/deploy/...")));
+    assert!(scenario.run(&["policy", "answer", "nosuch", "allow"]).expect_code(2).contains("there is no question nosuch"));
+    let answered = scenario.run(&["policy", "answer", short, "allow", "--for", "1h", "--scope", "host"]);
+    assert!(answered.success().contains("allowed: GET"), "{}", answered.stdout);
+    run.wait(LIMIT).success();
+    assert!(server.join().unwrap().starts_with("GET /v1/deploy/now HTTP/1.1"));
+    assert!(scenario.run(&["policy", "asks"]).success().contains("nothing is asked"));
+    assert!(scenario.run(&["policy", "asks", "--all"]).success().contains("allow host"));
+    let feed = scenario.run(&["feed"]);
+    let said = feed.success();
+    assert!(said.contains("asks to GET") && said.contains(&format!("a person allowed question {short}")), "{said}");
+    assert_eq!((scenario.events_of("ask_opened").len(), scenario.events_of("request_denied").len()), (1, 0));
+    let agent = ask["agent"].as_str().unwrap();
+    let deed = format!("net GET http://127.0.0.1:{port}/v1/deploy/now");
+    let explained = scenario.run(&["policy", "explain", "--agent", agent, "--do", &deed]);
+    explained.expect_code(8);
+    assert!(explained.stdout.contains("lets it pass only when a person says so"));
 }

@@ -1,5 +1,6 @@
 //! The effect of each event on the views: one pure function for every store.
 
+mod ask;
 mod edit;
 mod mail;
 mod plan;
@@ -87,6 +88,7 @@ pub fn apply(envelope: &Envelope, tx: &mut dyn ViewTx) -> Result<(), StoreError>
             at.change(*change).map(drop)
         }
         // For the audit only.
+        Event::AskOpened { .. } | Event::AskAnswered { .. } => ask::apply_ask(&mut at),
         Event::SecretUsed { .. } | Event::RequestDenied { .. } => Ok(()),
         Event::MailSent { .. } | Event::MailClaimed { .. } | Event::MailAcked { .. } => mail::apply_mail(&mut at),
         Event::SpendReserved { .. } | Event::SpendSettled { .. } => spend::apply_spend(&mut at),

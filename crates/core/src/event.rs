@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
+use crate::ask::AskScope;
 use crate::clock::Timestamp;
 use crate::ids::{
-    AgentName, BlobId, ChangeId, CommitId, IncarnationId, MailId, ProjectId, RefName, RunId, SessionId, SpendId, TaskId, TreeId,
+    AgentName, AskId, BlobId, ChangeId, CommitId, IncarnationId, MailId, ProjectId, RefName, RunId, SessionId, SpendId, TaskId, TreeId,
 };
 use crate::model::ModelRef;
 use crate::money::{MicroUsd, Usage};
@@ -195,6 +196,10 @@ pub enum Event {
     ProviderDown { run: RunId, provider: String, why: Option<String>, again: Option<Timestamp> },
     /// A request of the agent is about to carry this secret: the door puts its value in the place of what stands for it. The path has no query.
     SecretUsed { run: RunId, task: TaskId, agent: AgentName, secret: String, method: String, host: String, path: String, rule: String },
+    /// A rule lets a request pass only when a person says so: `rule` names layer and rule, `path` is the beginning of the path.
+    AskOpened { ask: AskId, run: RunId, task: TaskId, agent: AgentName, rule: String, method: String, host: String, path: String },
+    /// A person answered; `until` bounds how long that holds.
+    AskAnswered { run: RunId, ask: AskId, allow: bool, scope: AskScope, until: Option<Timestamp> },
     /// A door denied something, `count` times since it was last written down: what was asked, without its query, the rule and its layer (none for
     /// rules that always hold), and the sentence that the agent got.
     RequestDenied {
@@ -308,6 +313,8 @@ impl Event {
             | Self::MailSent { run, .. }
             | Self::ProviderDown { run, .. }
             | Self::SecretUsed { run, .. }
+            | Self::AskOpened { run, .. }
+            | Self::AskAnswered { run, .. }
             | Self::RequestDenied { run, .. }
             | Self::SpendReserved { run, .. } => Some(*run),
             _ => None,
@@ -326,6 +333,7 @@ impl Event {
             | Self::TurnStarted { task, .. }
             | Self::ModelSwitched { task, .. }
             | Self::SecretUsed { task, .. }
+            | Self::AskOpened { task, .. }
             | Self::RequestDenied { task, .. }
             | Self::TurnEnded { task, .. }
             | Self::SnapshotTaken { task, .. }
@@ -386,6 +394,8 @@ impl Event {
             Self::ModelSwitched { .. } => "model_switched",
             Self::ProviderDown { .. } => "provider_down",
             Self::SecretUsed { .. } => "secret_used",
+            Self::AskOpened { .. } => "ask_opened",
+            Self::AskAnswered { .. } => "ask_answered",
             Self::RequestDenied { .. } => "request_denied",
             Self::TurnEnded { .. } => "turn_ended",
             Self::SnapshotTaken { .. } => "snapshot_taken",

@@ -93,6 +93,10 @@ uuid_id!(
     /// One reservation of tokens and money for a model request.
     SpendId, "spend id"
 );
+uuid_id!(
+    /// One question to a person about what a rule of policy asks.
+    AskId, "question"
+);
 
 macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident, $what:literal, $check:expr) => {

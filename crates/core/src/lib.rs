@@ -5,6 +5,7 @@
 
 pub mod agent_api;
 pub mod apply;
+pub mod ask;
 pub mod bounded;
 pub mod clock;
 pub mod crash;

@@ -4,10 +4,11 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
+use crate::ask::Answer;
 use crate::clock::Timestamp;
 use crate::event::{Position, ReturnReason};
 use crate::ids::{
-    AgentName, BlobId, ChangeId, CommitId, IncarnationId, MailId, ProjectId, RefName, RunId, SessionId, SpendId, TaskId, TreeId,
+    AgentName, AskId, BlobId, ChangeId, CommitId, IncarnationId, MailId, ProjectId, RefName, RunId, SessionId, SpendId, TaskId, TreeId,
 };
 use crate::machine::{AgentState, ChangeState, RunState, TaskState};
 use crate::model::ModelRef;
@@ -40,12 +41,14 @@ pub enum ViewKind {
     Spend,
     /// [`CostView`] by `task/agent/model`.
     Cost,
+    /// [`AskView`] by its id.
+    Ask,
 }
 
 impl ViewKind {
     /// Every kind.
     pub const ALL: &[Self] =
-        &[Self::Project, Self::Run, Self::Task, Self::Agent, Self::Change, Self::Mail, Self::Inbox, Self::Spend, Self::Cost];
+        &[Self::Project, Self::Run, Self::Task, Self::Agent, Self::Change, Self::Mail, Self::Inbox, Self::Spend, Self::Cost, Self::Ask];
 
     /// Returns its name.
     pub fn as_str(self) -> &'static str {
@@ -59,6 +62,7 @@ impl ViewKind {
             Self::Inbox => "inbox",
             Self::Spend => "spend",
             Self::Cost => "cost",
+            Self::Ask => "ask",
         }
     }
 }
@@ -419,3 +423,29 @@ pub struct CostView {
     pub usd: MicroUsd,
 }
 view!(CostView, Cost);
+
+/// A question to a person.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct AskView {
+    /// Its id.
+    pub ask: AskId,
+    /// The run.
+    pub run: RunId,
+    /// The task of the agent.
+    pub task: TaskId,
+    /// The agent.
+    pub agent: AgentName,
+    /// Layer and rule.
+    pub rule: String,
+    /// The method.
+    pub method: String,
+    /// Scheme, host and port.
+    pub host: String,
+    /// The beginning of the path.
+    pub path: String,
+    /// When it was asked first.
+    pub opened: Timestamp,
+    /// What the person said last.
+    pub answer: Option<Answer>,
+}
+view!(AskView, Ask);

@@ -212,6 +212,8 @@ impl News {
             | Event::GateFailed { .. }
             | Event::SecretUsed { .. }
             | Event::RequestDenied { .. }
+            | Event::AskOpened { .. }
+            | Event::AskAnswered { .. }
             | Event::MailSent { .. }
             | Event::MailClaimed { .. }
             | Event::MailAcked { .. } => {}

@@ -152,7 +152,7 @@ struct Hosts {
 impl Hosts {
     /// The hosts that rules of the policy open with TLS, whomever they are for.
     fn of(policy: &Policy) -> Self {
-        let secure = |rule: &&NetworkRule| rule.effect == Effect::Allow && rule.schemes.iter().any(|scheme| scheme == "https");
+        let secure = |rule: &&NetworkRule| rule.effect != Effect::Deny && rule.schemes.iter().any(|scheme| scheme == "https");
         let mut hosts = Self::default();
         for pattern in policy.network.iter().filter(secure).flat_map(|rule| &rule.hosts) {
             match pattern {

@@ -108,6 +108,11 @@ impl Room {
         }
     }
 
+    /// A path as it may be written down.
+    pub(crate) fn told_path(&self, path: &str) -> String {
+        told(&self.vault, path, WHAT_CHARS_MAX)
+    }
+
     /// Writes down what was counted since.
     pub(crate) async fn rest_of_denials(&self) {
         for due in self.denials.rest() {

@@ -63,6 +63,8 @@ pub(crate) struct Room {
     pub(crate) fetch: Arc<FetchRules>,
     /// What policy leaves to the agent.
     pub(crate) policy: AgentPolicy,
+    /// Held while a question is looked up and asked.
+    pub(crate) asking: tokio::sync::Mutex<()>,
     /// What was denied so far.
     pub(crate) denials: Denials,
     /// Decides over requests to other hosts; without it the door is no proxy.

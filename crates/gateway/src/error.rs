@@ -32,11 +32,13 @@ pub(crate) struct Refused {
     rule: Option<String>,
     /// The layer of the rule.
     layer: Option<LayerName>,
+    /// Whether the rule asks a person.
+    asked: bool,
 }
 
 impl Refused {
     fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
-        Self { status, kind, message: message.into(), after: None, next: None, rule: None, layer: None }
+        Self { status, kind, message: message.into(), after: None, next: None, rule: None, layer: None, asked: false }
     }
 
     /// The provider, or the model, is left alone for now. `next` is said to a client that can change to it.
@@ -68,6 +70,11 @@ impl Refused {
         Self { rule: Some(rule.to_owned()), ..Self::forbidden(format!("{rule}: {why}")) }
     }
 
+    /// A rule asks a person about it; that is no denial yet.
+    pub(crate) fn asked(rule: &str, why: impl std::fmt::Display) -> Self {
+        Self { asked: true, ..Self::denied(rule, why) }
+    }
+
     /// The same, by a rule of this layer.
     pub(crate) fn in_layer(self, layer: Option<LayerName>) -> Self {
         Self { layer, ..self }
@@ -75,7 +82,7 @@ impl Refused {
 
     /// What was denied by a rule.
     pub(crate) fn denial(&self) -> Option<Denial> {
-        self.rule.as_ref().map(|rule| Denial { layer: self.layer, rule: rule.clone(), why: self.message.clone() })
+        self.rule.as_ref().filter(|_| !self.asked).map(|rule| Denial { layer: self.layer, rule: rule.clone(), why: self.message.clone() })
     }
 
     pub(crate) fn no_proxy() -> Self {

@@ -273,6 +273,7 @@ impl Egress for Gateway {
             network,
             policy,
             denials: Denials::default(),
+            asking: tokio::sync::Mutex::default(),
             authority,
             roots: self.roots.clone(),
             pool: Arc::default(),

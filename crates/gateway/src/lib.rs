@@ -12,6 +12,7 @@
 mod address;
 mod allowance;
 mod answer;
+mod asks;
 mod authority;
 mod body;
 mod denials;

@@ -126,12 +126,17 @@ async fn decide(room: &Arc<Room>, asked: policy::Request) -> Result<(policy::Req
     };
     let judged = if large { tokio::task::spawn_blocking(judge).await } else { Ok(judge()) };
     let (asked, decision) = judged.map_err(|error| Refused::store(format!("the request cannot be judged: {error}")))?;
-    if !decision.allow {
+    if !decision.allow && !decision.ask {
         return Err(Refused::denied(&decision.rule, decision.why).in_layer(decision.layer));
     }
     match Target::parse(decision.url.as_deref().unwrap_or_default()) {
         Err(refusal) => Err(Refused::denied(refusal.rule, refusal.why)),
-        Ok(target) => Ok((asked, target, decision.rule, secrets)),
+        Ok(target) => {
+            if decision.ask {
+                room.ask(decision.layer, &decision.rule, &asked.method, &target).await?;
+            }
+            Ok((asked, target, decision.rule, secrets))
+        }
     }
 }
 

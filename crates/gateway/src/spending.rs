@@ -7,8 +7,8 @@ use aedile_core::agent_api::DoorIdentity;
 use aedile_core::event::Event;
 use aedile_core::model::ModelRef;
 use aedile_core::store::{Append, Store, StoreError, list};
-use aedile_core::view::{CostView, SpendView};
-use aedile_core::{Clock, Entropy, MicroUsd, RunId, SpendId, Usage};
+use aedile_core::view::{AskView, CostView, SpendView};
+use aedile_core::{AskId, Clock, Entropy, MicroUsd, RunId, SpendId, Usage};
 use aedile_models::{Abilities, Metered, PriceTable, Terms, Unpriced};
 
 use crate::ledger::{Amount, Ledger, Limits};
@@ -189,6 +189,18 @@ impl Spending {
         let cost = if free { MicroUsd(0) } else { self.prices.cost_on(&held.model, &usage, &held.terms).unwrap_or_default() };
         let usd = if complete { cost } else { cost.max(held.amount.usd) };
         Charged { usage, usd, estimated: !complete }
+    }
+
+    /// The questions of a run. The error is the store's sentence.
+    pub(crate) async fn asks(self: &Arc<Self>, run: RunId) -> Result<Vec<AskView>, String> {
+        let this = self.clone();
+        let read = move || list::<AskView>(this.store.as_ref(), Some(run)).map_err(|error| error.to_string());
+        tokio::task::spawn_blocking(read).await.unwrap_or_else(|error| Err(error.to_string()))
+    }
+
+    /// The id of a new question.
+    pub(crate) fn new_ask(&self) -> AskId {
+        AskId::new(self.clock.as_ref(), self.entropy.as_ref())
     }
 
     /// Appends an event of a run. The error is the store's sentence.

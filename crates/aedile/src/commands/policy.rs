@@ -1,5 +1,7 @@
 //! `aedile policy`.
 
+mod answer;
+mod asks;
 mod check;
 mod explain;
 mod show;
@@ -31,6 +33,12 @@ enum PolicyCommand {
     /// The agent need not exist: then it is a builder, unless --role says otherwise. One of the last run, or of --run, has the role, task and policy that
     /// it has there. The exit code is 0 when it is allowed and 8 when it is denied.
     Explain(explain::ExplainArgs),
+    /// List what agents ask a person to let pass, by rules with `effect = "ask"`
+    Asks(asks::AsksArgs),
+    /// Answer such a question
+    ///
+    /// The agent is not told: its next try passes, or is denied. A later answer to the same question takes the place of the earlier one.
+    Answer(answer::AnswerArgs),
 }
 
 /// Runs `aedile policy`.
@@ -39,5 +47,7 @@ pub fn cmd_policy(args: &PolicyArgs, out: Output) -> CliResult {
         PolicyCommand::Check(args) => check::cmd_check(args, out),
         PolicyCommand::Show(args) => show::cmd_show(args, out),
         PolicyCommand::Explain(args) => explain::cmd_explain(args, out),
+        PolicyCommand::Asks(args) => asks::cmd_asks(args, out),
+        PolicyCommand::Answer(args) => answer::cmd_answer(args, out),
     }
 }

@@ -40,6 +40,8 @@ pub struct Request {
 pub struct Decision {
     /// Whether it may go.
     pub allow: bool,
+    /// Whether it may go when a person says so; it may not by itself then.
+    pub ask: bool,
     /// The layer that the rule stands in; `None` for rules that always hold.
     pub layer: Option<LayerName>,
     /// The rule that decided: one of the policy, or one of those that always hold (`address.loopback`, `secret.value`, ...).
@@ -80,18 +82,20 @@ impl Egress {
     pub fn decide(&mut self, request: &Request) -> Decision {
         let target = match Target::parse(&request.url) {
             Ok(target) => target,
-            Err(refusal) => return Decision { allow: false, layer: None, rule: refusal.rule.to_owned(), url: None, why: refusal.why },
+            Err(refusal) => {
+                return Decision { allow: false, ask: false, layer: None, rule: refusal.rule.to_owned(), url: None, why: refusal.why };
+            }
         };
         let decided = self.judge(request, &target);
-        let (allow, Verdict { layer, rule, why }) = match decided {
-            Ok(verdict) => (true, verdict),
+        let (allow, Verdict { layer, rule, why, ask }) = match decided {
+            Ok(verdict) => (!verdict.ask, verdict),
             Err(verdict) => (false, verdict),
         };
-        Decision { allow, layer, rule, url: Some(target.to_string()), why }
+        Decision { allow, ask, layer, rule, url: Some(target.to_string()), why }
     }
 
     fn judge(&mut self, request: &Request, target: &Target) -> Result<Verdict, Verdict> {
-        let always = |(rule, why)| Verdict { layer: None, rule, why };
+        let always = |(rule, why)| Verdict { layer: None, rule, why, ask: false };
         let plain = |refusal: Refusal| always((refusal.rule.to_owned(), refusal.why));
         let token = |byte: u8| byte.is_ascii_uppercase() || byte == b'-';
         if request.method.is_empty() || request.method.len() > METHOD_BYTES_MAX || !request.method.bytes().all(token) {

@@ -28,6 +28,8 @@ pub enum Effect {
     /// What it names may pass.
     #[default]
     Allow,
+    /// What it names passes only when a person says so; it goes before rules that allow.
+    Ask,
     /// What it names may not pass, whatever other rules say.
     Deny,
 }
@@ -36,6 +38,7 @@ impl fmt::Display for Effect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Allow => "allow",
+            Self::Ask => "ask",
             Self::Deny => "deny",
         })
     }
@@ -103,9 +106,13 @@ impl NetworkRule {
     /// Whether the request is meant.
     pub fn matches(&self, method: &str, target: &Target) -> bool {
         let denies = self.effect == Effect::Deny;
-        // Servers differ in how they read a path: a rule that denies holds for each reading, one that allows only where the readings agree.
+        // Servers differ in how they read a path: a rule that denies or asks holds for each reading, one that allows only where the readings agree.
         let path = |pattern: &PathPattern| {
-            if denies { pattern.matches_some_reading(&target.path) } else { pattern.matches_every_reading(&target.path) }
+            if self.effect != Effect::Allow {
+                pattern.matches_some_reading(&target.path)
+            } else {
+                pattern.matches_every_reading(&target.path)
+            }
         };
         self.reaches(target)
             && (self.methods.iter().any(|known| known == method) || denies && self.methods.is_empty())
@@ -299,7 +306,7 @@ impl Policy {
 
     /// Whether some rule allows something to anyone.
     pub fn allows(&self) -> bool {
-        self.network.iter().any(|rule| rule.effect == Effect::Allow)
+        self.network.iter().any(|rule| rule.effect != Effect::Deny)
     }
 }
 

@@ -16,6 +16,8 @@ pub struct Verdict {
     pub rule: String,
     /// A sentence for whoever asked.
     pub why: String,
+    /// Whether it passes only when a person says so.
+    pub ask: bool,
 }
 
 /// One layer.
@@ -67,7 +69,7 @@ impl Layers {
 
     /// Whether some request might pass: without a rule that allows, none does.
     pub fn reach_out(&self) -> bool {
-        let allows = |layer: &Layer| layer.rules.iter().any(|rule| rule.effect == Effect::Allow);
+        let allows = |layer: &Layer| layer.rules.iter().any(|rule| rule.effect != Effect::Deny);
         self.0.iter().any(|layer| layer.allows) && self.0.iter().all(|layer| !layer.allows || allows(layer))
     }
 
@@ -93,7 +95,7 @@ impl Layers {
         for layer in &self.0 {
             if let Some(rule) = layer.matching(Effect::Deny, method, target).next() {
                 let why = format!("the rule {} of the {} policy denies it", rule.id, layer.name);
-                return Err(Verdict { layer: Some(layer.name), rule: rule.id.clone(), why });
+                return Err(Verdict { layer: Some(layer.name), rule: rule.id.clone(), why, ask: false });
             }
         }
         let closed = match &target.host {
@@ -101,22 +103,29 @@ impl Layers {
             Host::Name(name) => host::name(name),
         };
         if let Some(refusal) = closed.as_ref().filter(|refusal| is_closed(refusal)) {
-            return Err(Verdict { layer: None, rule: refusal.rule.to_owned(), why: refusal.why.clone() });
+            return Err(Verdict { layer: None, rule: refusal.rule.to_owned(), why: refusal.why.clone(), ask: false });
         }
-        let mut allowed = None;
+        let mut allowed: Option<Verdict> = None;
         for layer in self.0.iter().filter(|layer| layer.allows) {
-            let mut allowing = layer.matching(Effect::Allow, method, target);
+            // What asks goes before what allows.
+            let mut allowing = layer.matching(Effect::Ask, method, target).chain(layer.matching(Effect::Allow, method, target));
             let rule = match &closed {
                 None => allowing.next().ok_or_else(|| layer.nothing(method, target))?,
                 // An address or a name of the inside must be named itself.
                 Some(refusal) => {
                     let named = |pattern: &HostPattern| pattern.is_exact() && pattern.matches(&target.host);
-                    let refused = || Verdict { layer: Some(layer.name), rule: refusal.rule.to_owned(), why: refusal.why.clone() };
+                    let refused =
+                        || Verdict { layer: Some(layer.name), rule: refusal.rule.to_owned(), why: refusal.why.clone(), ask: false };
                     allowing.find(|rule| rule.hosts.iter().any(named)).ok_or_else(refused)?
                 }
             };
-            let why = format!("the rule {} of the {} policy allows it", rule.id, layer.name);
-            allowed = Some(Verdict { layer: Some(layer.name), rule: rule.id.clone(), why });
+            let ask = rule.effect == Effect::Ask;
+            let does = if ask { "lets it pass only when a person says so" } else { "allows it" };
+            let why = format!("the rule {} of the {} policy {does}", rule.id, layer.name);
+            // Of layers that ask, the widest does.
+            if allowed.as_ref().is_none_or(|before| !before.ask) {
+                allowed = Some(Verdict { layer: Some(layer.name), rule: rule.id.clone(), why, ask });
+            }
         }
         allowed.ok_or_else(|| Verdict {
             layer: None,
@@ -127,6 +136,7 @@ impl Layers {
                 target.host,
                 target.port
             ),
+            ask: false,
         })
     }
 }
@@ -141,11 +151,11 @@ pub fn widened(wider: &[PolicyText], text: &PolicyText) -> Result<Vec<String>, B
     for upper in wider {
         let policy = Policy::parse(&upper.text).map_err(|bad| BadFile(format!("the policy {}: {bad}", upper.place)))?;
         let meets = |rule: &NetworkRule| {
-            let mut hosts = policy.network.iter().filter(|rule| rule.effect == Effect::Allow).flat_map(|rule| &rule.hosts);
+            let mut hosts = policy.network.iter().filter(|rule| rule.effect != Effect::Deny).flat_map(|rule| &rule.hosts);
             hosts.any(|host| rule.hosts.iter().any(|own| own.meets(host)))
         };
         if policy.allows() {
-            let lost = own.network.iter().filter(|rule| rule.effect == Effect::Allow && !meets(rule));
+            let lost = own.network.iter().filter(|rule| rule.effect != Effect::Deny && !meets(rule));
             problems.extend(lost.map(|rule| {
                 let hosts = rule.hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
                 format!(
@@ -179,7 +189,7 @@ impl Layer {
             target.host,
             target.port
         );
-        Verdict { layer: Some(self.name), rule: DEFAULT.to_owned(), why }
+        Verdict { layer: Some(self.name), rule: DEFAULT.to_owned(), why, ask: false }
     }
 }
 
@@ -233,6 +243,30 @@ mod tests {
         let both = layers(&[(Organisation, &open), (Project, &denies)], ADA);
         assert_eq!(asked(&both, "GET", "https://b.example.org/"), (true, Some(Organisation), "all".to_owned()));
         assert_eq!(asked(&both, "GET", "https://a.example.org/"), (false, Some(Project), "no".to_owned()));
+    }
+
+    #[test]
+    fn what_asks_goes_before_what_allows_and_behind_what_denies_in_whatever_layer() {
+        use LayerName::{Organisation, Project};
+        let ask = rule("ask", "a.example.org", "effect = \"ask\"\npaths = [\"/admin/**\"]") + &rule("all", "*.example.org", "");
+        let deny = rule("no", "a.example.org", "effect = \"deny\"\npaths = [\"/admin/users/**\"]");
+        let both = layers(&[(Organisation, &ask), (Project, &deny), (Project, &rule("wide", "*.example.org", ""))], ADA);
+        let decided = |url: &str| match both.decide("GET", &Target::parse(url).unwrap()) {
+            Ok(verdict) => (verdict.ask, verdict.layer, verdict.rule),
+            Err(verdict) => (false, verdict.layer, verdict.rule),
+        };
+        assert_eq!(decided("https://a.example.org/admin/x"), (true, Some(Organisation), "ask".to_owned()));
+        assert_eq!(
+            decided("https://a.example.org//Admin/x"),
+            (true, Some(Organisation), "ask".to_owned()),
+            "each reading of a path is asked about"
+        );
+        assert_eq!(decided("https://a.example.org/admin/users/1"), (false, Some(Project), "no".to_owned()));
+        assert_eq!(decided("https://a.example.org/open"), (false, Some(Project), "wide".to_owned()));
+        // A layer that only asks opens something, and nothing else.
+        let alone = layers(&[(Project, &rule("ask", "a.example.org", "effect = \"ask\""))], ADA);
+        assert!(alone.reach_out() && alone.decide("GET", &Target::parse("https://b.example.org/").unwrap()).is_err());
+        assert!(alone.decide_tunnel(&Host::Name("a.example.org".to_owned()), 443).is_ok());
     }
 
     #[test]

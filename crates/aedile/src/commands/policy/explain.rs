@@ -90,6 +90,13 @@ fn net(subject: &Subject, method: &str, url: &str) -> Result<Said, CliError> {
     };
     let layers = Layers::parse(&subject.texts, subject.who()).map_err(|error| CliError::config(error.to_string()))?;
     Ok(match layers.decide(method, &target) {
+        Ok(verdict) if verdict.ask => Said {
+            allowed: false,
+            layer: verdict.layer,
+            rule: verdict.rule,
+            why: verdict.why,
+            instead: Some("ask: the request is refused until the person has answered (`aedile policy asks`)".to_owned()),
+        },
         Ok(verdict) => Said { allowed: true, layer: verdict.layer, rule: verdict.rule, why: verdict.why, instead: None },
         Err(verdict) => {
             Said { allowed: false, layer: verdict.layer, rule: verdict.rule, why: verdict.why, instead: Some(instead.to_owned()) }
