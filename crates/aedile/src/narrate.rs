@@ -247,6 +247,9 @@ impl Narrator {
             }
             Event::LandAbandoned { change, why } => (Step, format!("{}: not landed: {}", self.of(*change), one_line(why, 200))),
             Event::ChangeReturned { change, reason, .. } => (Step, format!("{}: goes back: {}", self.of(*change), returned(reason))),
+            Event::ImportApproved { change, findings, .. } => {
+                (Step, format!("{}: approved for this commit: {}", self.of(*change), list(findings)))
+            }
             _ => return None,
         };
         Some(said)

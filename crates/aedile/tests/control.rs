@@ -244,12 +244,58 @@ fn a_protected_path_waits_for_a_person_and_lands_when_allowed() {
     scenario.tasks(&goal(&[task("one", "", &[change]).replace("parts/one.txt", "aedile.toml")]));
     let ended = scenario.finish(&[]);
     ended.expect_code(3);
-    assert!(ended.stdout.contains("one is waiting") && ended.stdout.contains("--allow-protected"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("one is waiting") && ended.stdout.contains("aedile landing approve one"), "{}", ended.stdout);
     assert!(scenario.landed("HEAD").is_empty());
     let allowed = scenario.finish(&["--allow-protected"]);
     allowed.success();
     assert_eq!(scenario.landed("aedile/main"), ["one"]);
     assert!(scenario.repo.show("aedile/main", "aedile.toml").ends_with("# more\n"));
+}
+
+#[test]
+fn what_is_approved_passes_once_and_only_that() {
+    let scenario = Scenario::new();
+    let plant = "mkdir -p .vscode; echo '{}' > .vscode/tasks.json; echo 'use flake' > .envrc";
+    let again = turn(Some("needs a person's word"), &[bash("echo '{ }' > .vscode/tasks.json; rm .envrc"), submit("Only settings")]);
+    let turns = [turn(None, &[bash(plant), submit("Settings")]), again];
+    scenario.tasks(&goal(&[task("one", "", &turns).replace("\"parts/one.txt\"", "\".vscode/**\", \".envrc\"")]));
+    let ended = scenario.finish(&[]);
+    ended.expect_code(3);
+    assert!(
+        ended.stdout.contains(".envrc [shell-direnv]") && ended.stdout.contains(".vscode/tasks.json [editor-vscode]"),
+        "{}",
+        ended.stdout
+    );
+    assert!(
+        scenario.run(&["landing", "approve", "one", "--rule", "ci-workflow"]).expect_code(1).contains("nothing of that is asked about")
+    );
+    // One of two: the other is asked about once more.
+    let said = scenario.run(&["landing", "approve", "one", ".vscode/tasks.json"]);
+    assert!(said.success().contains("not approved, and asked about again: .envrc [shell-direnv]"), "{}", said.stdout);
+    let ended = scenario.run(&["run", "--resume"]);
+    ended.expect_code(3);
+    assert!(ended.stdout.contains(".envrc [shell-direnv]") && !ended.stdout.contains("tasks.json [editor"), "{}", ended.stdout);
+    // Another commit is another change: what was approved for the first is asked about again.
+    scenario.run(&["task", "retry", "one"]).success();
+    let ended = scenario.run(&["run", "--resume"]);
+    ended.expect_code(3);
+    assert!(ended.stdout.contains(".vscode/tasks.json [editor-vscode]"), "{}", ended.stdout);
+    scenario.run(&["landing", "approve", "one"]).success();
+    scenario.run(&["run", "--resume"]).success();
+    assert_eq!(scenario.landed("aedile/main"), ["one"]);
+    assert_eq!(scenario.repo.show("aedile/main", ".vscode/tasks.json"), "{ }\n");
+    assert_eq!(scenario.events_of("import_approved").len(), 2);
+    assert!(scenario.run(&["landing", "approve", "one"]).expect_code(1).contains("no change of it waits"));
+}
+
+#[test]
+fn names_that_a_project_calls_harmless_land_like_others() {
+    let config = "target = \"main\"\n[[gate]]\nname = \"test\"\ncommand = \"sh test.sh\"\n[protect]\nharmless = [\"**/AGENTS.md\"]\n";
+    let scenario = Scenario::with_config(config);
+    let turns = [turn(None, &[bash("echo notes > AGENTS.md"), submit("Notes")])];
+    scenario.tasks(&goal(&[task("one", "", &turns).replace("parts/one.txt", "AGENTS.md")]));
+    scenario.finish(&[]).success();
+    assert_eq!(scenario.landed("aedile/main"), ["one"]);
 }
 
 /// Commits on main from a worktree of the person's that is gone afterwards.

@@ -77,6 +77,7 @@ pub fn apply(envelope: &Envelope, tx: &mut dyn ViewTx) -> Result<(), StoreError>
         | Event::LandIntended { .. }
         | Event::Landed { .. }
         | Event::LandAbandoned { .. }
+        | Event::ImportApproved { .. }
         | Event::ChangeReturned { .. } => apply_change(&mut at),
         Event::LinesDropped { change, lines, .. } => {
             let mut view = at.change(*change)?;
@@ -438,6 +439,7 @@ fn submit_change(at: &mut At<'_>) -> Result<(), StoreError> {
         returned: None,
         evidence: None,
         dropped: Vec::new(),
+        approved: Vec::new(),
     };
     at.put_change(&view)
 }
@@ -458,6 +460,10 @@ fn apply_change(at: &mut At<'_>) -> Result<(), StoreError> {
         }
         Event::LandAbandoned { change, .. } => (*change, ChangeStep::Abandon),
         Event::ChangeReturned { change, .. } => (*change, ChangeStep::Return),
+        Event::ImportApproved { change, .. } => {
+            let asks = matches!(at.change(*change)?.returned, Some(ReturnReason::Protected { .. }));
+            (*change, ChangeStep::Approve { asks })
+        }
         _ => return submit_change(at),
     };
     let mut view = at.change(change)?;
@@ -476,6 +482,17 @@ fn apply_change(at: &mut At<'_>) -> Result<(), StoreError> {
             run.tip = new.clone();
             at.put(&view.run.to_string(), Some(view.run), &run)?;
             undo::mark_undone(at, view.task, new)?;
+        }
+        Event::ImportApproved { findings, .. } => {
+            view.approved.extend(findings.iter().cloned());
+            (view.returned, view.evidence) = (None, None);
+            let mut owner = at.task(view.task)?;
+            if owner.change != Some(view.change) {
+                return Err(at.illegal("task", &owner.spec.key, owner.state, "it has another change since"));
+            }
+            at.step_task(&mut owner, TaskStep::Approve)?;
+            (owner.why, owner.returned, owner.evidence) = (None, None, None);
+            at.put_task(&owner)?;
         }
         Event::ChangeReturned { reason, evidence, .. } => {
             (view.returned, view.evidence) = (Some(reason.clone()), evidence.clone());

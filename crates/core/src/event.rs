@@ -76,9 +76,9 @@ pub enum ReturnReason {
         /// Path and rule, one line each.
         violations: Vec<String>,
     },
-    /// It changes protected paths and the run does not allow that.
+    /// It changes what only a person may let pass.
     Protected {
-        /// The paths.
+        /// The paths, each with its rule in brackets.
         paths: Vec<String>,
     },
     /// It could not be imported.
@@ -106,7 +106,7 @@ impl std::fmt::Display for ReturnReason {
             Self::Conflict { paths } => write!(f, "it conflicts with the target in {}", few(paths)),
             Self::Gate { gate } => write!(f, "gate `{gate}` was red on the merged tree"),
             Self::Scope { violations } => write!(f, "it changes what it may not: {}", few(violations)),
-            Self::Protected { paths } => write!(f, "it changes protected paths ({}), which needs `--allow-protected`", few(paths)),
+            Self::Protected { paths } => write!(f, "it changes what needs a person's word: {}", few(paths)),
             Self::Import { message } => write!(f, "it could not be imported: {message}"),
             Self::Dropped { lines } => write!(f, "it leaves out what others have landed: {}", few(lines)),
             Self::Empty => f.write_str("it changes nothing against the target"),
@@ -277,6 +277,8 @@ pub enum Event {
     LandAbandoned { change: ChangeId, why: String },
     /// The change goes back with its evidence. Its task gets a new workspace.
     ChangeReturned { change: ChangeId, reason: ReturnReason, evidence: Option<BlobId> },
+    /// A person approved what the import filter had asked about: these paths with their rules, for exactly this commit. The change is looked at again.
+    ImportApproved { change: ChangeId, commit: CommitId, findings: Vec<String> },
 
     /// Mail was sent. `from` and `to` are agent names or `person`.
     MailSent { mail: MailId, run: RunId, from: String, to: String, subject: String, body: String },
@@ -367,6 +369,7 @@ impl Event {
             | Self::LandIntended { change, .. }
             | Self::Landed { change, .. }
             | Self::LandAbandoned { change, .. }
+            | Self::ImportApproved { change, .. }
             | Self::ChangeReturned { change, .. } => Some(*change),
             _ => None,
         }
@@ -424,6 +427,7 @@ impl Event {
             Self::Landed { .. } => "landed",
             Self::LandAbandoned { .. } => "land_abandoned",
             Self::ChangeReturned { .. } => "change_returned",
+            Self::ImportApproved { .. } => "import_approved",
             Self::MailSent { .. } => "mail_sent",
             Self::MailClaimed { .. } => "mail_claimed",
             Self::MailAcked { .. } => "mail_acked",

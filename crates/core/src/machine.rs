@@ -131,6 +131,8 @@ pub enum TaskStep {
     SubmitUndo,
     /// `ChangeReturned`.
     Return,
+    /// `ImportApproved` of its change.
+    Approve,
     /// `FinishedWithoutSubmit`.
     NoSubmit,
     /// `TaskWaits`.
@@ -172,6 +174,8 @@ pub fn task_step(state: TaskState, step: TaskStep) -> Result<TaskState, &'static
         (S::Working, TaskStep::Submit) | (S::Open, TaskStep::SubmitUndo) => Ok(S::Submitted),
         (S::Working, TaskStep::Plan) => Ok(S::Planned),
         (S::Submitted, TaskStep::Return) => Ok(S::Returned),
+        (S::Waiting, TaskStep::Approve) => Ok(S::Submitted),
+        (_, TaskStep::Approve) => Err("it does not wait for a person"),
         (S::Working, TaskStep::NoSubmit) => Ok(S::FinishedWithoutSubmit),
         (S::Open | S::Ready | S::Working | S::Submitted | S::Returned, TaskStep::Wait) => Ok(S::Waiting),
         (S::FinishedWithoutSubmit | S::Waiting | S::Held, TaskStep::Retry) => Ok(S::Returned),
@@ -241,6 +245,11 @@ pub enum ChangeStep {
     Abandon,
     /// `ChangeReturned`.
     Return,
+    /// `ImportApproved`; `asks` says whether it went back for what a person may approve.
+    Approve {
+        /// It went back for that.
+        asks: bool,
+    },
 }
 
 /// Returns the next state of a change.
@@ -260,6 +269,8 @@ pub fn change_step(state: ChangeState, step: ChangeStep) -> Result<ChangeState, 
         (S::Intended, ChangeStep::Abandon) => Ok(S::Imported),
         (S::Submitted | S::Imported | S::Gated, ChangeStep::Return) => Ok(S::Returned),
         (S::Landed, _) => Err("it has landed"),
+        (S::Returned, ChangeStep::Approve { asks: true }) => Ok(S::Submitted),
+        (_, ChangeStep::Approve { .. }) => Err("it did not go back for something that can be approved"),
         (S::Returned, _) => Err("it went back"),
         _ => Err("this step does not follow from that state"),
     }

@@ -14,6 +14,9 @@ pub struct ProjectRules {
     pub gates: Vec<GateSpec>,
     /// Globs that no change may touch without `--allow-protected`.
     pub protected: Vec<String>,
+    /// Globs of names of the tool-configuration table that changes may touch in this project.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub harmless: Vec<String>,
     /// Directories (relative) that builds write and that are never part of a change, for example `target`.
     pub build_dirs: Vec<String>,
     /// The budget of the whole run.

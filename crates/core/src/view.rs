@@ -341,6 +341,9 @@ pub struct ChangeView {
     /// Lines of others that its last merge with the target leaves out.
     #[serde(default)]
     pub dropped: Vec<String>,
+    /// What the import filter asked about and a person approved, for exactly this commit: paths with their rules.
+    #[serde(default)]
+    pub approved: Vec<String>,
 }
 view!(ChangeView, Change);
 

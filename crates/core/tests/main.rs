@@ -16,6 +16,7 @@ fn task_steps() -> impl Strategy<Value = TaskStep> {
         Just(TaskStep::Hold),
         Just(TaskStep::Release),
         Just(TaskStep::Take),
+        Just(TaskStep::Approve),
         Just(TaskStep::Answer),
         Just(TaskStep::Retry),
         Just(TaskStep::Land),

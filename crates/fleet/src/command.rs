@@ -1,11 +1,11 @@
 //! What a person may ask of a run. Each is an append to the store, so that it works whether a worker runs or not.
 
-use aedile_core::event::Event;
+use aedile_core::event::{Event, ReturnReason};
 use aedile_core::machine::{RunState, TaskState};
 use aedile_core::model::ModelRef;
 use aedile_core::store::{Append, Store, StoreError, list, load};
 use aedile_core::task::TaskSpec;
-use aedile_core::view::{CostView, RunView, TaskView};
+use aedile_core::view::{ChangeView, CostView, RunView, TaskView};
 use aedile_core::{MicroUsd, RunId, TaskId, TaskKey};
 
 use crate::mail::PERSON;
@@ -86,6 +86,34 @@ pub fn retry_task(store: &dyn Store, run: RunId, key: &str) -> Result<TaskId, Co
     }
     store.append(Append::of(run, Event::TaskRetried { task: task.task }))?;
     Ok(task.task)
+}
+
+/// Approves what the import filter asked about in the last change of a task, for exactly its commit: all of it, or what `wanted` says yes to. A
+/// worker that runs looks at the change again; otherwise `aedile run --resume` does. Returns what was approved and what is still asked about.
+///
+/// # Errors
+/// `Refused` when nothing of the task waits for that, or nothing is wanted.
+pub fn approve_import(
+    store: &dyn Store,
+    run: RunId,
+    key: &str,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<(Vec<String>, Vec<String>), CommandError> {
+    let task = find_task(store, run, key)?;
+    let change: Option<ChangeView> = task.change.map(|change| load(store, &change.to_string())).transpose()?.flatten();
+    let (Some(change), Some(ReturnReason::Protected { paths })) = (change, task.returned) else {
+        return Err(CommandError::Refused(format!("task `{key}` is {}: no change of it waits to be approved", task.state)));
+    };
+    if task.state != TaskState::Waiting {
+        return Err(CommandError::Refused(format!("task `{key}` is {} and does not wait for a person yet", task.state)));
+    }
+    let (findings, left): (Vec<String>, Vec<String>) = paths.into_iter().partition(|line| wanted(line));
+    if findings.is_empty() {
+        return Err(CommandError::Refused(format!("nothing of that is asked about in task `{key}`; it asks about: {}", left.join(", "))));
+    }
+    let event = Event::ImportApproved { change: change.change, commit: change.commit, findings: findings.clone() };
+    store.append(Append::of(run, event))?;
+    Ok((findings, left))
 }
 
 /// Sends the held change of a task to the landing queue; `aedile run --resume` lands it.

@@ -192,8 +192,8 @@ fn must_wait(picture: &RunPicture, task: &TaskPicture) -> Option<String> {
         // `returns` is 0 after a person's retry.
         TaskState::Returned if view.returns > 0 => match &view.returned {
             Some(reason @ ReturnReason::Protected { .. }) => Some(format!(
-                "its change came back: {reason}; `aedile task retry {key}` lets the agent leave them alone, `aedile task cancel {key}` gives it up, \
-                 a new run with `--allow-protected` allows them"
+                "its change came back: {reason}; `aedile diff {key}` shows it, `aedile landing approve {key}` lets it pass this once, \
+                 `aedile task retry {key}` lets the agent do without, `aedile task cancel {key}` gives it up"
             )),
             Some(reason) if view.returns > RETURNS_MAX => Some(format!(
                 "its change came back {} times, at last: {}; `aedile task retry {key}` or `aedile task cancel {key}`",

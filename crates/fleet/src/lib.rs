@@ -34,8 +34,8 @@ mod wakeups;
 
 pub use blocked::{WaitsFor, waits_for};
 pub use command::{
-    CommandError, TaskEdit, cancel_task, edit_task, find_task, pause_run, raise_run_budget, release_task, request_stop, retry_task,
-    stop_left_run, unpause_run,
+    CommandError, TaskEdit, approve_import, cancel_task, edit_task, find_task, pause_run, raise_run_budget, release_task, request_stop,
+    retry_task, stop_left_run, unpause_run,
 };
 pub use decide::{Action, decide};
 pub use driver::{FleetError, RunDriver, RunReport, StopWish, TaskReport};

@@ -202,6 +202,7 @@ impl News {
             | Event::Gated { change, .. }
             | Event::LandIntended { change, .. }
             | Event::LandAbandoned { change, .. }
+            | Event::ImportApproved { change, .. }
             | Event::ChangeReturned { change, .. } => drop(self.changes.insert(*change)),
             Event::Landed { change, .. } => (self.run, _) = (true, self.changes.insert(*change)),
             Event::SpendReserved { .. } | Event::SpendSettled { .. } => self.spending = true,

@@ -68,6 +68,6 @@ async fn protected_paths_are_a_matter_for_a_person_at_once() {
     let protected = ReturnReason::Protected { paths: vec!["aedile.toml".to_owned()] };
     let report = world.drive(&store, run, returning(&protected, 1)).await.unwrap();
     let why = report.tasks[0].why.as_ref().unwrap();
-    assert!(why.contains("aedile.toml") && why.contains("--allow-protected"), "{why}");
+    assert!(why.contains("aedile.toml") && why.contains("aedile landing approve one"), "{why}");
     assert_eq!(world.prompts("one").len(), 1);
 }

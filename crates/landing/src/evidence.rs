@@ -84,10 +84,9 @@ pub(crate) fn scope(violations: &[String], scope: &[String]) -> String {
 /// Protected paths.
 pub(crate) fn protected(paths: &[String]) -> String {
     format!(
-        "Your change did not land: it changes protected paths, and that needs a person's word: `--allow-protected`.\n\n\
-         Protected paths:\n{list}\n\
-         What to do: leave these paths as they are on the target and submit again. If the task needs them, a person must start \
-         a new run with `--allow-protected`.\n",
+        "Your change did not land: it changes what makes programs run code or judges changes, and that needs a person's word.\n\n\
+         Paths and rules:\n{list}\n\
+         What to do: a person was asked. If they send the task back to you, leave these paths as they are on the target and submit again.\n",
         list = list(paths),
     )
 }
@@ -179,7 +178,7 @@ mod tests {
             (conflict(&names, &onto, "CONFLICT (content): in src/a.txt"), vec!["conflicts with", onto.as_str(), "CONFLICT (content)"]),
             (markers(&names), vec!["still carry conflict markers"]),
             (scope(&names, &["src/**".to_owned()]), vec!["may not change", "src/**"]),
-            (protected(&names), vec!["protected paths", "--allow-protected"]),
+            (protected(&names), vec!["person's word", "Paths and rules"]),
             (dropped(&names, &onto), vec!["leaves out what others have landed", onto.as_str(), "a person decides"]),
         ];
         for (text, parts) in &texts {

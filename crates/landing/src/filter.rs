@@ -1,7 +1,11 @@
 //! The import filter: which paths and kinds of entry a change may hold. Pure: what git said about the change comes in, a verdict goes out.
 
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
 use aedile_core::project::ProjectRules;
+use aedile_core::protected;
 use aedile_core::scope::{BadScope, Scope};
+use unicode_normalization::UnicodeNormalization;
 
 /// Lines of a verdict that are kept; beyond that it says how many more there are.
 const LINES_MAX: usize = 100;
@@ -19,36 +23,43 @@ pub(crate) struct Touched {
     pub(crate) link: Option<String>,
 }
 
-/// What the filter says.
+/// What the filter says. Each line is a path and the rule that speaks against it: `src/.vscode [editor-vscode]`.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Verdict {
-    /// Path and rule, one line each; empty when the change may be imported.
+    /// What may never pass; empty when the change may be imported.
     pub(crate) violations: Vec<String>,
-    /// Protected paths that it changes although the run does not allow that.
-    pub(crate) protected: Vec<String>,
+    /// What passes when a person approves it.
+    pub(crate) asks: Vec<String>,
 }
+
+/// The rule of globs that a project protects besides the table.
+const PROTECTED_RULE: &str = "protected-path";
 
 /// Decides which entries a change of a task may hold.
 #[derive(Debug)]
 pub(crate) struct Filter {
     scope: Scope,
     protected: Scope,
+    harmless: Scope,
     allow_protected: bool,
     build_dirs: Vec<String>,
+    approved: BTreeSet<String>,
 }
 
 impl Filter {
-    /// Makes the filter of a task with these scope globs under the rules of its run.
+    /// Makes the filter of a task with these scope globs under the rules of its run; `approved` are lines that a person let pass.
     ///
     /// # Errors
     /// [`BadScope`] names the glob that cannot be used.
-    pub(crate) fn new(scope: &[String], rules: &ProjectRules) -> Result<Self, BadScope> {
+    pub(crate) fn new(scope: &[String], rules: &ProjectRules, approved: &[String]) -> Result<Self, BadScope> {
         let trim = |dir: &String| dir.trim_start_matches("./").trim_end_matches('/').to_owned();
         Ok(Self {
             scope: Scope::new(scope)?,
             protected: Scope::new(&rules.protected)?,
+            harmless: Scope::new(&rules.harmless)?,
             allow_protected: rules.allow_protected,
             build_dirs: rules.build_dirs.iter().map(trim).filter(|dir| !dir.is_empty()).collect(),
+            approved: approved.iter().cloned().collect(),
         })
     }
 
@@ -57,38 +68,95 @@ impl Filter {
         let mut verdict = Verdict::default();
         for entry in touched {
             let shown = shown(&entry.path);
-            if let Some(rule) = self.rule_against(entry) {
-                verdict.violations.push(format!("{shown}: {rule}"));
-            } else if !self.allow_protected && self.protected.allows(&entry.path) {
-                verdict.protected.push(shown);
+            if let Some((rule, words)) = self.rule_against(entry) {
+                verdict.violations.push(format!("{shown}: {words} [{rule}]"));
+            } else if let Some(rule) = self.asks_about(&entry.path) {
+                let line = format!("{shown} [{rule}]");
+                if !self.approved.contains(&line) {
+                    verdict.asks.push(line);
+                }
             }
         }
         bound(&mut verdict.violations);
-        bound(&mut verdict.protected);
+        bound(&mut verdict.asks);
         verdict
     }
 
-    fn rule_against(&self, entry: &Touched) -> Option<String> {
-        if let Some(problem) = bad_name(&entry.path) {
-            return Some(problem.to_owned());
+    /// The rule by which only a person lets the path pass.
+    fn asks_about(&self, path: &str) -> Option<&'static str> {
+        if self.allow_protected {
+            return None;
+        }
+        let table = protected::rule_over(path).map(|(rule, _)| rule);
+        if self.protected.allows(path) {
+            return Some(table.unwrap_or(PROTECTED_RULE));
+        }
+        table.filter(|_| !self.harmless.allows(path))
+    }
+
+    /// The rule by which nobody lets the entry pass, with words.
+    fn rule_against(&self, entry: &Touched) -> Option<(&'static str, String)> {
+        if let Some((rule, problem)) = bad_name(&entry.path) {
+            return Some((rule, problem.to_owned()));
         }
         let below = |dir: &String| entry.path.strip_prefix(dir.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         if let Some(dir) = self.build_dirs.iter().find(|dir| below(dir)) {
-            return Some(format!("`{dir}` holds what builds write and is never part of a change"));
+            return Some(("build-directory", format!("`{dir}` holds what builds write and is never part of a change")));
         }
         if !self.scope.allows(&entry.path) {
-            return Some("is outside the task's scope".to_owned());
+            return Some(("scope", "is outside the task's scope".to_owned()));
         }
         match entry.mode {
             0 | 0o100_644 | 0o100_755 => None,
-            0o120_000 => match &entry.link {
-                Some(target) => bad_link(&entry.path, target).map(str::to_owned),
-                None => Some("is a symbolic link whose target cannot be read".to_owned()),
-            },
-            0o160_000 => Some("is a nested repository (gitlink); its files must be part of the change themselves".to_owned()),
-            mode => Some(format!("has the mode {mode:o}; only ordinary files, executables and symbolic links may be landed")),
+            0o120_000 => {
+                let problem = match &entry.link {
+                    Some(target) => bad_link(&entry.path, target)?,
+                    None => "is a symbolic link whose target cannot be read",
+                };
+                Some(("link", problem.to_owned()))
+            }
+            0o160_000 => Some(("gitlink", "is a nested repository (gitlink); its files must be part of the change themselves".to_owned())),
+            mode => Some(("mode", format!("has the mode {mode:o}; only ordinary files, executables and symbolic links may be landed"))),
         }
     }
+}
+
+/// Lines about paths that some file system takes for one: in its directory, each name that stands twice in the form in which case and the
+/// composition of characters make no difference. Only where one of the two is touched.
+pub(crate) fn twins<'a>(touched: &[Touched], all: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut names: HashMap<String, &str> = HashMap::new();
+    let mut twins: BTreeMap<String, (String, String)> = BTreeMap::new();
+    for path in all {
+        // Each directory on the way is a name, too.
+        let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
+        for name in ends.map(|end| &path[..end]) {
+            let known = *names.entry(plain(name)).or_insert(name);
+            if known != name {
+                twins.entry(plain(name)).or_insert_with(|| (known.to_owned(), name.to_owned()));
+            }
+        }
+    }
+    let is_touched = |name: &str| {
+        touched
+            .iter()
+            .any(|entry| entry.mode != 0 && entry.path.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+    };
+    let mut lines: Vec<String> = twins
+        .values()
+        .filter(|(one, other)| is_touched(one) || is_touched(other))
+        .map(|(one, other)| {
+            let (one, other) = if is_touched(other) { (other, one) } else { (one, other) };
+            format!("{}: some file systems take it for {} [path-twin]", shown(one), shown(other))
+        })
+        .collect();
+    bound(&mut lines);
+    lines
+}
+
+/// The form in which file systems that ignore case and composition compare paths.
+fn plain(path: &str) -> String {
+    let composed: String = path.nfc().collect();
+    composed.split('/').map(protected::folded).collect::<Vec<_>>().join("/")
 }
 
 /// Returns the path as it may stand in one line of a report.
@@ -108,17 +176,18 @@ fn bound(lines: &mut Vec<String>) {
     }
 }
 
-fn bad_name(path: &str) -> Option<&'static str> {
+fn bad_name(path: &str) -> Option<(&'static str, &'static str)> {
     if path.contains('\u{fffd}') {
-        return Some("has a name that is not UTF-8");
+        return Some(("path-form", "has a name that is not UTF-8"));
     }
     if path.chars().any(char::is_control) {
-        return Some("has a control character in its name");
+        return Some(("path-form", "has a control character in its name"));
     }
     if path.split('/').any(|part| matches!(part, "" | "." | "..")) {
-        return Some("is not a plain relative path");
+        return Some(("path-form", "is not a plain relative path"));
     }
-    path.split(['/', '\\']).any(is_dot_git).then_some("names git's own directory, or some file system would take it for that")
+    let git = path.split(['/', '\\']).any(is_dot_git);
+    git.then_some((protected::GIT_RULE, "names git's own directory, or some file system would take it for that"))
 }
 
 /// Whether some file system takes the name for `.git`: HFS+ skips certain code points and folds case, NTFS drops trailing dots and spaces,
@@ -156,7 +225,7 @@ mod tests {
         let own = |globs: &[&str]| globs.iter().map(|glob| (*glob).to_owned()).collect::<Vec<_>>();
         let rules =
             ProjectRules { protected: own(protected), build_dirs: own(&["target/"]), allow_protected: allow, ..ProjectRules::default() };
-        Filter::new(&own(scope), &rules).unwrap()
+        Filter::new(&own(scope), &rules, &[]).unwrap()
     }
 
     fn file(path: &str) -> Touched {
@@ -256,11 +325,74 @@ mod tests {
     }
 
     #[test]
-    fn protected_paths_are_told_apart_from_violations() {
-        let f = filter(&["**"], &["aedile.toml", ".github/**"], false);
-        let verdict = f.check(&[file("aedile.toml"), file(".github/workflows/ci.yml"), file("src/x")]);
-        assert_eq!((verdict.violations.len(), verdict.protected.len()), (0, 2));
+    fn what_a_person_may_approve_is_told_apart_from_violations() {
+        let f = filter(&["**"], &["aedile.toml", ".github/**", "gates/**"], false);
+        let verdict = f.check(&[file("aedile.toml"), file(".github/workflows/ci.yml"), file("gates/x"), file("src/x")]);
+        let asks = ["aedile.toml [agent-settings]", ".github/workflows/ci.yml [ci-workflow]", "gates/x [protected-path]"];
+        assert_eq!((verdict.violations.len(), verdict.asks), (0, asks.map(str::to_owned).to_vec()));
         assert_eq!(filter(&["**"], &["aedile.toml"], true).check(&[file("aedile.toml")]), Verdict::default());
+    }
+
+    #[test]
+    fn every_name_of_the_table_is_asked_about_until_it_is_approved_or_harmless() {
+        for name in protected::NAMES {
+            let paths = [name.name.to_owned(), format!("{}/x", name.name.to_uppercase()), format!("{}. ", name.name)];
+            for path in paths {
+                let f = filter(&["**"], &[], false);
+                let line = format!("{path} [{}]", name.rule);
+                let asked = f.check(&[file(&path)]);
+                // Two entries of the table may name one path; the first that does gives the rule.
+                assert!(asked.asks.len() == 1 && asked.violations.is_empty(), "{path}: {asked:?}");
+                let rules = ProjectRules::default();
+                let approved = Filter::new(&["**".to_owned()], &rules, &asked.asks).unwrap();
+                assert_eq!(approved.check(&[file(&path)]), Verdict::default(), "{line}");
+            }
+        }
+        let rules = ProjectRules { harmless: vec!["**/AGENTS.md".to_owned()], ..ProjectRules::default() };
+        let f = Filter::new(&["**".to_owned()], &rules, &["b/AGENTS.md [agent-instructions]".to_owned()]).unwrap();
+        assert_eq!(f.check(&[file("a/AGENTS.md"), file("AGENTS.md")]), Verdict::default());
+        assert_eq!(f.check(&[file(".envrc")]).asks, [".envrc [shell-direnv]"]);
+    }
+
+    #[test]
+    fn paths_that_a_file_system_takes_for_one_are_named() {
+        let all = ["src/a.rs", "src/A.rs", "SRC/b.rs", "caf\u{e9}", "cafe\u{301}", "plain", "x/y"];
+        let told = |path: &str| twins(&[file(path)], all.into_iter());
+        assert!(
+            told("src/A.rs").iter().any(|line| line.starts_with("src/A.rs: ") && line.contains("[path-twin]")),
+            "{:?}",
+            told("src/A.rs")
+        );
+        assert!(told("SRC/b.rs").iter().any(|line| line.starts_with("SRC: ")), "{:?}", told("SRC/b.rs"));
+        assert_eq!(told("cafe\u{301}").len(), 1);
+        assert!(told("plain").is_empty() && told("x/y").is_empty());
+        assert!(twins(&[Touched { mode: 0, ..file("plain") }], all.into_iter()).is_empty(), "what is removed has no twin");
+    }
+
+    #[test]
+    fn any_spelling_of_a_protected_name_is_protected() {
+        let mut state = 13_u64;
+        let mut next = |most: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            usize::try_from(state >> 33).unwrap() % most
+        };
+        let f = filter(&["**"], &[], false);
+        for _ in 0..20_000 {
+            let name = protected::NAMES[next(protected::NAMES.len())].name;
+            let mut path = String::new();
+            for c in name.chars() {
+                match next(8) {
+                    0 => path.extend(c.to_uppercase()),
+                    1 => path.extend(['\u{200d}', c]),
+                    2 if c == 's' => path.push('\u{17f}'),
+                    3 if c == 'k' => path.push('\u{212a}'),
+                    _ => path.push(c),
+                }
+            }
+            path.push_str(["", ".", " ", ". ", "::$DATA"][next(5)]);
+            let verdict = f.check(&[file(&path)]);
+            assert_eq!(verdict.asks.len() + verdict.violations.len(), 1, "{name} as {path:?}");
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use aedile_core::view::{ChangeView, GatedTree, Intent, RunView, TaskView};
 use aedile_core::{BlobId, ChangeId, CommitId, TreeId};
 use tokio::sync::watch;
 
-use crate::filter::{Filter, Touched};
+use crate::filter::{Filter, Touched, twins};
 use crate::queue::{LandingDeps, view, wants};
 use crate::repo::{Fate, Merged, Repo};
 use crate::room::Room;
@@ -119,7 +119,7 @@ impl Job {
             let text = evidence::import(&message);
             return self.give_back(None, ReturnReason::Import { message }, &text);
         }
-        if self.refused(None, &touched)? {
+        if self.refused(None, &touched, || self.repo().paths_of(&self.change.commit))? {
             return Ok(());
         }
         let held = self.run.rules.hold && !self.task.released;
@@ -131,17 +131,24 @@ impl Job {
         self.append(if held { imported.and(Event::TaskHeld { task: self.task.task }) } else { imported })
     }
 
-    /// Sends the change back when the filter says so, after the events so far.
-    fn refused(&self, so_far: Option<Append>, touched: &[Touched]) -> Result<bool, LandingError> {
-        let verdict = Filter::new(&self.task.spec.scope, &self.run.rules)?.check(touched);
-        let mut verdict = verdict;
+    /// Sends the change back when the filter says so, after the events so far. `all` are the paths of what it would make.
+    fn refused(
+        &self,
+        so_far: Option<Append>,
+        touched: &[Touched],
+        all: impl FnOnce() -> Result<Vec<String>, LandingError>,
+    ) -> Result<bool, LandingError> {
+        let mut verdict = Filter::new(&self.task.spec.scope, &self.run.rules, &self.change.approved)?.check(touched);
         verdict.violations.extend(self.against_policy(touched)?);
+        if verdict.violations.is_empty() && touched.iter().any(|entry| entry.mode != 0) {
+            verdict.violations = twins(touched, all()?.iter().map(String::as_str));
+        }
         if !verdict.violations.is_empty() {
             let text = evidence::scope(&verdict.violations, &self.task.spec.scope);
             self.give_back(so_far, ReturnReason::Scope { violations: verdict.violations }, &text)?;
-        } else if !verdict.protected.is_empty() {
-            let text = evidence::protected(&verdict.protected);
-            self.give_back(so_far, ReturnReason::Protected { paths: verdict.protected }, &text)?;
+        } else if !verdict.asks.is_empty() {
+            let text = evidence::protected(&verdict.asks);
+            self.give_back(so_far, ReturnReason::Protected { paths: verdict.asks }, &text)?;
         } else {
             return Ok(false);
         }
@@ -155,7 +162,7 @@ impl Job {
             Some(append) => append.and(event),
             None => self.of(event),
         };
-        self.append(append.once(format!("returned/{}", self.change.change)))
+        self.append(append.once(format!("returned/{}/{}", self.change.change, self.change.approved.len())))
     }
 
     /// Imported, or gated on a target that has moved: merge, then gates.
@@ -193,7 +200,7 @@ impl Job {
             self.give_back(Some(so_far), ReturnReason::Empty, &evidence::empty(&onto))?;
             return Ok(Candidate::Returned);
         }
-        if self.refused(Some(so_far.clone()), &touched)? {
+        if self.refused(Some(so_far.clone()), &touched, || repo.paths_of_tree(&tree))? {
             return Ok(Candidate::Returned);
         }
         if self.task.undoes.is_empty() && (self.task.returns > 0 || !self.task.conflicted.is_empty()) {

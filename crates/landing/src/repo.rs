@@ -81,6 +81,16 @@ impl<'a> Repo<'a> {
         }
     }
 
+    /// Lists the paths of a commit; a byte that is not UTF-8 stands as U+FFFD.
+    pub(crate) fn paths_of(&self, commit: &CommitId) -> Result<Vec<String>, LandingError> {
+        Ok(self.deps.hub.files(commit)?.into_iter().map(|file| file.path.to_string_lossy().into_owned()).collect())
+    }
+
+    /// Lists the paths of a tree that no commit has yet.
+    pub(crate) fn paths_of_tree(&self, tree: &TreeId) -> Result<Vec<String>, LandingError> {
+        self.paths_of(&as_commit(tree)?)
+    }
+
     /// Lists what differs between two commits.
     pub(crate) fn touched(&self, from: &CommitId, to: &CommitId) -> Result<Vec<Touched>, LandingError> {
         self.described(&self.deps.hub.diff_paths(from, to)?)
@@ -112,8 +122,7 @@ impl<'a> Repo<'a> {
 
     /// A diff takes a tree wherever it takes a commit.
     fn tree_paths(&self, from: &CommitId, tree: &TreeId) -> Result<Vec<PathChange>, LandingError> {
-        let to = CommitId::new(tree.as_str()).map_err(|_| LandingError::Unknown { noun: "tree", id: tree.to_string() })?;
-        Ok(self.deps.hub.diff_paths(from, &to)?)
+        Ok(self.deps.hub.diff_paths(from, &as_commit(tree)?)?)
     }
 
     fn described(&self, changes: &[PathChange]) -> Result<Vec<Touched>, LandingError> {
@@ -281,4 +290,9 @@ pub fn commit_for_person(deps: &LandingDeps, change: &ChangeView, spec: &TaskSpe
 fn target_ref(target: &str) -> Result<RefName, LandingError> {
     let full = if target.starts_with("refs/") { target.to_owned() } else { format!("refs/heads/{target}") };
     RefName::new(full).map_err(|error| LandingError::Target { target: target.to_owned(), problem: error.to_string() })
+}
+
+/// The tree under the name by which git also takes it.
+fn as_commit(tree: &TreeId) -> Result<CommitId, LandingError> {
+    CommitId::new(tree.as_str()).map_err(|_| LandingError::Unknown { noun: "tree", id: tree.to_string() })
 }

@@ -182,7 +182,7 @@ async fn links_by_the_hundreds_are_each_judged() {
     ws.commit("x");
     world.submit(&ws, "links");
     let (reason, _) = world.go_back().await;
-    let want = "src/link431: is a symbolic link to an absolute path".to_owned();
+    let want = "src/link431: is a symbolic link to an absolute path [link]".to_owned();
     assert_eq!(reason, ReturnReason::Scope { violations: vec![want] });
 }
 

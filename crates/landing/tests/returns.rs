@@ -183,14 +183,27 @@ async fn protected_paths_need_a_persons_word() {
         ws.commit("x");
     })
     .await;
-    assert_eq!(reason, ReturnReason::Protected { paths: vec!["check.sh".to_owned()] });
-    assert!(text.contains("--allow-protected") && text.contains("check.sh"), "{text}");
+    assert_eq!(reason, ReturnReason::Protected { paths: vec!["check.sh [protected-path]".to_owned()] });
+    assert!(text.contains("person's word") && text.contains("check.sh"), "{text}");
 
     let mut setup = Setup::default();
     (setup.rules.protected, setup.rules.allow_protected) = (vec!["check.sh".to_owned()], true);
     let world = World::new(setup);
     world.submitted("auth", &["**"], &[("check.sh", "true\n")]);
     world.land().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn paths_that_differ_only_in_case_go_back() {
+    let world = World::new(Setup::default());
+    let (reason, text) = refused_in(&world, &["**"], |ws| {
+        ws.repo.write("src/One.rs", "1\n");
+        ws.repo.write("src/one.rs", "2\n");
+        ws.commit("x");
+    })
+    .await;
+    assert!(matches!(&reason, ReturnReason::Scope { violations } if violations[0].contains("[path-twin]")), "{reason:?}");
+    assert!(text.contains("path-twin"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -32,12 +32,26 @@ enum LandingCommand {
         /// The task's id in the tasks file
         task: String,
     },
+    /// Let what the import filter asks about pass, this once
+    ///
+    /// A change that touches what makes programs run code or judges changes (hooks, settings of tools and agents, CI, [protect] paths) waits for
+    /// you. This approves the paths that it names, with their rules, for exactly the commit that it holds: another one is asked about again.
+    /// `aedile diff TASK` shows it; without --rule and PATH everything that is asked about is approved.
+    Approve {
+        /// The task's id in the tasks file
+        task: String,
+        /// Only these paths
+        path: Vec<String>,
+        /// Only what this rule asks about; may be repeated
+        #[arg(long, value_name = "RULE")]
+        rule: Vec<String>,
+    },
 }
 
 /// Runs `aedile landing`.
 pub fn cmd_landing(args: &LandingArgs, out: Output) -> CliResult {
     let Some((store, run)) = state::last_run(args.run.as_deref())? else {
-        if let Some(LandingCommand::Evidence { .. }) = &args.command {
+        if let Some(LandingCommand::Evidence { .. } | LandingCommand::Approve { .. }) = &args.command {
             return Err(state::nothing_yet());
         }
         let nothing = serde_json::json!({ "run": null, "landing_ref": null, "tip": null, "changes": [] });
@@ -45,6 +59,7 @@ pub fn cmd_landing(args: &LandingArgs, out: Output) -> CliResult {
         return Ok(exit::OK);
     };
     match &args.command {
+        Some(LandingCommand::Approve { task, path, rule }) => approve(&store, args.run.as_deref(), task, (path, rule), out)?,
         None | Some(LandingCommand::List) => list(&Picture::of(&store, run)?, out),
         Some(LandingCommand::Evidence { task }) => {
             let (_, found) = names::task(&store, args.run.as_deref(), task)?;
@@ -61,6 +76,24 @@ pub fn cmd_landing(args: &LandingArgs, out: Output) -> CliResult {
         }
     }
     Ok(exit::OK)
+}
+
+fn approve(store: &dyn Store, run: Option<&str>, task: &str, (paths, rules): (&[String], &[String]), out: Output) -> Result<(), CliError> {
+    let (_, found) = names::task(store, run, task)?;
+    let wanted = |line: &str| {
+        let Some((path, rule)) = line.strip_suffix(']').and_then(|line| line.rsplit_once(" [")) else {
+            return paths.is_empty() && rules.is_empty();
+        };
+        (paths.is_empty() || paths.iter().any(|known| known == path)) && (rules.is_empty() || rules.iter().any(|known| known == rule))
+    };
+    let (approved, left) = aedile_fleet::approve_import(store, found.run, found.spec.key.as_str(), wanted)?;
+    out.object_or(&serde_json::json!({ "task": task, "approved": approved, "left": left }), || {
+        let mut lines: Vec<String> = approved.iter().map(|line| format!("approved for this commit: {}", one_line(line, 300))).collect();
+        lines.extend(left.iter().map(|line| format!("not approved, and asked about again: {}", one_line(line, 300))));
+        lines.push("a worker that runs looks at the change again; otherwise `aedile run --resume` does".to_owned());
+        lines
+    });
+    Ok(())
 }
 
 fn list(picture: &Picture, out: Output) {

@@ -111,8 +111,10 @@ pub struct BudgetSection {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Protect {
-    /// Further globs that no change may touch without `--allow-protected`.
+    /// Further globs that no change may touch without a person's word.
     pub paths: Vec<String>,
+    /// Globs of names of the tool-configuration table that are ordinary work in this project.
+    pub harmless: Vec<String>,
 }
 
 /// `[runtime.NAME]`.
@@ -156,7 +158,7 @@ impl ConfigFile {
             return Err(persons(place, &format!("[{PRICES}] does not belong here: a repository must not say what a model costs")));
         }
         let file: Self = toml::from_str(text).map_err(|error| bad(place, error.to_string().trim_end()))?;
-        for glob in file.protect.paths.iter().chain(&file.build.directories) {
+        for glob in file.protect.paths.iter().chain(&file.protect.harmless).chain(&file.build.directories) {
             Scope::new(std::slice::from_ref(glob)).map_err(|error| bad(place, &error.to_string()))?;
         }
         for (at, gate) in file.gates.iter().enumerate() {
@@ -215,6 +217,7 @@ impl ConfigFile {
         Ok(ProjectRules {
             gates: self.gates.clone(),
             protected,
+            harmless: self.protect.harmless.clone(),
             build_dirs: self.build.directories.iter().map(|dir| dir.trim_end_matches('/').to_owned()).collect(),
             run_budget: self.budget.run(place)?,
             task_budget: self.budget.task(place)?,

@@ -61,8 +61,14 @@ fn refused(change: &ChangeView) -> Option<CliError> {
     };
     let id = change.change.short();
     let error = CliError::failure(format!("change {id} was refused and cannot be taken: {reason}"));
+    let asks = matches!(reason, ReturnReason::Protected { .. });
     let named = lines.iter().fold(error, |error, line| error.hint(one_line(line, 300)));
-    Some(named.hint(format!("`aedile diff {id}` shows it; what you want of it is yours to do by hand")))
+    let way = if asks {
+        format!("`aedile landing approve {id}` lets it pass this once")
+    } else {
+        "what you want of it is yours to do by hand".to_owned()
+    };
+    Some(named.hint(format!("`aedile diff {id}` shows it; {way}")))
 }
 
 /// The end of a session: its change goes the way that was asked for, and the person hears what happened.
