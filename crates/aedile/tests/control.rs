@@ -256,7 +256,7 @@ fn a_protected_path_waits_for_a_person_and_lands_when_allowed() {
 fn what_is_approved_passes_once_and_only_that() {
     let scenario = Scenario::new();
     let plant = "mkdir -p .vscode; echo '{}' > .vscode/tasks.json; echo 'use flake' > .envrc";
-    let again = turn(Some("needs a person's word"), &[bash("echo '{ }' > .vscode/tasks.json; rm .envrc"), submit("Only settings")]);
+    let again = turn(Some("did not land"), &[bash("echo '{ }' > .vscode/tasks.json; rm .envrc"), submit("Only settings")]);
     let turns = [turn(None, &[bash(plant), submit("Settings")]), again];
     scenario.tasks(&goal(&[task("one", "", &turns).replace("\"parts/one.txt\"", "\".vscode/**\", \".envrc\"")]));
     let ended = scenario.finish(&[]);
