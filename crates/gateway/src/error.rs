@@ -135,6 +135,11 @@ impl Refused {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "api_error", message)
     }
 
+    /// What is wrong, for where there is no answer to say it in.
+    pub(crate) fn sentence(&self) -> &str {
+        &self.message
+    }
+
     pub(crate) fn into_response(self) -> Response<DoorBody> {
         let mut body = json!({"type": "error", "error": {"type": self.kind, "message": self.message}});
         if let Some(next) = self.next {

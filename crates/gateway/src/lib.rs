@@ -41,6 +41,7 @@ mod proxy_h2;
 mod proxy_pool;
 mod proxy_send;
 mod proxy_tunnel;
+mod proxy_websocket;
 mod routes;
 pub mod safe;
 mod sigv4;
@@ -49,6 +50,7 @@ mod tls_roots;
 mod unpack;
 mod upstream;
 mod vault;
+mod websocket;
 
 pub use fetch_rules::FetchRules;
 pub use gateway::{Gateway, GatewayError, Provider, ProviderKey};

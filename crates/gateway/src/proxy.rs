@@ -8,22 +8,23 @@ use std::sync::Arc;
 
 use aedile_core::limits::DOOR_BODY_BYTES_MAX;
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, CONTENT_TYPE, COOKIE, HOST, HeaderMap};
+use hyper::header::{CONNECTION, CONTENT_TYPE, COOKIE, HOST, HeaderMap, UPGRADE};
 use hyper::http::request::Parts;
+use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, Version};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::body::{self, DoorBody};
 use crate::door::Room;
 use crate::error::Refused;
-use crate::inject;
 use crate::policy::{self, SecretRule, Target};
 use crate::proxy_answer::answer;
 use crate::proxy_send::send;
 use crate::proxy_tunnel::Tunnel;
+use crate::{inject, proxy_websocket};
 
 /// A larger body is looked at on a thread of its own.
-const BODY_AT_ONCE_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const BODY_AT_ONCE_BYTES_MAX: usize = 64 * 1024;
 
 /// Passes a request on and its answer back. `tunnel` is what it came through, if not in plain text.
 pub(crate) async fn pass(
@@ -33,7 +34,8 @@ pub(crate) async fn pass(
     permit: OwnedSemaphorePermit,
 ) -> Result<Response<DoorBody>, Refused> {
     room.allowance.request()?;
-    let (head, incoming) = request.into_parts();
+    let (mut head, incoming) = request.into_parts();
+    let upgrade = head.extensions.remove::<OnUpgrade>();
     let url = match tunnel {
         None => plain_url(&head)?,
         Some(tunnel) => inner_url(tunnel, &head)?,
@@ -45,6 +47,9 @@ pub(crate) async fn pass(
     // What goes out from here is `asked` to `target`: nothing behind this line looks at what the client sent.
     let used = inject::fill(&secrets, &mut asked, &mut target)?;
     room.used(&used, &asked.method, &target, &rule).await?;
+    if let Some(upgrade) = upgrade.filter(|_| head.headers.contains_key(UPGRADE)) {
+        return proxy_websocket::pass(room, target, asked, upgrade, permit).await;
+    }
     let (response, line) = send(&room, &target, asked).await?;
     answer(room, &target, response, line, head.method == Method::HEAD, permit)
 }
@@ -89,8 +94,14 @@ fn inner_url(tunnel: &Tunnel, head: &Parts) -> Result<String, Refused> {
 
 /// The headers as they were written, without those that speak to the proxy itself.
 fn asked_headers(headers: &HeaderMap) -> Result<Vec<(String, String)>, Refused> {
+    let upgrades = headers.contains_key(UPGRADE);
     let of_connection = headers.get_all(CONNECTION).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-    let known = |token: &[u8]| [&b""[..], b"close", b"keep-alive", b"te"].iter().any(|word| token.eq_ignore_ascii_case(word));
+    let known = |token: &[u8]| {
+        [&b""[..], b"close", b"keep-alive", b"te"]
+            .iter()
+            .chain(upgrades.then_some(&&b"upgrade"[..]))
+            .any(|word| token.eq_ignore_ascii_case(word))
+    };
     if !of_connection.map(<[u8]>::trim_ascii).all(known) {
         let why = "the Connection header may say only close or keep-alive: leave the rest out";
         return Err(Refused::denied("header.connection", why));

@@ -10,7 +10,9 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper::header::{ACCEPT_ENCODING, CONNECTION, EXPECT, HOST, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use hyper::header::{
+    ACCEPT_ENCODING, CONNECTION, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
@@ -153,6 +155,25 @@ pub(crate) async fn send(room: &Arc<Room>, target: &Target, mut asked: policy::R
     ask(room, target, line, outgoing(target, &asked, body)?).await.map_err(|unanswered| unanswered.refused)
 }
 
+/// Sends a request that asks for a WebSocket, on a connection of its own, with these further headers.
+pub(crate) async fn send_upgrade(
+    room: &Arc<Room>,
+    target: &Target,
+    asked: &policy::Request,
+    further: HeaderMap,
+) -> Result<(Response<Incoming>, Line), Refused> {
+    room.allowance.open()?;
+    room.allowance.send(u64::try_from(asked.url.len()).unwrap_or(u64::MAX))?;
+    let mut request = outgoing(target, asked, Bytes::new())?;
+    further.into_iter().for_each(|(name, value)| {
+        if let Some(name) = name {
+            request.headers_mut().insert(name, value);
+        }
+    });
+    let line = open(room, target, &addresses(target).await?).await?;
+    ask(room, target, line, request).await.map_err(|unanswered| unanswered.refused)
+}
+
 fn failed(target: &Target, error: &hyper::Error) -> Refused {
     let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
     Refused::upstream(format!("{} did not answer as a web server does: {error}{cause}", target.host))
@@ -172,7 +193,7 @@ async fn open(room: &Arc<Room>, target: &Target, addresses: &[SocketAddr]) -> Re
     tokio::spawn(async move {
         tokio::select! {
             // What breaks it is told where the answer is read.
-            _ = connection => {}
+            _ = connection.with_upgrades() => {}
             () = closed.cancelled() => {}
         }
     });

@@ -17,6 +17,7 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::body::{DoorBody, full};
+use crate::denials::Denial;
 use crate::door::{Room, serve_http};
 use crate::error::Refused;
 use crate::policy::{Host, Target};
@@ -106,7 +107,13 @@ pub(crate) async fn serve(room: Arc<Room>, granted: &Granted) {
     // A client that breaks off is no event.
     let Ok(upgraded) = upgrade.await else { return };
     match accepted(&room, &tunnel, upgraded).await {
-        Err(why) => tracing::warn!(agent = %room.grant.who.agent, host = %tunnel.host, why, "a tunnel was ended before anything passed"),
+        Err(Unaccepted::Broken(why)) => {
+            tracing::info!(agent = %room.grant.who.agent, host = %tunnel.host, why, "a tunnel was ended before anything passed");
+        }
+        Err(Unaccepted::Denied(why)) => {
+            let denial = Denial { layer: None, rule: "proxy.tunnel".to_owned(), why: why.to_owned() };
+            room.denied(denial, &format!("CONNECT {}", tunnel.whole())).await;
+        }
         Ok(stream) => {
             let tunnel = Arc::new(tunnel);
             let answer = |request| {
@@ -122,30 +129,46 @@ pub(crate) async fn serve(room: Arc<Room>, granted: &Granted) {
     }
 }
 
+/// Why a tunnel ends before anything passes.
+enum Unaccepted {
+    /// The client has gone, or does not believe the door.
+    Broken(String),
+    Denied(&'static str),
+}
+
+impl From<String> for Unaccepted {
+    fn from(why: String) -> Self {
+        Self::Broken(why)
+    }
+}
+
 /// Takes the client's TLS as the host that the tunnel leads to.
-async fn accepted(room: &Room, tunnel: &Tunnel, upgraded: Upgraded) -> Result<TlsStream<TokioIo<Upgraded>>, String> {
-    let authority = room.authority.as_ref().ok_or("the door has no authority")?;
+async fn accepted(room: &Room, tunnel: &Tunnel, upgraded: Upgraded) -> Result<TlsStream<TokioIo<Upgraded>>, Unaccepted> {
+    let authority = room.authority.as_ref().ok_or_else(|| "the door has no authority".to_owned())?;
     let late = |_| format!("TLS did not begin within {} s", room.read_timeout.as_secs_f32());
     let deadline = Instant::now() + room.read_timeout;
     let mut acceptor = LazyConfigAcceptor::new(Acceptor::default(), TokioIo::new(upgraded));
     let start = match timeout_at(deadline, &mut acceptor).await.map_err(late)? {
         Ok(start) => start,
         Err(error) => {
-            if let Some(mut stream) = acceptor.take_io() {
+            if error.kind() == std::io::ErrorKind::InvalidData
+                && let Some(mut stream) = acceptor.take_io()
+            {
                 let answer = format!("HTTP/1.1 403 Forbidden\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{NO_TLS}", NO_TLS.len());
                 // It may have gone, or not read.
                 let _ = timeout_at(deadline, stream.write_all(answer.as_bytes())).await;
                 let _ = timeout_at(deadline, stream.shutdown()).await;
+                return Err(Unaccepted::Denied("a door carries only TLS in a tunnel"));
             }
-            return Err(error.to_string());
+            return Err(error.to_string().into());
         }
     };
     let sni = start.client_hello().server_name().map(str::to_owned);
     if !tunnel.is_named(sni.as_deref()) {
-        return Err("TLS names another host than CONNECT".to_owned());
+        return Err(Unaccepted::Denied("TLS names another host than CONNECT"));
     }
     let config = authority.config(&tunnel.host)?;
-    timeout_at(deadline, start.into_stream(config)).await.map_err(late)?.map_err(|error| error.to_string())
+    timeout_at(deadline, start.into_stream(config)).await.map_err(late)?.map_err(|error| error.to_string().into())
 }
 
 #[cfg(test)]

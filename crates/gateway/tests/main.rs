@@ -19,6 +19,7 @@ mod proxy_lines;
 mod proxy_programs;
 mod proxy_tls;
 mod proxy_tls_programs;
+mod proxy_websocket;
 mod support;
 mod support_site;
 mod support_tls;

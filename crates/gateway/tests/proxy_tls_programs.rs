@@ -34,18 +34,33 @@ const WHEEL: &str = "import sys, zipfile\nz = zipfile.ZipFile(sys.argv[1], 'w')\
     z.writestr('tiny-1.0.dist-info/WHEEL', 'Wheel-Version: 1.0\\nGenerator: x\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n')\n\
     z.writestr('tiny-1.0.dist-info/RECORD', '')\nz.close()\n";
 
+/// Says back what it is told; ends when it was told enough.
+const WEBSOCKET: &str = "import asyncio, ssl, sys, websockets\n\
+    async def echo(far):\n    async for said in far:\n        await far.send('heard ' + said)\n\
+    async def main():\n    c = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)\n    c.load_cert_chain(sys.argv[1])\n\
+    \x20   async with websockets.serve(echo, '127.0.0.1', 0, ssl=c) as s:\n\
+    \x20       print(s.sockets[0].getsockname()[1], flush=True)\n        await asyncio.Future()\nasyncio.run(main())\n";
+const WEBSOCKET_CLIENT: &str = "import asyncio, sys, websockets\n\
+    async def main():\n    async with websockets.connect(sys.argv[1]) as far:\n        await far.send('hello')\n        print(await far.recv())\n\
+    \x20       try:\n            await far.send(sys.argv[2])\n            print(await far.recv())\n\
+    \x20       except websockets.ConnectionClosed as closed:\n            print(closed.rcvd.code, closed.rcvd.reason)\nasyncio.run(main())\n";
+
 /// A directory, a server of it that speaks TLS, and a door to it.
 struct Served {
     place: PathBuf,
     server: Child,
+    /// One that speaks WebSocket, with its port.
+    talker: Option<(Child, String)>,
     url: String,
     env: Vec<(String, String)>,
 }
 
 impl Drop for Served {
     fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
+        for server in std::iter::once(&mut self.server).chain(self.talker.as_mut().map(|(server, _)| server)) {
+            let _ = server.kill();
+            let _ = server.wait();
+        }
         let _ = std::fs::remove_dir_all(&self.place);
     }
 }
@@ -53,7 +68,7 @@ impl Drop for Served {
 #[expect(clippy::disallowed_methods, reason = "a test starts the programs that it is about")]
 fn command(program: &str, arguments: &[&str], env: &[(String, String)], home: &Path) -> Command {
     let mut command = Command::new(program);
-    let kept = ["PATH", "RUSTUP_HOME", "CARGO_HOME", "RUSTUP_TOOLCHAIN", "PYENV_ROOT"];
+    let kept = ["PATH", "RUSTUP_HOME", "CARGO_HOME", "RUSTUP_TOOLCHAIN", "PYENV_ROOT", "PYTHONPATH"];
     command.args(arguments).env_clear().envs(kept.iter().filter_map(|name| Some((name, std::env::var_os(name)?)))).env("HOME", home);
     command.env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_TERMINAL_PROMPT", "0").envs(env.iter().cloned()).current_dir(home);
     command
@@ -62,6 +77,14 @@ fn command(program: &str, arguments: &[&str], env: &[(String, String)], home: &P
 fn run(program: &str, arguments: &[&str], env: &[(String, String)], home: &Path) -> (bool, String) {
     let output = command(program, arguments, env, home).output().unwrap();
     (output.status.success(), format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)))
+}
+
+/// Starts a server in Python that says its port.
+fn started(arguments: &[&str], home: &Path) -> (Child, String) {
+    let mut server = command("python3", arguments, &[], home).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut port = String::new();
+    BufReader::new(server.stdout.take().unwrap()).read_line(&mut port).unwrap();
+    (server, port.trim().to_owned())
 }
 
 impl Served {
@@ -104,14 +127,13 @@ impl Served {
         let private = pem_of(&key.serialize_der().into()).replace("CERTIFICATE", "PRIVATE KEY");
         let file = place.with_extension("server.pem");
         std::fs::write(&file, format!("{pem}{private}")).unwrap();
-        let mut server = command("python3", &["-c", SERVER, place.to_str().unwrap(), file.to_str().unwrap()], &[], &place);
-        let mut server = server.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let mut port = String::new();
-        BufReader::new(server.stdout.take().unwrap()).read_line(&mut port).unwrap();
+        let (server, port) = started(&["-c", SERVER, place.to_str().unwrap(), file.to_str().unwrap()], &place);
+        let talks = run("python3", &["-c", "import websockets"], &[], &place).0;
+        let talker = talks.then(|| started(&["-c", WEBSOCKET, file.to_str().unwrap()], &place));
         std::fs::remove_file(file).unwrap();
-        let config = std::fs::read_to_string(place.join("config.json")).unwrap().replace("PORT", port.trim());
+        let config = std::fs::read_to_string(place.join("config.json")).unwrap().replace("PORT", &port);
         std::fs::write(place.join("config.json"), config).unwrap();
-        (Self { place, server, url: format!("https://127.0.0.1:{}", port.trim()), env: Vec::new() }, pem)
+        (Self { place, server, talker, url: format!("https://127.0.0.1:{port}"), env: Vec::new() }, pem)
     }
 
     fn port(&self) -> &str {
@@ -147,7 +169,10 @@ async fn programs_read_over_tls_through_a_door_that_looks_into_it() {
     let (mut served, roots) = Served::new();
     let mut rig = Rig::today(&roots);
     let policy = format!("[[network]]\nid = \"near\"\nhosts = [\"127.0.0.1\", \"localhost\"]\nports = [{}]\n", served.port());
-    rig.layer(LayerName::Run, &policy);
+    let talker = served.talker.as_ref().map_or_else(String::new, |(_, port)| {
+        format!("[[network]]\nid = \"talk\"\nhosts = [\"127.0.0.1\"]\nports = [{port}]\nwebsocket = true\n")
+    });
+    rig.layer(LayerName::Run, &(policy + &talker));
     let (_door, door) = rig.open(rig.grant(CLAUDE));
     served.environment(&door, rig.gateway.trust(rig.who.run, &rig.policy).unwrap().unwrap());
     let note = format!("{}/note.txt", served.url);
@@ -182,6 +207,12 @@ async fn programs_read_over_tls_through_a_door_that_looks_into_it() {
         let index = format!("{}/simple/", served.url);
         let (done, said) = served.ask("python3", &["-m", "pip", "download", "-q", "--no-deps", "--index-url", &index, "-d", "got", "tiny"]);
         assert!(done && served.place.join("got/tiny-1.0-py3-none-any.whl").exists(), "{said}");
+    }
+    if let Some((_, port)) = &served.talker {
+        let url = format!("wss://127.0.0.1:{port}/");
+        let (done, said) = served.ask("python3", &["-c", WEBSOCKET_CLIENT, &url, KEY]);
+        let lines: Vec<&str> = said.lines().collect();
+        assert!(done && lines[0] == "heard hello" && lines[1].starts_with("1008 secret.value"), "{said}");
     }
     // Without the certificate of the door none of them believes it.
     let bare: Vec<_> = served.env.iter().filter(|(name, _)| name.to_ascii_lowercase().ends_with("proxy")).cloned().collect();

@@ -8,12 +8,14 @@ use aedile_core::ExposeSecret;
 use aedile_core::policy::LayerName;
 use serde_json::Value;
 
+use super::files::WEBSOCKET;
 use super::layers::{Layers, Verdict};
 use super::secrets::{Place, SecretRule, SecretsFile};
 use super::target::Target;
 use super::{Refusal, headers};
 use crate::leak::{self, Secrets, Shapes};
 use crate::unpack::Coding;
+use crate::websocket;
 
 /// The longest method.
 const METHOD_BYTES_MAX: usize = 32;
@@ -101,13 +103,33 @@ impl Egress {
         if request.method.is_empty() || request.method.len() > METHOD_BYTES_MAX || !request.method.bytes().all(token) {
             return Err(always(("method.form".to_owned(), "the method must be capital letters".to_owned())));
         }
-        headers::check(&request.headers, target, request.body.len()).map_err(plain)?;
+        let upgrades = websocket::is_asked(request).map_err(plain)?;
+        headers::check(&request.headers, target, request.body.len(), upgrades).map_err(plain)?;
         let allowed = self.layers.decide(&request.method, target)?;
+        if upgrades {
+            let why = "a WebSocket is opened only where a rule of every layer says `websocket = true`";
+            self.layers.decide(WEBSOCKET, target).map_err(|_| plain(Refusal::new("header.connection", why)))?;
+        }
         let body = unpacked(request).map_err(plain)?;
         // Secrets are looked for last, so that a request that goes nowhere does not fill the memory.
         self.placeholders(request, target, &body).map_err(always)?;
         self.leaks(request, target, &body).map_err(always)?;
         Ok(allowed)
+    }
+
+    /// Looks into a message of a connection that was allowed, as into a body: no value of a secret, whole or in parts over several messages, no
+    /// credential, and no placeholder, since nothing is put in its place here.
+    ///
+    /// # Errors
+    /// The rule that it breaks, and a sentence.
+    pub(crate) fn decide_message(&mut self, target: &Target, message: &[u8]) -> Result<(), (String, String)> {
+        let holds = |secret: &&SecretRule| message.windows(secret.placeholder.len()).any(|part| part == secret.placeholder.as_bytes());
+        if let Some(secret) = self.secrets.iter().find(holds) {
+            let why = format!("a message holds the placeholder of the secret {}, which is put into requests only", secret.name);
+            return Err(("secret.placeholder".to_owned(), why));
+        }
+        let request = Request { body: message.to_vec(), ..Request::default() };
+        self.leaks(&request, target, message)
     }
 
     /// A placeholder may stand only where its secret may go.

@@ -67,7 +67,12 @@ pub struct NetworkRule {
     pub(super) end: Option<String>,
     /// Parameters of the query, name and value. A rule that allows wants each of them, once; one that denies holds where any of them is.
     pub query: Vec<(String, String)>,
+    /// Whether a WebSocket may be opened where the rule allows to read.
+    pub websocket: bool,
 }
+
+/// What is asked for when a WebSocket is: not the reading that its request looks like.
+pub(crate) const WEBSOCKET: &str = "WEBSOCKET";
 
 /// A parameter of a query as a server reads it.
 fn parameters(query: &str) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> + '_ {
@@ -103,6 +108,11 @@ impl NetworkRule {
             && (self.ports.contains(&target.port) || anything && self.ports.is_empty())
     }
 
+    /// Whether everything is meant that may be asked where it reaches.
+    pub(super) fn is_whole(&self) -> bool {
+        self.methods.is_empty() && self.paths.is_empty() && self.query.is_empty() && self.end.is_none()
+    }
+
     /// Whether the request is meant.
     pub fn matches(&self, method: &str, target: &Target) -> bool {
         let denies = self.effect == Effect::Deny;
@@ -114,8 +124,10 @@ impl NetworkRule {
                 pattern.matches_every_reading(&target.path)
             }
         };
+        let asked = if method == WEBSOCKET { "GET" } else { method };
         self.reaches(target)
-            && (self.methods.iter().any(|known| known == method) || denies && self.methods.is_empty())
+            && (denies || method != WEBSOCKET || self.websocket)
+            && (self.methods.iter().any(|known| known == asked) || denies && self.methods.is_empty())
             && (self.paths.is_empty() || self.paths.iter().any(path))
             && self.end.as_ref().is_none_or(|end| target.path.ends_with(end.as_str()))
             && self.asks(target)
@@ -196,6 +208,8 @@ pub(super) struct RawNetwork {
     pub(super) paths: Vec<String>,
     #[serde(default, deserialize_with = "one_or_many")]
     pub(super) query: Vec<String>,
+    #[serde(default)]
+    pub(super) websocket: bool,
     #[serde(skip)]
     pub(super) end: Option<String>,
 }
@@ -286,6 +300,11 @@ impl Policy {
             if rule.ports.contains(&0) {
                 return Err(BadFile(format!("{who}: 0 is no port")));
             }
+            if rule.websocket
+                && (rule.effect == Effect::Deny || !(rule.methods.is_empty() || rule.methods.iter().any(|method| method == "GET")))
+            {
+                return Err(BadFile(format!("{who}: `websocket` goes with a rule that allows GET")));
+            }
             let mut rule = NetworkRule {
                 hosts: hosts(&who, &rule.hosts)?,
                 paths: paths(&who, &rule.paths)?,
@@ -297,6 +316,7 @@ impl Policy {
                 ports: rule.ports,
                 query: query(&who, &rule.query)?,
                 end: rule.end,
+                websocket: rule.websocket,
             };
             rule.fill();
             Ok(rule)

@@ -22,16 +22,25 @@ const MISLEADING: &[&str] = &[
 const CONNECTION: &[&str] =
     &["upgrade", "http2-settings", "proxy-connection", "proxy-authorization", "proxy-authenticate", "keep-alive-proxy", "te-proxy"];
 /// Headers that may stand only once.
-const ONCE: &[&str] =
-    &["host", "content-length", "content-type", "content-encoding", "transfer-encoding", "authorization", "content-location"];
+const ONCE: &[&str] = &[
+    "host",
+    "upgrade",
+    "sec-websocket-key",
+    "content-length",
+    "content-type",
+    "content-encoding",
+    "transfer-encoding",
+    "authorization",
+    "content-location",
+];
 
 /// Further headers that mean something to whoever passes a request on.
 const OWN: &[&str] = &["connection", "upgrade", "te", "trailer", "expect", "cookie", "proxy-connection", "proxy-authorization"];
 
-/// Checks the headers of a request with a body of so many bytes.
-pub(super) fn check(headers: &[(String, String)], target: &Target, body: usize) -> Result<(), Refusal> {
+/// Checks the headers of a request with a body of so many bytes. `upgrades`: it asks for a WebSocket, and was looked at for that.
+pub(super) fn check(headers: &[(String, String)], target: &Target, body: usize, upgrades: bool) -> Result<(), Refusal> {
     for (name, value) in headers {
-        check_one(name, value)?;
+        check_one(name, value, upgrades)?;
     }
     let all = |wanted: &str| {
         headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value.as_str()).collect::<Vec<_>>()
@@ -64,7 +73,7 @@ pub(super) fn check(headers: &[(String, String)], target: &Target, body: usize) 
     Ok(())
 }
 
-fn check_one(name: &str, value: &str) -> Result<(), Refusal> {
+fn check_one(name: &str, value: &str, upgrades: bool) -> Result<(), Refusal> {
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if name.is_empty() || !name.bytes().all(token) {
         return Err(Refusal::new("header.name", "the name of a header holds characters that it may not hold"));
@@ -77,6 +86,9 @@ fn check_one(name: &str, value: &str) -> Result<(), Refusal> {
     let plain = lower.replace('_', "-");
     if MISLEADING.contains(&plain.as_str()) || (lower != plain && (ONCE.contains(&plain.as_str()) || OWN.contains(&plain.as_str()))) {
         return Err(Refusal::new("header.misleading", format!("the header {name} would change what was checked")));
+    }
+    if upgrades && ["upgrade", "connection"].contains(&lower.as_str()) {
+        return Ok(());
     }
     if CONNECTION.contains(&lower.as_str()) || (lower == "connection" && value.to_ascii_lowercase().contains("upgrade")) {
         return Err(Refusal::new("header.connection", format!("the header {name} is the connection's, which is the gateway's own")));

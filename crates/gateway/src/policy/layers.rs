@@ -175,7 +175,7 @@ impl Layer {
     fn matching<'a>(&'a self, effect: Effect, method: Option<&'a str>, target: &'a Target) -> impl Iterator<Item = &'a NetworkRule> {
         let means = move |rule: &NetworkRule| match method {
             Some(method) => rule.matches(method, target),
-            None if effect == Effect::Deny => rule.reaches(target) && rule.methods.is_empty() && rule.paths.is_empty(),
+            None if effect == Effect::Deny => rule.reaches(target) && rule.is_whole(),
             None => rule.reaches(target),
         };
         self.rules.iter().filter(move |rule| rule.effect == effect && means(rule))

@@ -330,6 +330,8 @@ fn wrong_files_are_told_without_a_value() {
         ("[[network]]\nid = \"a\"\nhosts = [\"x.org\"]\npaths = [\"/**/x\"]\n", "elsewhere"),
         ("[[network]]\nid = \"a\"\nhosts = [\"x.org\"]\nmethods = [\"CONNECT\"]\n", "no method"),
         ("[[network]]\nid = \"a\"\nhosts = [\"x.org\"]\nports = [0]\n", "no port"),
+        ("[[network]]\nid = \"a\"\nhosts = [\"x.org\"]\nwebsocket = true\neffect = \"deny\"\n", "`websocket` goes with"),
+        ("[[network]]\nid = \"a\"\nhosts = [\"x.org\"]\nwebsocket = true\nmethods = [\"POST\"]\n", "`websocket` goes with"),
         ("[[network]]\nid = \"a\"\nhosts = [\"x.org\"]\nschemes = [\"ws\"]\n", "no scheme"),
         ("[[network]]\nid = \"a b\"\nhosts = [\"x.org\"]\n", "the id must be"),
         ("[[network]]\nid = \"a\"\nhosts = [\"x.org\"]\n[[network]]\nid = \"a\"\nhosts = [\"y.org\"]\n", "no other"),
