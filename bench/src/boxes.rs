@@ -85,7 +85,7 @@ impl Host {
             command: command.iter().map(|word| (*word).to_owned()).collect(),
             tree: Some(self.tree.clone()),
             tree_inside: WORKSPACE_INSIDE.into(),
-            write: WriteScope::Globs { globs: vec!["src/auth/**".to_owned()], also: vec![".git".to_owned()] },
+            write: WriteScope::Globs { globs: vec!["src/auth/**".to_owned()], also: vec![".git".to_owned()], except: Vec::new() },
             mounts: Vec::new(),
             home: Some(self.home.clone()),
             env: Vec::new(),

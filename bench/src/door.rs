@@ -23,7 +23,7 @@ const REQUESTS: usize = 150;
 const WARM_UP: usize = 20;
 const TEXT_BYTES: usize = 10_000_000;
 const SCANS: usize = 15;
-const PRICES: &str =
+pub(crate) const PRICES: &str =
     "[[price]]\nprovider = \"anthropic\"\nmodels = [\"bench\"]\ninput = 1.0\noutput = 10.0\ncache_read = 0.5\ncache_write = 2.0\n";
 
 /// Measures the door and the redactor.
@@ -47,7 +47,7 @@ pub(crate) fn figures(_program: &Path) -> anyhow::Result<Vec<Figure>> {
 }
 
 /// Has nothing to say.
-struct Silent;
+pub(crate) struct Silent;
 
 #[async_trait::async_trait]
 impl AgentApi for Silent {
@@ -56,7 +56,7 @@ impl AgentApi for Silent {
     }
 }
 
-fn vault(secrets: usize) -> anyhow::Result<Arc<Vault>> {
+pub(crate) fn vault(secrets: usize) -> anyhow::Result<Arc<Vault>> {
     let secret =
         |number| (format!("KEY{number}"), SecretString::from(format!("sk-bench-{number:02}-0123456789abcdefghijklmnopqrstuvwxyz")));
     Ok(Arc::new(Vault::new((0..secrets).map(secret))?))
@@ -91,6 +91,7 @@ async fn requests() -> anyhow::Result<(f64, f64)> {
         agent_budget: budget(),
         task_budget: budget(),
         run_budget: budget(),
+        policy: Vec::new(),
         api: Arc::new(Silent),
     };
     let door = gateway.open_door(listener.into(), grant)?;

@@ -84,7 +84,7 @@ fn start(store: &dyn Store, run: RunId, number: usize, task: &TaskView, base: &C
         })
         .and(Event::TurnStarted { task: id, incarnation, turn: 1 });
     store.append(append)?;
-    Ok(DoorIdentity { run, task: id, key: task.spec.key.clone(), agent, incarnation })
+    Ok(DoorIdentity { run, task: id, key: task.spec.key.clone(), role: "builder".to_owned(), agent, incarnation })
 }
 
 /// What agents leave in the store besides their states: each has made some requests and has had some mail.

@@ -111,6 +111,7 @@ impl World {
             clock: Arc::new(SystemClock),
             rooms: dir.join("state/rooms"),
             gate_box: GateBox::default(),
+            policy: Vec::new(),
             holder: "bench".to_owned(),
             dead: Vec::new(),
         });

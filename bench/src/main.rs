@@ -12,6 +12,7 @@ mod door;
 mod fake_model;
 mod figure;
 mod fixture;
+mod gateway;
 mod landing;
 mod machine;
 mod mail;
@@ -37,6 +38,7 @@ const GROUPS: &[Group] = &[
     ("memory", memory::figures),
     ("mail", mail::figures),
     ("door", door::figures),
+    ("gateway", gateway::figures),
     ("scan", scan::figures),
     ("agent", agent::figures),
     ("size", size),
