@@ -258,7 +258,8 @@ impl Egress for Gateway {
         let policies = Policies::parse(&grant.policy).map_err(|bad| failed(bad.to_string()))?;
         let policy = policies.of((&grant.who).into());
         let network = (!layers.is_silent()).then(|| {
-            Arc::new(tokio::sync::Mutex::new(policy::Egress::new(layers, self.vault.rules(Some(&grant.who.role)).left_by(&policy))))
+            let secrets = self.vault.rules(Some(&grant.who.role)).left_by(&policy);
+            Arc::new(tokio::sync::Mutex::new(policy::Egress::looking_with(layers, secrets, self.vault.finder())))
         });
         let limits = policy.door_limits();
         let authority = self.authorities.of(grant.who.run, &grant.policy).map_err(failed)?;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 use aedile_core::egress::UsableSecret;
 use aedile_core::policy::AgentPolicy;
@@ -35,7 +36,7 @@ pub struct Vault {
     secrets: Vec<(String, SecretString)>,
     /// Secrets that agents may use in requests.
     bound: Vec<SecretRule>,
-    finder: Secrets,
+    finder: Arc<Secrets>,
 }
 
 fn finder(keys: &[(String, SecretString)], bound: &[SecretRule]) -> Secrets {
@@ -74,7 +75,7 @@ impl Vault {
             };
             return Err(BadSecret { name: name.chars().take(100).collect(), problem });
         }
-        let finder = finder(&kept, &[]);
+        let finder = Arc::new(finder(&kept, &[]));
         Ok(Self { secrets: kept, bound: Vec::new(), finder })
     }
 
@@ -87,13 +88,13 @@ impl Vault {
         if let Some((at, name)) = names.iter().enumerate().find(|(at, name)| names[..*at].contains(name)) {
             return Err(BadSecret { name: (*name).to_owned(), problem: format!("is given twice, the second time as number {}", at + 1) });
         }
-        let finder = finder(&self.secrets, &bound);
+        let finder = Arc::new(finder(&self.secrets, &bound));
         Ok(Self { bound, finder, ..self })
     }
 
     /// Holds no secret: it takes out only what is a credential by its form.
     pub fn empty() -> Self {
-        Self { secrets: Vec::new(), bound: Vec::new(), finder: Secrets::new([]) }
+        Self { secrets: Vec::new(), bound: Vec::new(), finder: Arc::new(Secrets::new([])) }
     }
 
     /// Returns the names of providers' keys.
@@ -128,6 +129,11 @@ impl Vault {
         let bound =
             self.bound.iter().map(|rule| if rule.is_for(role) { rule.clone() } else { SecretRule { hosts: Vec::new(), ..rule.clone() } });
         SecretsFile { secrets: keys.chain(bound).collect() }
+    }
+
+    /// What finds the values of all of [`Self::rules`]; every door looks with this one.
+    pub(crate) fn finder(&self) -> Arc<Secrets> {
+        self.finder.clone()
     }
 
     /// The secrets that an agent of this role may use and that policy leaves to it.

@@ -58,7 +58,7 @@ pub struct Decision {
 pub struct Egress {
     layers: Layers,
     secrets: Arc<[SecretRule]>,
-    values: Secrets,
+    values: Arc<Secrets>,
     /// What was sent before, by field.
     memory: BTreeMap<String, Vec<u8>>,
 }
@@ -67,6 +67,11 @@ impl Egress {
     /// Takes the rules and the secrets.
     pub fn new(layers: impl Into<Layers>, secrets: SecretsFile) -> Self {
         let values = Secrets::new(secrets.secrets.iter().map(|secret| (secret.name.as_str(), secret.value.expose_secret())));
+        Self::looking_with(layers, secrets, Arc::new(values))
+    }
+
+    /// The same, with what finds the values of these secrets, which is large and made once for all doors.
+    pub(crate) fn looking_with(layers: impl Into<Layers>, secrets: SecretsFile, values: Arc<Secrets>) -> Self {
         Self { layers: layers.into(), secrets: secrets.secrets.into(), values, memory: BTreeMap::new() }
     }
 
