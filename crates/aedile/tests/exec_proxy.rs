@@ -152,3 +152,34 @@ fn programs_in_a_box_read_over_tls_that_ends_at_the_door() {
         env.assert_nothing_left();
     }
 }
+
+#[test]
+fn a_worker_that_is_killed_takes_its_box_and_its_doors_with_it() {
+    let missing = (!Path::new("/usr/bin/curl").exists()).then_some("there is no /usr/bin/curl");
+    if !require("a killed worker with an open door", missing) {
+        return;
+    }
+    let mut env = TestEnvironment::for_user(super::program(), User::Same);
+    let dir = env.work().join("dir");
+    std::fs::create_dir(&dir).unwrap();
+    std::fs::write(dir.join("aedile.toml"), "[agents]\nmodel = \"openai/gpt-4.1\"\n").unwrap();
+    env.var("OPENAI_API_KEY", "sk-real-key-of-the-person");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let policy = dir.parent().unwrap().join("policy.toml");
+    std::fs::write(&policy, format!("[[network]]\nid = \"near\"\nhosts = [\"127.0.0.1\"]\nports = [{port}]\nschemes = [\"http\"]\n"))
+        .unwrap();
+    let mut command: Command = env.command();
+    command.args(["sandbox", "exec", "--net", "door", "--dir"]).arg(&dir).arg("--policy").arg(&policy);
+    command.args(["--", "curl", "-sS", "--noproxy", ""]).arg(format!("http://127.0.0.1:{port}/"));
+    let mut worker = command.spawn().unwrap();
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut head = [0; 4096];
+    assert!(stream.read(&mut head).unwrap() > 0);
+    // It is asked and does not answer; the worker is gone with everything that it had open.
+    worker.kill().unwrap();
+    worker.wait().unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    assert!(!matches!(stream.read(&mut head), Ok(1..)), "the connection is still there");
+    env.assert_nothing_left();
+}
