@@ -3,7 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -40,36 +40,62 @@ fn key(target: &Target) -> (bool, Host, u16) {
 
 /// The idle connections of one door.
 #[derive(Default)]
-pub(crate) struct Pool(Mutex<Vec<(Instant, Line)>>);
+pub(crate) struct Pool(Mutex<Idle>);
+
+#[derive(Default)]
+struct Idle {
+    lines: Vec<(Instant, Line)>,
+    /// Whether somebody closes those whose time is over.
+    swept: bool,
+}
+
+impl Idle {
+    fn sweep(&mut self) {
+        let now = Instant::now();
+        self.lines.retain(|(since, line)| now.duration_since(*since) < IDLE_LIFE && !line.sender.is_closed());
+    }
+}
 
 impl Pool {
+    fn idle(&self) -> MutexGuard<'_, Idle> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Takes the connection to this host that was used last, if one is still open.
     pub(crate) fn take(&self, target: &Target) -> Option<Line> {
-        let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        idle.retain(|(since, line)| now.duration_since(*since) < IDLE_LIFE && !line.sender.is_closed());
+        let mut idle = self.idle();
+        idle.sweep();
         let wanted = key(target);
-        let at = idle.iter().rposition(|(_, line)| line.key == wanted && line.sender.is_ready())?;
-        Some(idle.remove(at).1)
+        let at = idle.lines.iter().rposition(|(_, line)| line.key == wanted && line.sender.is_ready())?;
+        Some(idle.lines.remove(at).1)
     }
 
     /// Keeps a connection whose answer was read to its end. It is closed when its time is over, also if nothing else happens.
     pub(crate) async fn keep(self: &Arc<Self>, mut line: Line) {
-        if tokio::time::timeout(IDLE_LIFE, line.sender.ready()).await.is_ok_and(|ready| ready.is_ok()) {
-            let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if idle.len() >= IDLE_MAX {
-                idle.remove(0);
-            }
-            idle.push((Instant::now(), line));
-            drop(idle);
-            let pool = Arc::downgrade(self);
-            tokio::spawn(async move {
-                tokio::time::sleep(IDLE_LIFE).await;
-                if let Some(pool) = pool.upgrade() {
-                    let now = Instant::now();
-                    pool.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|(since, _)| now.duration_since(*since) < IDLE_LIFE);
-                }
-            });
+        if !tokio::time::timeout(IDLE_LIFE, line.sender.ready()).await.is_ok_and(|ready| ready.is_ok()) {
+            return;
+        }
+        let mut idle = self.idle();
+        if idle.lines.len() >= IDLE_MAX {
+            idle.lines.remove(0);
+        }
+        idle.lines.push((Instant::now(), line));
+        if !std::mem::replace(&mut idle.swept, true) {
+            tokio::spawn(sweep(Arc::downgrade(self)));
+        }
+    }
+}
+
+/// Closes connections whose time is over, until there are none.
+async fn sweep(pool: Weak<Pool>) {
+    loop {
+        tokio::time::sleep(IDLE_LIFE).await;
+        let Some(pool) = pool.upgrade() else { return };
+        let mut idle = pool.idle();
+        idle.sweep();
+        if idle.lines.is_empty() {
+            idle.swept = false;
+            return;
         }
     }
 }

@@ -123,3 +123,23 @@ async fn a_request_is_asked_once_where_the_server_was_heard() {
     let broken = statuses.iter().filter(|status| *status == "502").count();
     assert!(broken > 0 && broken == count.load(Ordering::SeqCst), "{statuses:?}");
 }
+
+#[tokio::test]
+async fn a_kept_connection_is_closed_when_nobody_uses_it() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut rig = Rig::new("http://127.0.0.1:9");
+    let policy = format!("[[network]]\nid = \"near\"\nhosts = [\"localhost\"]\nports = [{port}]\nschemes = [\"http\"]\n");
+    rig.layer(aedile_core::policy::LayerName::Run, &policy);
+    let (_door, door) = rig.open(rig.grant(CLAUDE));
+    let serve = async {
+        let (mut stream, _) = soon(listener.accept()).await.unwrap();
+        let _ = head(&mut stream).await;
+        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+        let answered = std::time::Instant::now();
+        assert_eq!(soon(tokio::io::AsyncReadExt::read(&mut stream, &mut [0])).await.unwrap(), 0);
+        assert!(answered.elapsed() > std::time::Duration::from_secs(2), "it was kept for a while");
+    };
+    let (statuses, ()) = tokio::join!(ask_often(&door, port, "GET", 1), serve);
+    assert_eq!(statuses, ["204"]);
+}
