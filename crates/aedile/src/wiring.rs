@@ -124,6 +124,7 @@ impl Workshop {
             .map(|mount| aedile_core::sandbox::BoxMount { host: mount.host, inside: mount.inside, writable: false })
             .collect();
         let landing = LandingDeps {
+            redactor: gateway.redactor(),
             store: Arc::clone(&dynamic),
             sandbox: Arc::clone(&sandbox),
             hub: hub.clone(),

@@ -10,9 +10,23 @@ pub trait Redactor: Send + Sync {
     }
     /// Returns the bytes with every secret replaced, or `None` when there was none.
     fn redact_bytes(&self, bytes: &[u8]) -> Option<Vec<u8>>;
+    /// Returns what is secret in the bytes, each rule once for each time that it holds; what only may be a credential is none.
+    fn leaks(&self, bytes: &[u8]) -> Vec<Leak> {
+        let _ = bytes;
+        Vec::new()
+    }
     /// Returns how many bytes at the beginning of the text can be redacted and shown although more of it is to come: what is behind may be
     /// the beginning of a secret. It is a character boundary.
     fn settled(&self, text: &str) -> usize;
+}
+
+/// Something secret that was found; never its value.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Leak {
+    /// `secret.NAME` for a known value in whatever form, `leak.RULE` for what is a credential by its own form.
+    pub rule: String,
+    /// Whether it is a known value.
+    pub known: bool,
 }
 
 /// Redacts a text that comes in pieces: a secret that is cut in two by them is found all the same.

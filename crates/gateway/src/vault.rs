@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use aedile_core::egress::UsableSecret;
 use aedile_core::policy::AgentPolicy;
+use aedile_core::redact::Leak;
 use aedile_core::{ExposeSecret, Redactor, SecretString};
 
 use crate::leak::{Secrets, Shapes, Verdict};
@@ -202,6 +203,14 @@ impl Redactor for Vault {
 
     fn redact_bytes(&self, bytes: &[u8]) -> Option<Vec<u8>> {
         self.redacted(bytes, true)
+    }
+
+    fn leaks(&self, bytes: &[u8]) -> Vec<Leak> {
+        let known = self.finder.find_deep(bytes).hits;
+        let known = known.iter().map(|hit| Leak { rule: format!("secret.{}", self.finder.name(hit.owner)), known: true });
+        let spans = Shapes::get().scan(bytes);
+        let formed = spans.iter().filter(|span| span.verdict == Verdict::Block);
+        known.chain(formed.map(|span| Leak { rule: format!("leak.{}", span.rule), known: false })).collect()
     }
 
     /// A value or a credential may begin in the text and go on behind it.

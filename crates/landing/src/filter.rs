@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use crate::leaks::Added;
 use aedile_core::project::ProjectRules;
 use aedile_core::protected;
 use aedile_core::scope::{BadScope, Scope};
@@ -63,8 +64,8 @@ impl Filter {
         })
     }
 
-    /// Checks every path.
-    pub(crate) fn check(&self, touched: &[Touched]) -> Verdict {
+    /// Checks every path, and the secrets that are added.
+    pub(crate) fn check(&self, touched: &[Touched], added: &[Added]) -> Verdict {
         let mut verdict = Verdict::default();
         for entry in touched {
             let shown = shown(&entry.path);
@@ -75,6 +76,14 @@ impl Filter {
                 if !self.approved.contains(&line) {
                     verdict.asks.push(line);
                 }
+            }
+        }
+        for Added { path, rule, known } in added {
+            let line = format!("{path} [{rule}]");
+            if *known {
+                verdict.violations.push(format!("{path}: holds the value of a secret [{rule}]"));
+            } else if !self.approved.contains(&line) && !self.harmless.allows(path) && !verdict.asks.contains(&line) {
+                verdict.asks.push(line);
             }
         }
         bound(&mut verdict.violations);
@@ -237,7 +246,7 @@ mod tests {
     }
 
     fn refused(filter: &Filter, entry: Touched) -> bool {
-        !filter.check(&[entry]).violations.is_empty()
+        !filter.check(&[entry], &[]).violations.is_empty()
     }
 
     #[test]
@@ -327,10 +336,10 @@ mod tests {
     #[test]
     fn what_a_person_may_approve_is_told_apart_from_violations() {
         let f = filter(&["**"], &["aedile.toml", ".github/**", "gates/**"], false);
-        let verdict = f.check(&[file("aedile.toml"), file(".github/workflows/ci.yml"), file("gates/x"), file("src/x")]);
+        let verdict = f.check(&[file("aedile.toml"), file(".github/workflows/ci.yml"), file("gates/x"), file("src/x")], &[]);
         let asks = ["aedile.toml [agent-settings]", ".github/workflows/ci.yml [ci-workflow]", "gates/x [protected-path]"];
         assert_eq!((verdict.violations.len(), verdict.asks), (0, asks.map(str::to_owned).to_vec()));
-        assert_eq!(filter(&["**"], &["aedile.toml"], true).check(&[file("aedile.toml")]), Verdict::default());
+        assert_eq!(filter(&["**"], &["aedile.toml"], true).check(&[file("aedile.toml")], &[]), Verdict::default());
     }
 
     #[test]
@@ -340,18 +349,29 @@ mod tests {
             for path in paths {
                 let f = filter(&["**"], &[], false);
                 let line = format!("{path} [{}]", name.rule);
-                let asked = f.check(&[file(&path)]);
+                let asked = f.check(&[file(&path)], &[]);
                 // Two entries of the table may name one path; the first that does gives the rule.
                 assert!(asked.asks.len() == 1 && asked.violations.is_empty(), "{path}: {asked:?}");
                 let rules = ProjectRules::default();
                 let approved = Filter::new(&["**".to_owned()], &rules, &asked.asks).unwrap();
-                assert_eq!(approved.check(&[file(&path)]), Verdict::default(), "{line}");
+                assert_eq!(approved.check(&[file(&path)], &[]), Verdict::default(), "{line}");
             }
         }
         let rules = ProjectRules { harmless: vec!["**/AGENTS.md".to_owned()], ..ProjectRules::default() };
         let f = Filter::new(&["**".to_owned()], &rules, &["b/AGENTS.md [agent-instructions]".to_owned()]).unwrap();
-        assert_eq!(f.check(&[file("a/AGENTS.md"), file("AGENTS.md")]), Verdict::default());
-        assert_eq!(f.check(&[file(".envrc")]).asks, [".envrc [shell-direnv]"]);
+        assert_eq!(f.check(&[file("a/AGENTS.md"), file("AGENTS.md")], &[]), Verdict::default());
+        assert_eq!(f.check(&[file(".envrc")], &[]).asks, [".envrc [shell-direnv]"]);
+    }
+
+    #[test]
+    fn secrets_are_told_by_their_rule_and_known_values_pass_for_nobody() {
+        let added = |path: &str, rule: &str, known| Added { path: path.to_owned(), rule: rule.to_owned(), known };
+        let rules = ProjectRules { harmless: vec!["tests/**".to_owned()], allow_protected: true, ..ProjectRules::default() };
+        let f = Filter::new(&["**".to_owned()], &rules, &["a [leak.jwt]".to_owned(), "a [secret.forge]".to_owned()]).unwrap();
+        let all = [added("a", "leak.jwt", false), added("b", "leak.jwt", false), added("tests/x", "leak.jwt", false)];
+        assert_eq!(f.check(&[], &all), Verdict { violations: Vec::new(), asks: vec!["b [leak.jwt]".to_owned()] });
+        let known = f.check(&[], &[added("tests/x", "secret.forge", true), added("a", "secret.forge", true)]);
+        assert_eq!((known.violations.len(), known.asks.len()), (2, 0));
     }
 
     #[test]
@@ -390,7 +410,7 @@ mod tests {
                 }
             }
             path.push_str(["", ".", " ", ". ", "::$DATA"][next(5)]);
-            let verdict = f.check(&[file(&path)]);
+            let verdict = f.check(&[file(&path)], &[]);
             assert_eq!(verdict.asks.len() + verdict.violations.len(), 1, "{name} as {path:?}");
         }
     }
@@ -398,7 +418,7 @@ mod tests {
     #[test]
     fn names_that_lie_are_refused_and_shown_harmlessly() {
         let f = filter(&["**"], &[], false);
-        let verdict = f.check(&[file("a\u{1b}[31m\nb"), file("x\u{fffd}")]);
+        let verdict = f.check(&[file("a\u{1b}[31m\nb"), file("x\u{fffd}")], &[]);
         assert_eq!(verdict.violations.len(), 2);
         assert!(verdict.violations.iter().all(|line| !line.chars().any(char::is_control)));
     }
@@ -406,7 +426,7 @@ mod tests {
     #[test]
     fn a_verdict_is_bounded() {
         let many: Vec<Touched> = (0..5000).map(|n| file(&format!("{n}/{}", "x".repeat(2000)))).collect();
-        let verdict = filter(&["src/**"], &[], false).check(&many);
+        let verdict = filter(&["src/**"], &[], false).check(&many, &[]);
         assert_eq!(verdict.violations.len(), LINES_MAX + 1);
         assert!(verdict.violations.iter().map(String::len).sum::<usize>() < 64 * 1024);
     }

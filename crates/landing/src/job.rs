@@ -14,6 +14,7 @@ use aedile_core::{BlobId, ChangeId, CommitId, TreeId};
 use tokio::sync::watch;
 
 use crate::filter::{Filter, Touched, twins};
+use crate::leaks::{self, Added};
 use crate::queue::{LandingDeps, view, wants};
 use crate::repo::{Fate, Merged, Repo};
 use crate::room::Room;
@@ -119,7 +120,8 @@ impl Job {
             let text = evidence::import(&message);
             return self.give_back(None, ReturnReason::Import { message }, &text);
         }
-        if self.refused(None, &touched, || self.repo().paths_of(&self.change.commit))? {
+        let added = leaks::added(&self.deps.hub, &*self.deps.redactor, &self.change.base, &self.change.commit)?;
+        if self.refused(None, &touched, &added, || self.repo().paths_of(&self.change.commit))? {
             return Ok(());
         }
         let held = self.run.rules.hold && !self.task.released;
@@ -136,9 +138,10 @@ impl Job {
         &self,
         so_far: Option<Append>,
         touched: &[Touched],
+        added: &[Added],
         all: impl FnOnce() -> Result<Vec<String>, LandingError>,
     ) -> Result<bool, LandingError> {
-        let mut verdict = Filter::new(&self.task.spec.scope, &self.run.rules, &self.change.approved)?.check(touched);
+        let mut verdict = Filter::new(&self.task.spec.scope, &self.run.rules, &self.change.approved)?.check(touched, added);
         verdict.violations.extend(self.against_policy(touched)?);
         if verdict.violations.is_empty() && touched.iter().any(|entry| entry.mode != 0) {
             verdict.violations = twins(touched, all()?.iter().map(String::as_str));
@@ -200,7 +203,7 @@ impl Job {
             self.give_back(Some(so_far), ReturnReason::Empty, &evidence::empty(&onto))?;
             return Ok(Candidate::Returned);
         }
-        if self.refused(Some(so_far.clone()), &touched, || repo.paths_of_tree(&tree))? {
+        if self.refused(Some(so_far.clone()), &touched, &[], || repo.paths_of_tree(&tree))? {
             return Ok(Candidate::Returned);
         }
         if self.task.undoes.is_empty() && (self.task.returns > 0 || !self.task.conflicted.is_empty()) {

@@ -14,6 +14,7 @@ mod filter;
 mod gate;
 mod hold;
 mod job;
+mod leaks;
 mod markers;
 mod message;
 mod policy;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aedile_core::Redactor;
 use aedile_core::machine::{ChangeState, TaskState};
 use aedile_core::policy::PolicyText;
 use aedile_core::sandbox::Sandbox;
@@ -49,6 +50,8 @@ pub struct LandingDeps {
     pub gate_box: GateBox,
     /// The layers of policy of the machine and the person; those of the project and the run are the run's own.
     pub policy: Vec<PolicyText>,
+    /// Knows the secrets that no change may hold.
+    pub redactor: Arc<dyn Redactor>,
     /// Who claims the target: unique for each life of a worker.
     pub holder: String,
     /// Holders of claims that are proved dead.

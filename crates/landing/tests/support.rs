@@ -125,6 +125,7 @@ impl World {
 
     pub(crate) fn deps(&self, holder: &str) -> LandingDeps {
         LandingDeps {
+            redactor: Arc::new(NoSecrets),
             store: Arc::clone(&self.store),
             sandbox: Arc::clone(&self.sandbox),
             hub: self.hub.clone(),

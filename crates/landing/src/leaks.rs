@@ -1,0 +1,81 @@
+//! Secrets in what a change adds.
+
+use std::collections::BTreeMap;
+
+use aedile_core::CommitId;
+use aedile_core::redact::{Leak, Redactor};
+use aedile_git::{EntryMode, Hub, PathChange};
+
+use crate::LandingError;
+use crate::filter::shown;
+
+/// A larger file is not looked into.
+const FILE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The rule of a file that is not looked into.
+const SIZE_RULE: &str = "leak.size";
+
+/// Something secret that a change adds.
+pub(crate) struct Added {
+    /// The path as it may be shown.
+    pub(crate) path: String,
+    /// The rule: `secret.NAME`, `leak.RULE` or `leak.size`.
+    pub(crate) rule: String,
+    /// Whether it is a known value, which nobody lets pass.
+    pub(crate) known: bool,
+}
+
+/// Looks for secrets in what differs between two commits, in bytes and names of files: what was there before, at its path and as often, is
+/// not the change's.
+pub(crate) fn added(hub: &Hub, redactor: &dyn Redactor, from: &CommitId, to: &CommitId) -> Result<Vec<Added>, LandingError> {
+    let mut changes = hub.diff_paths(from, to)?;
+    changes.retain(|change| matches!(change.new_mode, EntryMode::File | EntryMode::Executable | EntryMode::Link));
+    let ids: Vec<String> = changes.iter().map(|change| change.new_id.clone()).collect();
+    let now = hub.blobs(&ids, FILE_BYTES_MAX)?;
+    let mut found = Vec::new();
+    for (change, bytes) in changes.iter().zip(now) {
+        let path = change.path.to_string_lossy();
+        let mut add = |rule: String, known| found.push(Added { path: shown(&path), rule, known });
+        redactor.leaks(path.as_bytes()).into_iter().filter(|leak| leak.known).for_each(|leak| add(leak.rule, leak.known));
+        match bytes {
+            None => add(SIZE_RULE.to_owned(), false),
+            Some(bytes) => {
+                let leaks = redactor.leaks(&bytes);
+                if !leaks.is_empty() {
+                    beyond(leaks, &before(hub, redactor, change)?).into_iter().for_each(|leak| add(leak.rule, leak.known));
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// What the path held before.
+fn before(hub: &Hub, redactor: &dyn Redactor, change: &PathChange) -> Result<Vec<Leak>, LandingError> {
+    if change.old_mode == EntryMode::Absent {
+        return Ok(Vec::new());
+    }
+    let old = hub.blobs(std::slice::from_ref(&change.old_id), FILE_BYTES_MAX)?;
+    Ok(old.into_iter().flatten().flat_map(|bytes| redactor.leaks(&bytes)).collect())
+}
+
+/// The rules that hold more often than before, each once.
+fn beyond(now: Vec<Leak>, before: &[Leak]) -> Vec<Leak> {
+    let mut counts: BTreeMap<Leak, usize> = BTreeMap::new();
+    now.into_iter().for_each(|leak| *counts.entry(leak).or_default() += 1);
+    let more = |(leak, count): (Leak, usize)| (before.iter().filter(|old| **old == leak).count() < count).then_some(leak);
+    counts.into_iter().filter_map(more).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_there_before_is_not_the_changes() {
+        let leak = |rule: &str| Leak { rule: rule.to_owned(), known: false };
+        let (a, b) = (leak("leak.a"), leak("leak.b"));
+        assert_eq!(beyond(vec![a.clone(), b.clone()], std::slice::from_ref(&a)), std::slice::from_ref(&b));
+        assert_eq!(beyond(vec![a.clone(), a.clone()], std::slice::from_ref(&a)), std::slice::from_ref(&a));
+        assert!(beyond(vec![a.clone()], &[a.clone(), b]).is_empty());
+    }
+}
