@@ -29,7 +29,8 @@ impl Allowed {
     /// Whether the agent may be started as its task wants it. A retry does not help before a person changes the task or the policy.
     pub(crate) fn start(&self, spec: &TaskSpec) -> Result<(), Trouble> {
         let said = [self.policy.may_run_on(&spec.runtime), self.policy.may_ask_model(&spec.model.to_string())];
-        said.into_iter().find(|said| !said.allowed).map_or(Ok(()), |said| Err(Trouble::Person(said.sentence())))
+        let hides = self.policy.hides_from_agent();
+        said.into_iter().chain(hides).find(|said| !said.allowed).map_or(Ok(()), |said| Err(Trouble::Person(said.sentence())))
     }
 
     /// The budgets of its life, its task and its run.

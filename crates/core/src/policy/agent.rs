@@ -67,6 +67,12 @@ impl Policies {
         texts.iter().map(layer).collect::<Result<_, _>>().map(Self)
     }
 
+    /// These layers with further ones below.
+    #[cfg(test)]
+    pub(crate) fn over(&self, below: &Self) -> Self {
+        Self(self.0.iter().chain(&below.0).cloned().collect())
+    }
+
     /// The layers.
     pub fn layers(&self) -> &[Layer] {
         &self.0
@@ -207,6 +213,15 @@ impl AgentPolicy {
         self.said.iter().flat_map(|(_, sections)| sections.read.show.globs()).filter(|glob| !hidden(glob)).cloned().collect()
     }
 
+    /// What says that files are hidden from an agent of a run. Their content is in the history that it works on, so its box cannot hide them, and it
+    /// is not started.
+    pub fn hides_from_agent(&self) -> Option<Said> {
+        let (source, said) = self.said.iter().find(|(_, said)| !said.read.hide.globs().is_empty())?;
+        let instead = "hold it for commands only, in a [[rule]] with roles = [\"command\"], or keep such files out of the repository";
+        let why = format!("{} cannot be hidden from agents, who work on the whole history", said.read.hide.globs().join(", "));
+        Some(Said::denied(source, "read.hide", &why, instead))
+    }
+
     /// Whether the path is seen in the box, as far as policy goes.
     pub fn may_read(&self, path: &str) -> Said {
         for (source, sections) in &self.said {
@@ -241,12 +256,11 @@ impl AgentPolicy {
                 return Said::denied(source, &format!("{section}.deny"), &format!("the {what} {name} may not be used"), &instead);
             }
         }
-        let allow = |sections: &Sections| pick(sections).allow.clone();
-        self.listed(&format!("{section}.allow"), what, name, allow)
+        self.listed(&format!("{section}.allow"), what, name, |sections| pick(sections).allow.as_ref())
     }
 
     /// Whether the name is in every list.
-    fn listed(&self, key: &str, what: &str, name: &str, pick: impl Fn(&Sections) -> Option<Names>) -> Said {
+    fn listed(&self, key: &str, what: &str, name: &str, pick: impl Fn(&Sections) -> Option<&Names>) -> Said {
         let mut last = None;
         for (source, sections) in &self.said {
             let Some(allow) = pick(sections) else { continue };
@@ -264,12 +278,12 @@ impl AgentPolicy {
 
     /// Whether an agent may run on this runtime.
     pub fn may_run_on(&self, runtime: &str) -> Said {
-        self.listed("spawn.runtimes", "runtime", runtime, |said| said.spawn.runtimes.clone())
+        self.listed("spawn.runtimes", "runtime", runtime, |said| said.spawn.runtimes.as_ref())
     }
 
     /// Whether an agent may ask this model.
     pub fn may_ask_model(&self, model: &str) -> Said {
-        self.listed("spawn.models", "model", model, |said| said.spawn.models.clone())
+        self.listed("spawn.models", "model", model, |said| said.spawn.models.as_ref())
     }
 
     /// Whether the provider may execute tools of this kind itself: none unless a layer allows it, and then every layer that allows some.

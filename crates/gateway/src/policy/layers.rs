@@ -195,6 +195,8 @@ impl Layer {
 
 #[cfg(test)]
 mod tests {
+    use aedile_core::{Entropy, SeededEntropy};
+
     use super::*;
 
     const ADA: Who<'_> = Who { role: "builder", agent: "ada", task: "one" };
@@ -319,5 +321,77 @@ mod tests {
             asked(&layers(&[(Organisation, &wide), (Project, &near)], ADA), "GET", url),
             (false, Some(Organisation), "host.local".to_owned())
         );
+    }
+
+    #[test]
+    fn a_lower_layer_never_widens_the_network() {
+        const RULES: &[(&str, &str)] = &[
+            ("a.example.org", ""),
+            ("*.example.org", ""),
+            ("*.example.org", "methods = [\"GET\", \"POST\"]\npaths = [\"/v1/**\"]"),
+            ("a.example.org", "effect = \"deny\"\npaths = [\"/v1/admin/**\"]"),
+            ("b.example.org", "effect = \"ask\""),
+            ("*.example.org", "effect = \"ask\"\npaths = [\"/v1/*\"]"),
+            ("git.corp.internal", "schemes = [\"http\"]"),
+            ("127.0.0.1", "schemes = [\"http\", \"https\"]"),
+            ("example.com", "effect = \"deny\""),
+        ];
+        const ASKED: &[(&str, &str)] = &[
+            ("GET", "https://a.example.org/v1/admin/x"),
+            ("GET", "https://a.example.org//v1/Admin/x"),
+            ("POST", "https://b.example.org/v1/a"),
+            ("GET", "https://b.example.org/"),
+            ("GET", "http://git.corp.internal/"),
+            ("GET", "http://127.0.0.1/"),
+            ("GET", "https://example.com/"),
+            ("PUT", "https://a.example.org/"),
+        ];
+        let entropy = SeededEntropy::new(9);
+        let some = |layer: LayerName| {
+            let mut bytes = [0; 5];
+            entropy.fill(&mut bytes);
+            let count = usize::from(bytes[0] % 4);
+            let rule = |(at, byte): (usize, &u8)| {
+                let (host, more) = RULES[usize::from(*byte) % RULES.len()];
+                match byte % 3 {
+                    0 => format!(
+                        "[[rule]]\nid = \"r{at}\"\nroles = [\"scout\"]\n[[rule.network]]\nid = \"n{at}\"\nhost = \"{host}\"\n{more}\n"
+                    ),
+                    _ => self::rule(&format!("n{at}"), host, more),
+                }
+            };
+            let mut parts: Vec<String> = bytes[1..].iter().take(count).enumerate().map(rule).collect();
+            parts.sort_by_key(|part| part.starts_with("[[rule]]"));
+            layers(&[(layer, &parts.concat())], ADA)
+        };
+        let pools: [Vec<Layers>; 2] = [LayerName::User, LayerName::Project].map(|layer| (0..200).map(|_| some(layer)).collect());
+        let targets: Vec<_> = ASKED.iter().map(|(method, url)| (*method, Target::parse(url).unwrap())).collect();
+        // How much passes: nothing, what a person says, all.
+        let passes = |layers: &Layers, method: &str, target: &Target| match layers.decide(method, target) {
+            Err(_) => 0,
+            Ok(verdict) => 2 - u8::from(verdict.ask),
+        };
+        let mut opened = 0;
+        for _ in 0..20_000 {
+            let mut bytes = [0; 4];
+            entropy.fill(&mut bytes);
+            let pick = |at: usize| usize::from(u16::from_le_bytes([bytes[at], bytes[at + 1]])) % 200;
+            let (upper, lower) = (&pools[0][pick(0)], &pools[1][pick(2)]);
+            let both = Layers(upper.0.iter().chain(&lower.0).cloned().collect());
+            for (method, target) in &targets {
+                let (above, below, both) = (passes(upper, method, target), passes(lower, method, target), passes(&both, method, target));
+                let grants = |layers: &Layers| layers.0.iter().any(|layer| layer.allows);
+                // A layer that opens nothing to anyone only takes away.
+                let most = match (grants(upper), grants(lower)) {
+                    (true, true) => above.min(below),
+                    (true, false) => above,
+                    (false, true) => below,
+                    (false, false) => 0,
+                };
+                assert!(both <= most, "{method} {target}: {upper:?} {lower:?}");
+                opened += u32::from(both > 0);
+            }
+        }
+        assert!(opened > 1000, "{opened}");
     }
 }

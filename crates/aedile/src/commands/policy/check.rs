@@ -82,7 +82,7 @@ fn widened(wider: &[PolicyText], text: &PolicyText) -> Result<Vec<String>, CliEr
     let mut problems = Vec::new();
     for layer in one(text)?.layers() {
         for (rule, said) in layer.file.all() {
-            let mut number = |key: &str, value: Option<f64>, most: Option<(f64, LayerName)>| {
+            let mut wider = |key: &str, value: Option<f64>, most: Option<(f64, LayerName)>| {
                 if let (Some(value), Some((most, layer))) = (value, most)
                     && value > most
                 {
@@ -92,8 +92,9 @@ fn widened(wider: &[PolicyText], text: &PolicyText) -> Result<Vec<String>, CliEr
                     ));
                 }
             };
-            for (key, pick) in NUMBERS {
-                number(key, pick(said), above.lowest(pick).map(|(most, source)| (most, source.layer)));
+            for (key, value) in numbers(said) {
+                let most = above.lowest(|upper| number(upper, &key)).map(|(most, source)| (most, source.layer));
+                wider(&key, value, most);
             }
             for (source, upper) in above.parts() {
                 for (key, glob) in outside(upper, said) {
@@ -111,36 +112,22 @@ fn widened(wider: &[PolicyText], text: &PolicyText) -> Result<Vec<String>, CliEr
     Ok(problems)
 }
 
-type Pick = fn(&Sections) -> Option<f64>;
-
+/// Every number that a file can say, by its key.
 #[expect(clippy::cast_precision_loss, reason = "a limit above nine quadrillion is none")]
-const fn whole(value: Option<u64>) -> Option<f64> {
-    match value {
-        Some(value) => Some(value as f64),
-        None => None,
-    }
+pub(super) fn numbers(said: &Sections) -> Vec<(String, Option<f64>)> {
+    let whole = |value: Option<u64>| value.map(|value| value as f64);
+    let limits = said.limits.each().into_iter().map(|(name, value)| (format!("limits.{name}"), whole(value)));
+    let usd = said.spend.usd().into_iter().map(|(name, value)| (format!("spend.{name}"), value));
+    let tokens = said.spend.tokens().into_iter().map(|(name, value)| (format!("spend.{name}"), whole(value)));
+    let spawn = [("at_once", said.spawn.at_once), ("tasks", said.spawn.tasks)];
+    let spawn = spawn.into_iter().map(|(name, value)| (format!("spawn.{name}"), value.map(f64::from)));
+    limits.chain(usd).chain(tokens).chain(spawn).collect()
 }
 
-const NUMBERS: [(&str, Pick); 18] = [
-    ("limits.processes", |said| whole(said.limits.processes)),
-    ("limits.memory_bytes", |said| whole(said.limits.memory_bytes)),
-    ("limits.file_bytes", |said| whole(said.limits.file_bytes)),
-    ("limits.descriptors", |said| whole(said.limits.descriptors)),
-    ("limits.disk_bytes", |said| whole(said.limits.disk_bytes)),
-    ("limits.cpu_s", |said| whole(said.limits.cpu_s)),
-    ("limits.time_s", |said| whole(said.limits.time_s)),
-    ("limits.requests_per_minute", |said| whole(said.limits.requests_per_minute)),
-    ("limits.bytes_out", |said| whole(said.limits.bytes_out)),
-    ("limits.bytes_in", |said| whole(said.limits.bytes_in)),
-    ("spend.agent_usd", |said| said.spend.agent_usd),
-    ("spend.task_usd", |said| said.spend.task_usd),
-    ("spend.run_usd", |said| said.spend.run_usd),
-    ("spend.agent_tokens", |said| whole(said.spend.agent_tokens)),
-    ("spend.task_tokens", |said| whole(said.spend.task_tokens)),
-    ("spend.run_tokens", |said| whole(said.spend.run_tokens)),
-    ("spawn.at_once", |said| said.spawn.at_once.map(f64::from)),
-    ("spawn.tasks", |said| said.spawn.tasks.map(f64::from)),
-];
+/// One of them.
+pub(super) fn number(said: &Sections, key: &str) -> Option<f64> {
+    numbers(said).into_iter().find(|(name, _)| name == key).and_then(|(_, value)| value)
+}
 
 /// What is allowed by the one and certainly not by the other: paths that no list of the other meets, names without a wildcard that are in none.
 fn outside(upper: &Sections, said: &Sections) -> Vec<(&'static str, String)> {

@@ -8,6 +8,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::subject::{self, Subject, SubjectArgs};
+use crate::commands::sandbox::COMMAND;
 use crate::error::{CliError, CliResult};
 use crate::exit;
 use crate::output::Output;
@@ -50,7 +51,9 @@ fn answer(subject: &Subject, deed: &Deed) -> Result<Said, CliError> {
     let said = policies.of(subject.who()).may(deed);
     Ok(match (said, deed) {
         (Some(said), Deed::Write(path)) if said.allowed => within(subject, path)?.unwrap_or(said),
-        (Some(said), Deed::Read(path)) if said.allowed && said.rule != "read.show" => masked(path).unwrap_or(said),
+        (Some(said), Deed::Read(path)) if said.allowed && said.rule != "read.show" && subject.role == COMMAND.role => {
+            masked(path).unwrap_or(said)
+        }
         (Some(said), _) => said,
         (None, Deed::Net { method, url }) => net(subject, method, url)?,
         (None, _) => return Err(CliError::failure("this deed has no answer")),
@@ -75,7 +78,7 @@ fn within(subject: &Subject, path: &str) -> Result<Option<Said>, CliError> {
     Ok(protected.then(|| always("protected", why, "leave it as it is; a person starts such a run with --allow-protected")))
 }
 
-/// Files for secrets are empty in boxes.
+/// Files for secrets are empty in the boxes of commands.
 fn masked(path: &str) -> Option<Said> {
     let name = path.rsplit('/').next().unwrap_or(path);
     let why = format!("{path} has the name of a file for secrets");

@@ -5,6 +5,7 @@ use aedile_gateway::policy::{Layers, NetworkRule};
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::check::{number, numbers};
 use super::subject::{self, Subject, SubjectArgs};
 use crate::error::{CliError, CliResult};
 use crate::exit;
@@ -54,7 +55,7 @@ fn lines(subject: &Subject) -> Result<Vec<Line>, CliError> {
     let policies = Policies::parse(&subject.texts).map_err(|error| CliError::config(error.0))?;
     let policy = policies.of(subject.who());
     let mut lines = Vec::new();
-    for key in numbers() {
+    for (key, _) in numbers(&Sections::default()) {
         if let Some((value, source)) = policy.lowest(|said| number(said, &key)) {
             // A whole number is shown as one.
             let value = if value.fract() == 0.0 { json!(format!("{value:.0}")) } else { json!(value.to_string()) };
@@ -74,25 +75,6 @@ fn lines(subject: &Subject) -> Result<Vec<Line>, CliError> {
         rule: Some(rule.id.clone()),
     }));
     Ok(lines)
-}
-
-fn numbers() -> Vec<String> {
-    let said = Sections::default();
-    let limits = said.limits.each().map(|(key, _)| format!("limits.{key}"));
-    let usd = said.spend.usd().map(|(key, _)| format!("spend.{key}"));
-    let tokens = said.spend.tokens().map(|(key, _)| format!("spend.{key}"));
-    limits.into_iter().chain(usd).chain(tokens).chain(["spawn.at_once", "spawn.tasks"].map(str::to_owned)).collect()
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a limit above nine quadrillion is none")]
-fn number(said: &Sections, key: &str) -> Option<f64> {
-    let whole = |value: Option<u64>| value.map(|value| value as f64);
-    let limits = said.limits.each().into_iter().map(|(name, value)| (format!("limits.{name}"), whole(value)));
-    let tokens = said.spend.tokens().into_iter().map(|(name, value)| (format!("spend.{name}"), whole(value)));
-    let usd = said.spend.usd().into_iter().map(|(name, value)| (format!("spend.{name}"), value));
-    let spawn = [("at_once", said.spawn.at_once), ("tasks", said.spawn.tasks)];
-    let spawn = spawn.into_iter().map(|(name, value)| (format!("spawn.{name}"), value.map(f64::from)));
-    limits.chain(tokens).chain(usd).chain(spawn).find(|(name, _)| name == key).and_then(|(_, value)| value)
 }
 
 fn lists(said: &Sections) -> Vec<(&'static str, Value)> {
