@@ -112,6 +112,7 @@ impl World {
             rooms: dir.join("state/rooms"),
             gate_box: GateBox::default(),
             policy: Vec::new(),
+            redactor: Arc::new(aedile_gateway::Vault::empty()),
             holder: "bench".to_owned(),
             dead: Vec::new(),
         });

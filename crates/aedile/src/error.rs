@@ -91,8 +91,13 @@ impl From<StoreError> for CliError {
 impl From<aedile_gateway::safe::SafeError> for CliError {
     fn from(error: aedile_gateway::safe::SafeError) -> Self {
         use aedile_gateway::safe::SafeError;
-        let code = if matches!(error, SafeError::Secret { .. }) { exit::USAGE } else { exit::STATE };
-        Self::new(code, error.to_string())
+        let plain = |code| Self::new(code, error.to_string());
+        match &error {
+            SafeError::Secret { .. } => plain(exit::USAGE),
+            SafeError::Io { .. } => plain(exit::STATE)
+                .hint("the state directory must be one that you can write; AEDILE_STATE names another one (docs/state.md)"),
+            _ => plain(exit::STATE),
+        }
     }
 }
 
