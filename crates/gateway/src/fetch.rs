@@ -63,7 +63,8 @@ fn refuse_secrets(vault: &Vault, text: &str, target: &Target) -> Result<(), Stri
     if found { Err("the URL holds a secret, so nothing was sent".to_owned()) } else { Ok(()) }
 }
 
-fn percent_decoded(text: &str) -> Vec<u8> {
+/// The bytes behind `%XX`; everything else as it is written.
+pub(crate) fn percent_decoded(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {

@@ -11,6 +11,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
 use crate::error::Refused;
+use crate::fetch::percent_decoded;
 use crate::inject::percent;
 use crate::leak::unescaped;
 use crate::policy::{self, SecretRule, Target};
@@ -151,26 +152,6 @@ fn canonical(
     }
     let _ = write!(text, "\n{names}\n{hash}");
     text
-}
-
-/// The bytes behind `%XX`; everything else as it is written.
-fn percent_decoded(text: &str) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let pair = tail.get(..2).filter(|_| *first == b'%').and_then(|pair| std::str::from_utf8(pair).ok());
-        match pair.and_then(|pair| u8::from_str_radix(pair, 16).ok()) {
-            Some(byte) => {
-                out.push(byte);
-                rest = &tail[2..];
-            }
-            None => {
-                out.push(*first);
-                rest = tail;
-            }
-        }
-    }
-    out
 }
 
 fn mac(key: &[u8], text: &[u8]) -> [u8; 32] {

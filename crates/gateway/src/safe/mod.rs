@@ -61,7 +61,7 @@ pub enum SafeError {
         key: PathBuf,
     },
     /// The key does not belong to this vault.
-    #[error("the vault {} was written with another key than {}; put the right one there, or remove the vault and set its secrets again", vault.display(), key.display())]
+    #[error("the vault {} was written with another key than {}; put the right one there, or remove both and set the secrets again", vault.display(), key.display())]
     OtherKey {
         /// The vault.
         vault: PathBuf,
@@ -69,18 +69,30 @@ pub enum SafeError {
         key: PathBuf,
     },
     /// The vault was changed or cut.
-    #[error("the vault {} is damaged ({problem}); restore it from a backup, or remove it and set its secrets again", path.display())]
+    #[error("the vault {} is damaged ({problem}); restore it from a backup, or remove it and its key {} and set the secrets again", vault.display(), key.display())]
     Damaged {
         /// The vault.
-        path: PathBuf,
+        vault: PathBuf,
+        /// Its key.
+        key: PathBuf,
         /// What is wrong.
         problem: String,
     },
+    /// There is a key that has written a vault, and no vault.
+    #[error("the vault {} is gone; put it back, or remove its key {} too and set the secrets again", vault.display(), key.display())]
+    Gone {
+        /// Where the vault was.
+        vault: PathBuf,
+        /// Its key.
+        key: PathBuf,
+    },
     /// An older vault stands in the place of the present one.
-    #[error("the vault {} is an older one (generation {found}, and {expected} was written last): it could bring back a secret that was replaced; put the newer one back, or remove it and set its secrets again", path.display())]
+    #[error("the vault {} is an older one (generation {found}, and {expected} was written last): it could bring back a secret that was replaced; put the newer one back, or remove it and its key {} and set the secrets again", vault.display(), key.display())]
     RolledBack {
         /// The vault.
-        path: PathBuf,
+        vault: PathBuf,
+        /// Its key.
+        key: PathBuf,
         /// Its generation.
         found: u64,
         /// The generation that was written last.
@@ -137,13 +149,12 @@ impl Safe {
             (None, None) => return Ok(None),
             // The key was made and nothing was written with it yet.
             (None, Some(key)) if key.generation == 0 => return Ok(None),
-            (None, Some(key)) => {
-                return Err(SafeError::RolledBack { path: places.vault.clone(), found: 0, expected: key.generation });
-            }
+            (None, Some(_)) => return Err(SafeError::Gone { vault: places.vault.clone(), key: places.key.clone() }),
             (Some(_), None) => return Err(SafeError::NoKey { vault: places.vault.clone(), key: places.key.clone() }),
             (Some(stored), Some(key)) => (stored, key),
         };
-        let damaged = |problem: &str| SafeError::Damaged { path: places.vault.clone(), problem: problem.to_owned() };
+        let damaged =
+            |problem: &str| SafeError::Damaged { vault: places.vault.clone(), key: places.key.clone(), problem: problem.to_owned() };
         let stored: Stored = serde_json::from_slice(&stored).map_err(|_| damaged("it cannot be read as a vault; it may be cut"))?;
         if stored.format != FORMAT {
             return Err(damaged("it is of a format that this aedile does not know"));
@@ -157,7 +168,8 @@ impl Safe {
             return Err(damaged("something in it was changed"));
         }
         if stored.generation < key.generation {
-            return Err(SafeError::RolledBack { path: places.vault.clone(), found: stored.generation, expected: key.generation });
+            let (vault, path) = (places.vault.clone(), places.key.clone());
+            return Err(SafeError::RolledBack { vault, key: path, found: stored.generation, expected: key.generation });
         }
         Ok(Some(Self { generation: stored.generation, records: stored.records, key }))
     }

@@ -8,10 +8,19 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::Cli;
 
-/// Commands that make no sense here: this one, those that take a secret, which no client is to have, and those that read stdin or whose input and output are those of another program; and the one by
-/// which a person opens a boundary.
-const LEFT_OUT: &[&str] =
-    &["mcp", "policy answer", "sandbox exec", "scan egress", "scan secrets", "secret import", "secret rotate", "secret set"];
+/// Commands that make no sense here: this one, those that take a secret, which no client is to have, those that read stdin or whose input and
+/// output are those of another program; and those by which a person opens a boundary.
+const LEFT_OUT: &[&str] = &[
+    "landing approve",
+    "mcp",
+    "policy answer",
+    "sandbox exec",
+    "scan egress",
+    "scan secrets",
+    "secret import",
+    "secret rotate",
+    "secret set",
+];
 /// Arguments that make no sense here: they say how to print, or never end.
 const ARGUMENTS_LEFT_OUT: &[&str] = &["json", "raw", "follow", "help", "version"];
 /// Commands that only look. A command that is not in this list is taken to change something.
