@@ -100,5 +100,5 @@ fn program() -> anyhow::Result<PathBuf> {
 
 fn size(program: &Path) -> anyhow::Result<Vec<Figure>> {
     let bytes = u32::try_from(std::fs::metadata(program)?.len())?;
-    Ok(vec![Figure::alone("release binary, stripped", Amount::megabytes(f64::from(bytes)), Target::AtMost(40.0))])
+    Ok(vec![Figure::alone("release binary, stripped", Amount::megabytes(f64::from(bytes)), Target::AtMost(20.0))])
 }
