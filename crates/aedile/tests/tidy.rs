@@ -16,13 +16,14 @@ fn table() -> BTreeMap<&'static str, (&'static [&'static str], &'static [&'stati
         ("core", (&[] as &[_], &[] as &[_])),
         ("store", (&["core"] as &[_], &["rusqlite"] as &[_])),
         ("git", (&["core"], &[])),
+        ("code", (&[], &["tree-sitter"])),
         ("models", (&["core"], &[])),
         ("sandbox", (&["core"], &["landlock", "seccompiler"])),
         ("gateway", (&["core", "models"], &[])),
-        ("tools", (&["core"], &["grep-searcher", "grep-regex", "rmcp"])),
+        ("tools", (&["core", "code"], &["grep-searcher", "grep-regex", "rmcp"])),
         ("agent", (&["core"], &[])),
         ("runtimes", (&["core"], &["agent-client-protocol", "agent-client-protocol-schema"])),
-        ("landing", (&["core", "git"], &[])),
+        ("landing", (&["core", "git", "code"], &[])),
         ("fleet", (&["core", "git"], &[])),
     ])
 }

@@ -1,0 +1,4 @@
+//! The structural merge, from outside.
+
+mod languages;
+mod lines;
