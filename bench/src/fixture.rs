@@ -28,6 +28,7 @@ pub(crate) fn task(key: &str) -> anyhow::Result<TaskSpec> {
         key: TaskKey::new(key)?,
         title: format!("Work on {key}"),
         prompt: "Change what is asked for and submit it.".repeat(10),
+        read: Vec::new(),
         scope: vec![format!("src/{key}/**")],
         after: Vec::new(),
         gates: Vec::new(),
@@ -73,7 +74,7 @@ fn start(store: &dyn Store, run: RunId, number: usize, task: &TaskView, base: &C
     let pid = u32::try_from(number)? + 100;
     let append = Append::of(run, Event::TaskReady { task: id })
         .and(Event::TaskClaimed { task: id, agent: agent.clone(), incarnation, fence: 1, attempt: 1 })
-        .and(Event::WorkspaceReady { task: id, attempt: 1, path, base: base.clone(), conflicts: Vec::new() })
+        .and(Event::WorkspaceReady { task: id, attempt: 1, path, base: base.clone(), view: None, conflicts: Vec::new() })
         .and(Event::BoxReady { task: id, incarnation, pid, pid_start: 1, grants: vec!["write src/**".to_owned()] })
         .and(Event::AgentStarted {
             task: id,

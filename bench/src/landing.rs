@@ -132,6 +132,7 @@ impl World {
             snapshots: &self.dir.join(format!("state/snapshots/{round}")),
             key: &spec.key,
             commit: &self.base,
+            alone: false,
             identity: &identity,
             overlay: &[],
             build_dirs: &[],
@@ -139,7 +140,14 @@ impl World {
         let append = Append::of(self.run, Event::TaskOpened { run: self.run, task, spec })
             .and(Event::TaskReady { task })
             .and(Event::TaskClaimed { task, agent: agent.clone(), incarnation, fence: 1, attempt: 1 })
-            .and(Event::WorkspaceReady { task, attempt: 1, path: path.clone(), base: self.base.clone(), conflicts: Vec::new() });
+            .and(Event::WorkspaceReady {
+                task,
+                attempt: 1,
+                path: path.clone(),
+                base: self.base.clone(),
+                view: None,
+                conflicts: Vec::new(),
+            });
         self.store.append(append)?;
         let commit = self.commit(&path, round)?;
         let change = ChangeId::new(&SystemClock, &OsEntropy);

@@ -125,7 +125,7 @@ pub fn slots(rules: &ProjectRules, specs: &[TaskSpec], asked: Option<u32>, usual
     for spec in specs {
         let policy = policies.of(Who { role: &spec.role, agent: "", task: spec.key.as_str() });
         let said = [policy.may_run_on(&spec.runtime), policy.may_ask_model(&spec.model.to_string())];
-        if let Some(said) = said.into_iter().chain(policy.hides_from_agent()).find(|said| !said.allowed) {
+        if let Some(said) = said.into_iter().find(|said| !said.allowed) {
             return Err(CliError::config(format!("task `{}`: {}", spec.key, said.sentence()))
                 .hint("`aedile policy show` says where each rule comes from"));
         }

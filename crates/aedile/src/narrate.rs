@@ -218,7 +218,7 @@ impl Narrator {
                 let left = if left_out.is_empty() { String::new() } else { format!(" (left out, not in its scope: {})", list(left_out)) };
                 (Step, format!("{}: {agent} submitted: {}{left}", self.task(*task), one_line(summary, 120)))
             }
-            Event::ChangeImported { change, paths } => (Detail, format!("{}: imported, {paths} paths", self.of(*change))),
+            Event::ChangeImported { change, paths, .. } => (Detail, format!("{}: imported, {paths} paths", self.of(*change))),
             Event::TierTried { change, tier, outcome: TierOutcome::Merged { .. }, .. } => {
                 (Detail, format!("{}: tier {tier} merged it", self.of(*change)))
             }

@@ -39,7 +39,10 @@ fn init_proposes_what_it_finds_and_commits_only_its_file() {
         (&[("Cargo.toml", "[package]\nname = \"x\"\n")], &["Rust", "cargo test --offline", "\"target\""]),
         (&[("package.json", r#"{"scripts":{"test":"node t.js"}}"#), ("pnpm-lock.yaml", "")], &["pnpm", "pnpm run test"]),
         (&[("go.mod", "module x\n")], &["Go", "go test ./..."]),
-        (&[("README", "x\n")], &["NO GATE"]),
+        (
+            &[(".env", "A=b\n"), ("tests/ca.pem", "CERTIFICATE\n"), (".env.example", "A=\n")],
+            &["NO GATE", "names of files for secrets: \".env\". Agents see neither"],
+        ),
     ];
     for (files, parts) in cases {
         let (env, repo) = project();

@@ -18,6 +18,7 @@ mod goals;
 mod mcp;
 mod policy;
 mod providers;
+mod reading;
 mod real_input;
 mod real_work;
 mod runtimes;

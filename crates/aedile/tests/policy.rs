@@ -57,7 +57,7 @@ fn explain_names_the_rule_its_layer_and_what_may_be_done_instead() {
         ("write infra/x.tf", &[], false, "project", "write.deny"),
         ("write .aedile/policy.toml", &[], false, "-", "protected"),
         ("read .env", &["--role", "command"], false, "-", "secret-file"),
-        ("read .env", &[], true, "-", "default"),
+        ("read .env", &[], false, "-", "secret-file"),
         ("read src/a.rs", &[], true, "-", "default"),
         ("secret npm", &[], true, "user", "secrets.allow"),
         ("secret deploy", &[], false, "user", "secrets.allow"),
@@ -204,7 +204,6 @@ fn what_policy_does_not_let_start_is_refused_before_anything_runs() {
     refused("[spawn]\nat_once = 2", &["--agents", "3"], "3 agents cannot be at work at once: at most 2");
     refused("[spawn]\nmodels = [\"anthropic/*\"]", &[], "the model script/");
     refused("[spawn]\nruntimes = [\"claude\"]", &[], "the runtime aedile is not among");
-    refused("[read]\nhide = [\"data/**\"]", &[], "data/** cannot be hidden from agents");
     refused("[spwan]\ntasks = 1", &[], "run.toml: line 1: unknown field `spwan`");
     assert!(scenario.run(&["status", "--json"]).last_json()["runs"].as_array().is_none_or(Vec::is_empty));
 }

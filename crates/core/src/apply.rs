@@ -245,6 +245,7 @@ fn open_task(at: &mut At<'_>) -> Result<(), StoreError> {
         edited: false,
         undoes: Vec::new(),
         first_base: None,
+        view: None,
         conflicted: Vec::new(),
         asked_of_dropped: false,
         kept: None,
@@ -361,7 +362,8 @@ fn apply_agent(at: &mut At<'_>) -> Result<(), StoreError> {
     };
     let mut view = at.task(task)?;
     match &at.envelope.event {
-        Event::WorkspaceReady { path, base, attempt, conflicts, .. } => {
+        Event::WorkspaceReady { path, base, attempt, conflicts, view: part, .. } => {
+            view.view.clone_from(part);
             (view.workspace, view.base, view.attempt) = (Some(path.clone()), Some(base.clone()), *attempt);
             view.conflicts.clone_from(conflicts);
             view.first_base.get_or_insert_with(|| base.clone());

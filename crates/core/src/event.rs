@@ -181,7 +181,16 @@ pub enum Event {
     /// An agent has claimed the task. `attempt` counts workspaces, from 1.
     TaskClaimed { task: TaskId, agent: AgentName, incarnation: IncarnationId, fence: u64, attempt: u32 },
     /// Its private workspace is complete. `base` is the target's commit that it contains; `conflicts` are paths that carry markers.
-    WorkspaceReady { task: TaskId, attempt: u32, path: PathBuf, base: CommitId, conflicts: Vec<String> },
+    WorkspaceReady {
+        task: TaskId,
+        attempt: u32,
+        path: PathBuf,
+        base: CommitId,
+        /// The commit without history that the workspace holds instead of `base`, when the agent may not read everything.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        view: Option<CommitId>,
+        conflicts: Vec<String>,
+    },
     /// Its box and door are made; `grants` names what the box may do, never a value.
     BoxReady { task: TaskId, incarnation: IncarnationId, pid: u32, pid_start: u64, grants: Vec<String> },
     /// The runtime answers in its box. `prompt` is the hash of the first prompt of this incarnation.
@@ -258,7 +267,13 @@ pub enum Event {
         left_out: Vec<String>,
     },
     /// The commit is in the hub, complete and within its scope.
-    ChangeImported { change: ChangeId, paths: u32 },
+    ChangeImported {
+        change: ChangeId,
+        paths: u32,
+        /// What the submitted commit is on the whole repository, when its workspace held only a part of it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        commit: Option<CommitId>,
+    },
     /// A tier was tried on top of `onto`.
     TierTried { change: ChangeId, tier: String, onto: CommitId, outcome: TierOutcome },
     /// The change, merged with `onto`, leaves out lines that others landed since its work began: path, number in `onto`, text. It lands only by a person's word.

@@ -31,6 +31,9 @@ pub struct TaskSpec {
     pub prompt: String,
     /// Globs of what may be changed.
     pub scope: Vec<String>,
+    /// Globs of what its agent may read; an empty list is the whole repository. Otherwise its workspace has no history.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub read: Vec<String>,
     /// Tasks that must have landed before.
     #[serde(default)]
     pub after: Vec<TaskKey>,

@@ -181,6 +181,9 @@ pub struct TaskView {
     pub workspace: Option<PathBuf>,
     /// The commit that the present workspace began with.
     pub base: Option<CommitId>,
+    /// The commit without history that it holds instead, when its agent may not read everything.
+    #[serde(default)]
+    pub view: Option<CommitId>,
     /// Paths with conflict markers in the present workspace.
     pub conflicts: Vec<String>,
     /// The conversation that can be resumed.
@@ -321,7 +324,10 @@ pub struct ChangeView {
     pub workspace: PathBuf,
     /// The commit that the workspace began with.
     pub base: CommitId,
-    /// The submitted commit.
+    /// The commit without history that the workspace held instead, when it did.
+    #[serde(default)]
+    pub view: Option<CommitId>,
+    /// The submitted commit; once it is imported, what that is on the whole repository.
     pub commit: CommitId,
     /// What the agent says of it.
     pub summary: String,

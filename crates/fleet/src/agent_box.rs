@@ -91,7 +91,11 @@ fn spec(
     workspace: &Path,
     (launch, allowed): (Launch, &Allowed),
 ) -> Result<BoxSpec, Trouble> {
-    let mut mounts = parts.workspaces.mounts().map_err(|error| Trouble::Broke(error.to_string()))?;
+    // A workspace that holds a view has its objects itself: from those of the hub everything could be read.
+    let mut mounts = match &task.view {
+        Some(_) => Vec::new(),
+        None => parts.workspaces.mounts().map_err(|error| Trouble::Broke(error.to_string()))?,
+    };
     mounts.push(BoxMount { host: parts.host.program.clone(), inside: PROGRAM_INSIDE.into(), writable: false });
     mounts.extend(overlay(parts, task, launch.files)?);
     let mut env = launch.env;
@@ -176,6 +180,10 @@ fn grants(parts: &Parts, spec: &BoxSpec, run: &RunView, task: &TaskView, allowed
         grants.push(format!("write {}", globs.join(", ")));
         grants.push(format!("write, never part of a change: {}", also.join(", ")));
         grants.extend((!except.is_empty()).then(|| format!("read-only in all of it: {}", except.join(", "))));
+    }
+    if task.view.is_some() {
+        let globs = if task.spec.read.is_empty() { "the repository".to_owned() } else { task.spec.read.join(", ") };
+        grants.push(format!("read {globs}, without its history and without files for secrets or hidden ones"));
     }
     let read_only = spec.mounts.iter().filter(|mount| !mount.writable).map(|mount| format!("read {}", mount.inside.display()));
     grants.extend(read_only);

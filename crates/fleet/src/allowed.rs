@@ -2,7 +2,7 @@
 
 use aedile_core::agent_api::DoorIdentity;
 use aedile_core::money::Budget;
-use aedile_core::policy::{AgentPolicy, Policies, PolicyText};
+use aedile_core::policy::{AgentPolicy, Policies, PolicyText, Reads};
 use aedile_core::task::TaskSpec;
 use aedile_core::view::{RunView, TaskView};
 
@@ -29,8 +29,12 @@ impl Allowed {
     /// Whether the agent may be started as its task wants it. A retry does not help before a person changes the task or the policy.
     pub(crate) fn start(&self, spec: &TaskSpec) -> Result<(), Trouble> {
         let said = [self.policy.may_run_on(&spec.runtime), self.policy.may_ask_model(&spec.model.to_string())];
-        let hides = self.policy.hides_from_agent();
-        said.into_iter().chain(hides).find(|said| !said.allowed).map_or(Ok(()), |said| Err(Trouble::Person(said.sentence())))
+        said.into_iter().find(|said| !said.allowed).map_or(Ok(()), |said| Err(Trouble::Person(said.sentence())))
+    }
+
+    /// What it may read of the repository.
+    pub(crate) fn reads(&self, spec: &TaskSpec) -> Result<Reads, Trouble> {
+        self.policy.reads(&spec.read).map_err(|bad| Trouble::Person(format!("what task `{}` reads: {bad}", spec.key)))
     }
 
     /// The budgets of its life, its task and its run.

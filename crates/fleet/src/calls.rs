@@ -73,7 +73,7 @@ impl Unit {
         let (Some(workspace), Some(base)) = (self.task.workspace.clone(), self.task.base.clone()) else {
             return Ok(refused("the workspace is not complete; end your turn"));
         };
-        if base == commit {
+        if self.began().as_ref() == Some(&commit) {
             return Ok(refused("there is nothing to submit: your branch is where it began. Change something within your scope first."));
         }
         let change = ChangeId::new(self.parts.clock.as_ref(), self.parts.entropy.as_ref());

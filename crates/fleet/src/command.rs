@@ -217,6 +217,7 @@ pub fn edit_task(store: &dyn Store, run: RunId, key: &str, edit: TaskEdit) -> Re
     let spec = TaskSpec {
         title: title.unwrap_or(old.title),
         prompt: prompt.unwrap_or(old.prompt),
+        read: Vec::new(),
         scope: scope.unwrap_or(old.scope),
         model: model.unwrap_or(old.model),
         budget_usd: budget_usd.or(old.budget_usd),

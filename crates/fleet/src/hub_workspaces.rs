@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aedile_core::bounded::few;
+use aedile_core::policy::Reads;
 use aedile_core::sandbox::{BoxMount, Sandbox};
 use aedile_core::scope::Scope;
 use aedile_core::view::{ChangeView, RunView, TaskView};
@@ -79,7 +80,14 @@ fn agent(task: &TaskView) -> Identity {
 }
 
 impl Workspaces for HubWorkspaces {
-    fn create(&self, run: &RunView, task: &TaskView, attempt: u32, returned: Option<&ChangeView>) -> Result<Workspace, WorkspaceError> {
+    fn create(
+        &self,
+        run: &RunView,
+        task: &TaskView,
+        attempt: u32,
+        returned: Option<&ChangeView>,
+        reads: &Reads,
+    ) -> Result<Workspace, WorkspaceError> {
         let at = self.of_task(task).join(attempt.to_string());
         remove_tree(&at)?;
         let identity = agent(task);
@@ -100,16 +108,19 @@ impl Workspaces for HubWorkspaces {
             None => (base.clone(), Vec::new()),
         };
         let (path, snapshots) = (at.join(TREE), at.join(SNAPSHOTS));
+        let view = self.hub.view(&commit, reads)?.map(|view| view.commit);
+        let commit = view.clone().unwrap_or(commit);
         self.hub.create_workspace(&WorkspaceSpec {
             dest: &path,
             snapshots: &snapshots,
             key: &task.spec.key,
             commit: &commit,
+            alone: view.is_some(),
             identity: &identity,
             overlay: &self.missing_lock(&commit, task)?,
             build_dirs: &run.rules.build_dirs,
         })?;
-        Ok(Workspace { path, base, conflicts })
+        Ok(Workspace { path, base, view, conflicts })
     }
 
     fn has_commit(&self, change: &ChangeView) -> bool {

@@ -39,15 +39,22 @@ pub(crate) fn rules(run: &RunView, task: &TaskView) -> String {
     if task.spec.is_plan() {
         return String::new();
     }
-    let scope = task.spec.scope.iter().map(|glob| format!("`{glob}`")).collect::<Vec<_>>().join(", ");
+    let list = |globs: &[String]| globs.iter().map(|glob| format!("`{glob}`")).collect::<Vec<_>>().join(", ");
+    let scope = list(&task.spec.scope);
     let gates: Vec<String> =
         run.rules.gates.iter().chain(&task.spec.gates).map(|gate| format!("- {}: `{}`", gate.name, gate.command)).collect();
     let gates = match gates.is_empty() {
         true => "No gate is configured: check your work yourself.\n".to_owned(),
         false => format!("It lands only when these commands succeed on it, merged with `{}`:\n{}\n", run.target, gates.join("\n")),
     };
+    let part = match (&task.view, task.spec.read.as_slice()) {
+        (None, _) => String::new(),
+        (Some(_), []) => "It is a part of the repository: files for secrets and hidden ones are not in it, nor is its history. ".to_owned(),
+        (Some(_), globs) => format!("It is a part of the repository, {}, without its history. ", list(globs)),
+    };
+    let part = if part.is_empty() { part } else { part + "What you do not see stays as it is. " };
     format!(
-        "Your workspace is {WORKSPACE_INSIDE}, a git repository of your own. You may change only: {scope}. Everything else is read-only for you \
+        "Your workspace is {WORKSPACE_INSIDE}, a git repository of your own. {part} You may change only: {scope}. Everything else is read-only for you \
          and is left out of your change.\n{gates}\
          When the work is complete and checked, submit it: with your tool `submit` if you have one, otherwise with the command \
          `aedile submit -m \"what you did\"`. It commits what is in your scope. Then end your turn.\n\

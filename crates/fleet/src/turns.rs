@@ -203,7 +203,7 @@ impl Unit {
 
     /// Whether the agent of a run whose changes are kept has changed nothing: then it has answered, and there is nothing to submit.
     async fn answered_only(&self) -> Result<bool, Ended> {
-        let (Some(base), Some(saved), true) = (self.task.base.clone(), self.task.snapshot.clone(), self.run.rules.hold) else {
+        let (Some(base), Some(saved), true) = (self.began(), self.task.snapshot.clone(), self.run.rules.hold) else {
             return Ok(false);
         };
         let workspaces = std::sync::Arc::clone(&self.parts.workspaces);

@@ -10,7 +10,7 @@ use aedile_core::machine::TaskState;
 use aedile_core::policy::AgentPolicy;
 use aedile_core::store::{Append, Appended, ClaimRequest, Fence, Store, StoreError, load};
 use aedile_core::view::{ChangeView, RunView, TaskView};
-use aedile_core::{AgentName, BlobId, IncarnationId, MailId, TaskId, Timestamp, crash};
+use aedile_core::{AgentName, BlobId, CommitId, IncarnationId, MailId, TaskId, Timestamp, crash};
 use tokio::sync::{mpsc, watch};
 
 use crate::agent_box::{self, AgentBox, MadeBox, Trouble};
@@ -163,6 +163,11 @@ impl Unit {
         Ok(end)
     }
 
+    /// The commit that the workspace began with, as the workspace has it.
+    pub(crate) fn began(&self) -> Option<CommitId> {
+        self.task.view.clone().or_else(|| self.task.base.clone())
+    }
+
     /// Makes the workspace, or keeps the one that is there.
     async fn workspace(&mut self) -> Result<(), Ended> {
         if !self.claimed.fresh {
@@ -170,12 +175,14 @@ impl Unit {
         }
         let (parts, run, task, returned, attempt, saved) =
             (self.parts.clone(), self.run.clone(), self.task.clone(), self.returned.clone(), self.task.attempt, self.saved);
+        let reads =
+            Allowed::of(&self.parts, &self.run, &self.who).and_then(|allowed| allowed.reads(&self.task.spec)).map_err(Ended::Trouble)?;
         let made = tokio::task::spawn_blocking(move || {
             // Nothing is removed before it is saved.
             if let Some(old) = task.workspace.as_ref().filter(|old| !saved && old.exists()) {
                 parts.workspaces.snapshot(&run, &task, old)?;
             }
-            parts.workspaces.create(&run, &task, attempt, returned.as_ref())
+            parts.workspaces.create(&run, &task, attempt, returned.as_ref(), &reads)
         });
         let made = joined(made.await, "making the workspace")?;
         let event = Event::WorkspaceReady {
@@ -183,10 +190,11 @@ impl Unit {
             attempt,
             path: made.path.clone(),
             base: made.base.clone(),
+            view: made.view.clone(),
             conflicts: made.conflicts.clone(),
         };
         let old = self.task.workspace.replace(made.path.clone());
-        (self.task.base, self.task.conflicts) = (Some(made.base), made.conflicts);
+        (self.task.base, self.task.view, self.task.conflicts) = (Some(made.base), made.view, made.conflicts);
         self.append(Append::of(self.task.run, event).fenced(&self.fence)).await?;
         crash::point("workspace-ready");
         if let Some(old) = old.filter(|old| *old != made.path) {

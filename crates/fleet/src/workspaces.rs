@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use aedile_core::CommitId;
+use aedile_core::policy::Reads;
 use aedile_core::sandbox::BoxMount;
 use aedile_core::view::{ChangeView, RunView, TaskView};
 
@@ -15,6 +16,8 @@ pub struct Workspace {
     pub path: PathBuf,
     /// The target's commit that it contains.
     pub base: CommitId,
+    /// The commit without history that it holds instead, when its agent may not read everything.
+    pub view: Option<CommitId>,
     /// Paths that carry conflict markers; of very many the first, and how many more.
     pub conflicts: Vec<String>,
 }
@@ -36,11 +39,19 @@ pub struct WorkspaceError(pub String);
 /// Makes, saves and removes workspaces. Implemented over the git crate, and by a fault-injecting fake in tests. Every call may block.
 pub trait Workspaces: Send + Sync {
     /// Makes the workspace of this attempt: from the target as it is now, or, for a change that came back, that change merged
-    /// with the target, with conflict markers in its scope. What an earlier, unfinished call left at the path is replaced.
+    /// with the target, with conflict markers in its scope. It holds what `reads` lets the agent see, and what it does not see changes nothing there.
+    /// What an earlier, unfinished call left at the path is replaced.
     ///
     /// # Errors
     /// [`WorkspaceError`] tells what failed.
-    fn create(&self, run: &RunView, task: &TaskView, attempt: u32, returned: Option<&ChangeView>) -> Result<Workspace, WorkspaceError>;
+    fn create(
+        &self,
+        run: &RunView,
+        task: &TaskView,
+        attempt: u32,
+        returned: Option<&ChangeView>,
+        reads: &Reads,
+    ) -> Result<Workspace, WorkspaceError>;
     /// Whether the commit of this change is in the hub, so that a new workspace can be made from it.
     fn has_commit(&self, change: &ChangeView) -> bool;
     /// Whether a snapshot holds anything else than the commit that its workspace began with.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use aedile_core::agent_api::{AgentApi, AgentReply, AgentRequest, DoorIdentity};
 use aedile_core::egress::{Door, DoorActivity, DoorGrant, Egress, EgressError, Trust};
-use aedile_core::policy::PolicyText;
+use aedile_core::policy::{PolicyText, Reads};
 use aedile_core::runtime::{AgentIo, AgentSession, Launch, LaunchRequest, Runtime, RuntimeError, SessionSink, TurnEnd, TurnStop};
 use aedile_core::sandbox::{BoxChild, BoxExit, BoxMount, BoxSpec, Sandbox, SandboxError, SandboxReport};
 use aedile_core::store::Store;
@@ -394,12 +394,19 @@ impl FakeWorkspaces {
 }
 
 impl Workspaces for FakeWorkspaces {
-    fn create(&self, run: &RunView, task: &TaskView, attempt: u32, returned: Option<&ChangeView>) -> Result<Workspace, WorkspaceError> {
+    fn create(
+        &self,
+        run: &RunView,
+        task: &TaskView,
+        attempt: u32,
+        returned: Option<&ChangeView>,
+        _: &Reads,
+    ) -> Result<Workspace, WorkspaceError> {
         let path = self.of_task(task).join(attempt.to_string());
         std::fs::create_dir_all(&path).unwrap();
         self.note(format!("create {} {attempt}", task.spec.key));
         let conflicts = returned.map(|_| vec!["src/a.rs".to_owned()]).unwrap_or_default();
-        Ok(Workspace { path, base: run.tip.clone(), conflicts })
+        Ok(Workspace { path, base: run.tip.clone(), view: None, conflicts })
     }
     fn has_commit(&self, _change: &ChangeView) -> bool {
         true

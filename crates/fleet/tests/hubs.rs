@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use aedile_core::event::{Event, ReturnReason};
+use aedile_core::policy::Reads;
 use aedile_core::sandbox::Sandbox;
 use aedile_core::store::{Append, Store, list, load};
 use aedile_core::view::{ChangeView, RunView};
@@ -58,11 +59,11 @@ async fn a_workspace_is_made_saved_made_anew_for_a_returned_change_and_forgotten
     let run: RunView = load(store.as_ref(), &id.to_string()).unwrap().unwrap();
     let steps = move || {
         let one = view(store.as_ref(), id, "one");
-        let made = hubs.create(&run, &one, 1, None).unwrap();
+        let made = hubs.create(&run, &one, 1, None, &Reads::default()).unwrap();
         assert_eq!(made.base, plan.base);
         assert_eq!(fs::read_to_string(made.path.join("src/a.txt")).unwrap(), "one\ntwo\nthree\n");
         // What an unfinished call left is replaced.
-        assert_eq!(hubs.create(&run, &one, 1, None).unwrap(), made);
+        assert_eq!(hubs.create(&run, &one, 1, None, &Reads::default()).unwrap(), made);
 
         fs::write(made.path.join("src/new.txt"), "never added to any index\n").unwrap();
         let saved = hubs.snapshot(&run, &one, &made.path).unwrap();
@@ -73,7 +74,7 @@ async fn a_workspace_is_made_saved_made_anew_for_a_returned_change_and_forgotten
         repo.write("src/a.txt", "one\ntheirs\nthree\n").commit("meanwhile");
         let change = returned(store.as_ref(), id, &commit, &made.path, &plan.base);
         assert!(hubs.has_commit(&change));
-        let again = hubs.create(&run, &one, 2, Some(&change)).unwrap();
+        let again = hubs.create(&run, &one, 2, Some(&change), &Reads::default()).unwrap();
         assert_eq!((again.base.as_str(), &again.conflicts[..]), (repo.head().as_str(), &["src/a.txt".to_owned()][..]));
         let text = fs::read_to_string(again.path.join("src/a.txt")).unwrap();
         for part in ["<<<<<<<", "mine", "|||||||", "two", "theirs", ">>>>>>>"] {
@@ -104,12 +105,12 @@ async fn what_an_old_workspace_held_is_kept_beside_the_new_ones_snapshots() {
     let run: RunView = load(store.as_ref(), &id.to_string()).unwrap().unwrap();
     let steps = move || {
         let one = view(store.as_ref(), id, "one");
-        let old = hubs.create(&run, &one, 1, None).unwrap();
+        let old = hubs.create(&run, &one, 1, None, &Reads::default()).unwrap();
         fs::write(old.path.join("src/a.txt"), "after the submission\n").unwrap();
         // The claim of the next life has counted the attempt already.
         let next = aedile_core::view::TaskView { attempt: 2, turn: 3, ..one };
         let first = hubs.snapshot(&run, &next, &old.path).unwrap();
-        let new = hubs.create(&run, &next, 2, None).unwrap();
+        let new = hubs.create(&run, &next, 2, None, &Reads::default()).unwrap();
         let second = hubs.snapshot(&run, &next, &new.path).unwrap();
         fs::write(new.path.join("src/a.txt"), "new\n").unwrap();
         let third = hubs.snapshot(&run, &next, &new.path).unwrap();
@@ -147,7 +148,7 @@ async fn thousands_of_odd_files_and_of_conflicts_are_saved_and_merged_and_named_
     repo.commit("meanwhile");
     let steps = move || {
         let one = view(store.as_ref(), id, "one");
-        let made = hubs.create(&run, &one, 1, None).unwrap();
+        let made = hubs.create(&run, &one, 1, None, &Reads::default()).unwrap();
         for n in 0..3000 {
             let path = made.path.join(format!("src/pipe{n}"));
             rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o644.into(), 0).unwrap();
@@ -159,10 +160,17 @@ async fn thousands_of_odd_files_and_of_conflicts_are_saved_and_merged_and_named_
             .unwrap();
 
         let change = returned(store.as_ref(), id, &commit, &made.path, &plan.base);
-        let again = hubs.create(&run, &one, 2, Some(&change)).unwrap();
+        let again = hubs.create(&run, &one, 2, Some(&change), &Reads::default()).unwrap();
         assert!(fs::read_to_string(again.path.join(&names[2999])).unwrap().contains("<<<<<<<"));
         assert!(again.conflicts.len() <= 201 && again.conflicts.last().unwrap().contains("more"), "{}", again.conflicts.len());
-        let event = Event::WorkspaceReady { task: one.task, attempt: 2, path: again.path, base: again.base, conflicts: again.conflicts };
+        let event = Event::WorkspaceReady {
+            task: one.task,
+            attempt: 2,
+            path: again.path,
+            base: again.base,
+            view: None,
+            conflicts: again.conflicts,
+        };
         store.append(Append::of(id, event)).unwrap();
     };
     tokio::task::spawn_blocking(steps).await.unwrap();

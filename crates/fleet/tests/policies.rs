@@ -76,7 +76,6 @@ async fn what_policy_does_not_let_start_waits_for_a_person_with_the_rule() {
         ("[spawn]\nmodels = [\"anthropic/*\"]", "spawn.models"),
         ("[[rule]]\nid = \"x\"\nagents = [\"ada\"]\n[rule.spawn]\nruntimes = [\"claude\"]", "x/spawn.runtimes"),
         ("[spawn]\nat_once = 0", "user.toml"),
-        ("[read]\nhide = [\"data/**\"]", "read.hide"),
     ] {
         let world = World::new(|_| async { panic!("it must not start") });
         let store = store();

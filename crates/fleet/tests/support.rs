@@ -35,6 +35,7 @@ pub(crate) fn task(key: &str, scope: &str, after: &[&str]) -> TaskSpec {
         key: TaskKey::new(key).unwrap(),
         title: format!("Do {key}"),
         prompt: format!("Please do {key}."),
+        read: Vec::new(),
         scope: vec![scope.to_owned()],
         after: after.iter().map(|key| TaskKey::new(*key).unwrap()).collect(),
         gates: Vec::new(),
@@ -126,7 +127,7 @@ fn land(store: &dyn Store, run: RunId, change: &ChangeView) -> Append {
     let change = change.change;
     let task = list::<ChangeView>(store, Some(run)).unwrap().into_iter().find(|of| of.change == change).unwrap().task;
     let landing_ref = view.landing_ref;
-    Append::of(run, Event::ChangeImported { change, paths: 1 })
+    Append::of(run, Event::ChangeImported { change, paths: 1, commit: None })
         .and(Event::Gated { change, tree: tree.clone(), onto: old.clone(), gates: Vec::new() })
         .and(Event::LandIntended { change, landing_ref: landing_ref.clone(), old: old.clone(), new: new.clone(), tree })
         .and(Event::Landed { change, landing_ref, old, new: new.clone() })

@@ -37,6 +37,19 @@ impl EntryMode {
             other => Self::Odd(other),
         })
     }
+
+    /// The mode as git writes it, octal.
+    pub(crate) fn octal(self) -> String {
+        let mode = match self {
+            Self::Absent => 0,
+            Self::File => 0o100_644,
+            Self::Executable => 0o100_755,
+            Self::Link => 0o120_000,
+            Self::Gitlink => 0o160_000,
+            Self::Odd(mode) => mode,
+        };
+        format!("{mode:o}")
+    }
 }
 
 /// One path that differs between two commits.

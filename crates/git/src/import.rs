@@ -22,6 +22,8 @@ pub struct ImportRequest<'a> {
     pub commit: &'a CommitId,
     /// The commit that the workspace started from.
     pub base: &'a CommitId,
+    /// The view that the workspace holds instead, when it does ([`Hub::view`]).
+    pub view: Option<&'a CommitId>,
     /// Names the ref that it gets in the hub.
     pub change: ChangeId,
     /// The largest pack in bytes; `None` is [`IMPORT_PACK_BYTES_MAX`].
@@ -31,6 +33,8 @@ pub struct ImportRequest<'a> {
 /// What was imported.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Imported {
+    /// What the ref is at: the submitted commit, or, when that was made on a view, what it is on the whole repository ([`Hub::graft`]).
+    pub commit: CommitId,
     /// `refs/aedile/changes/<change>` in the hub.
     pub reference: RefName,
     /// Objects that came.
@@ -54,18 +58,19 @@ printf '%s\n^%s\n' "$2" "$3" | git pack-objects --revs --thin --stdout --delta-b
 impl Hub {
     /// Imports the submitted commit of a workspace as `refs/aedile/changes/<change>`. git on the host never reads the workspace: a box
     /// writes a pack, which is checked in quarantine (size, every object's form, nothing but what is in it or reachable from `base`).
-    /// On the host three processes.
+    /// On the host three processes, eight more for a view.
     ///
     /// # Errors
     /// [`GitError::SubmitMoved`], [`GitError::PackTooLarge`], [`GitError::ImportRefused`], [`GitError::BoxFailed`]; the hub is as it was then.
     pub fn import_change(&self, sandbox: &dyn Sandbox, request: &ImportRequest<'_>) -> Result<Imported, GitError> {
         let label = format!("import {}", request.key);
+        let began = request.view.unwrap_or(request.base);
         let mut running = boxes::start(
             sandbox,
             Script {
                 label,
                 text: SCRIPT,
-                args: vec![format!("refs/heads/aedile/{}", request.key), request.commit.to_string(), request.base.to_string()],
+                args: vec![format!("refs/heads/aedile/{}", request.key), request.commit.to_string(), began.to_string()],
                 workspace: request.workspace,
                 mounts: self.box_mounts()?,
                 git_dir: "/workspace/.git",
@@ -87,11 +92,15 @@ impl Hub {
         if running.finish(MOVED)? == MOVED {
             return Err(GitError::SubmitMoved { expected: request.commit.clone() });
         }
-        quarantine.check(&pack, request.commit, &[request.base])?;
+        quarantine.check(&pack, request.commit, &[began])?;
         quarantine.accept(&pack)?;
         let reference = change_ref(request.change)?;
-        self.set_ref(&reference, request.commit)?;
-        Ok(Imported { reference, objects: pack.ids.len(), bytes: pack.bytes })
+        let commit = match request.view {
+            Some(view) => self.graft(view, request.commit)?,
+            None => request.commit.clone(),
+        };
+        self.set_ref(&reference, &commit)?;
+        Ok(Imported { commit, reference, objects: pack.ids.len(), bytes: pack.bytes })
     }
 
     /// A box that failed sends no whole pack; its own words tell more than those of the reader.

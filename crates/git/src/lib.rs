@@ -35,6 +35,7 @@ mod snapshot;
 mod take;
 mod tree;
 mod version;
+mod view;
 mod walk;
 mod workspace;
 
@@ -57,4 +58,5 @@ pub use snapshot::{LeftOut, Snapshot, Snapshotter};
 pub use take::Unseen;
 pub use tree::TreeFile;
 pub use version::GitVersion;
+pub use view::{VIEWS, View};
 pub use workspace::{ObjectMount, OverlayFile, WorkspaceSpec};

@@ -19,6 +19,8 @@ pub struct TreeFile {
     pub path: PathBuf,
     /// What it is.
     pub mode: EntryMode,
+    /// The object.
+    pub id: String,
     /// Its bytes; 0 for a submodule.
     pub size: u64,
 }
@@ -60,7 +62,7 @@ fn parse(entry: &[u8]) -> Option<TreeFile> {
     let head = std::str::from_utf8(&entry[..tab]).ok()?;
     let mut words = head.split_ascii_whitespace();
     let mode = EntryMode::parse(words.next()?)?;
-    let size = words.nth(2)?;
+    let (id, size) = (words.nth(1)?.to_owned(), words.next()?);
     let size = if size == "-" { 0 } else { size.parse().ok()? };
-    Some(TreeFile { path: PathBuf::from(OsString::from_vec(entry[tab + 1..].to_vec())), mode, size })
+    Some(TreeFile { path: PathBuf::from(OsString::from_vec(entry[tab + 1..].to_vec())), mode, id, size })
 }

@@ -43,6 +43,9 @@ pub struct WorkspaceSpec<'a> {
     pub key: &'a TaskKey,
     /// The commit to start from, in the hub.
     pub commit: &'a CommitId,
+    /// Whether the commit is a view ([`Hub::view`]): then the workspace holds the objects of that commit itself, and nothing else of the hub can be
+    /// read from it.
+    pub alone: bool,
     /// Who commits in it: the agent.
     pub identity: &'a Identity,
     /// Files of ours.
@@ -54,12 +57,12 @@ pub struct WorkspaceSpec<'a> {
 impl Hub {
     /// Makes a workspace: a private repository as `clone --shared` makes it, checked out at the commit, on branch `aedile/<key>`, with
     /// `refs/aedile/base` at the same commit. Its alternates name the hub's objects where the box sees them ([`Hub::object_mounts`]), so
-    /// git works in it only inside a box. It appears at `dest` complete or not at all. Two processes, three with its snapshot directory.
+    /// git works in it only inside a box; one that stands `alone` has none and needs no mount. It appears at `dest` complete or not at all. Two processes, three with its snapshot directory.
     ///
     /// # Errors
     /// [`GitError::OverlayExists`] when a file of ours would replace one of the project's; [`GitError`] when something cannot be made.
     pub fn create_workspace(&self, spec: &WorkspaceSpec<'_>) -> Result<(), GitError> {
-        let partial = self.checkout(spec.dest, spec.commit, Head::Branch(spec.key))?;
+        let partial = self.checkout(spec.dest, spec.commit, Head::Branch { key: spec.key, alone: spec.alone })?;
         let git_dir = partial.join(".git");
         let settings = format!(
             "[user]\n\tname = {}\n\temail = {}\n[commit]\n\tgpgsign = false\n[merge]\n\tconflictStyle = diff3\n[gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n",
@@ -96,7 +99,7 @@ impl Hub {
         remove_tree(&partial)?;
         fs::create_dir_all(&partial).map_err(io("create", &partial))?;
         let branch = match head {
-            Head::Branch(key) => format!("aedile/{key}"),
+            Head::Branch { key, .. } => format!("aedile/{key}"),
             Head::Detached => "main".to_owned(),
         };
         self.git()
@@ -107,14 +110,22 @@ impl Hub {
             .arg(&partial)
             .output()?;
         let git_dir = partial.join(".git");
-        copy_shallow(self.dir(), &git_dir)?;
+        let alone = matches!(head, Head::Branch { alone: true, .. });
+        if alone {
+            let packs = git_dir.join("objects/pack/pack");
+            self.call("pack-objects").args(["--revs", "-q"]).arg(packs).input(format!("{commit}\n")).output()?;
+        } else {
+            copy_shallow(self.dir(), &git_dir)?;
+        }
         // The agent's git reads everything back from disk, so the power cut rule of our other calls would only cost time here.
         let call = self.inside(&partial).setting("core.fsync", "none").arg("--quiet");
         match head {
-            Head::Branch(_) => call.args(["-B", &branch, commit.as_str(), "--"]).output()?,
+            Head::Branch { .. } => call.args(["-B", &branch, commit.as_str(), "--"]).output()?,
             Head::Detached => call.args(["--detach", commit.as_str(), "--"]).output()?,
         };
-        write_file(&git_dir.join("objects/info/alternates"), format!("{OBJECTS_INSIDE}\n").as_bytes())?;
+        if !alone {
+            write_file(&git_dir.join("objects/info/alternates"), format!("{OBJECTS_INSIDE}\n").as_bytes())?;
+        }
         Ok(partial)
     }
 
@@ -129,7 +140,7 @@ impl Hub {
 
 #[derive(Clone, Copy)]
 enum Head<'a> {
-    Branch(&'a TaskKey),
+    Branch { key: &'a TaskKey, alone: bool },
     Detached,
 }
 

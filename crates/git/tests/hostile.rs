@@ -41,6 +41,7 @@ fn overlay_files_stay_out_of_every_change_and_never_replace_the_projects() {
             snapshots: &snapshots,
             key: &key(name),
             commit: world.project.head(),
+            alone: false,
             identity: &identity,
             overlay: &overlay,
             build_dirs: &[],

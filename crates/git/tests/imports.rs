@@ -171,8 +171,15 @@ fn a_repository_that_never_answers_is_given_up() {
     let project = Project::discover(&hasty, world.repo.path(), &person(world.home.path())).unwrap();
     let hub = Hub::open_or_create(world.hub.dir(), &project).unwrap();
     let (change, limit) = (world.change(), None);
-    let request =
-        ImportRequest { workspace: workspace.repo.path(), key: &workspace.key, commit: &commit, base: &workspace.base, change, limit };
+    let request = ImportRequest {
+        workspace: workspace.repo.path(),
+        key: &workspace.key,
+        commit: &commit,
+        base: &workspace.base,
+        view: None,
+        change,
+        limit,
+    };
     hub.import_change(world.sandbox.as_ref(), &request).unwrap_err();
     assert!(world.hub.resolve(commit.as_str()).unwrap().is_none());
 }

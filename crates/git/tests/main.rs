@@ -17,3 +17,4 @@ mod snapshots;
 mod support;
 mod takes;
 mod trees;
+mod views;

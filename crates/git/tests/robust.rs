@@ -82,6 +82,7 @@ fn garbage_is_what_no_ref_reaches() {
         key: &workspace.key,
         commit: &gone,
         base: &workspace.base,
+        view: None,
         change,
         limit: None,
     };

@@ -96,6 +96,11 @@ impl World {
     }
 
     pub(crate) fn workspace_at(&self, name: &str, commit: &CommitId) -> Workspace {
+        self.workspace_of(name, commit, false)
+    }
+
+    /// A workspace that holds a commit, and nothing else of the hub when it stands `alone`.
+    pub(crate) fn workspace_of(&self, name: &str, commit: &CommitId, alone: bool) -> Workspace {
         let (dir, snapshots) = (self.state.path().join("work").join(name), self.state.path().join("snapshots").join(name));
         let identity = Identity::agent(&AgentName::new("ada").unwrap());
         self.hub
@@ -104,12 +109,21 @@ impl World {
                 snapshots: &snapshots,
                 key: &key(name),
                 commit,
+                alone,
                 identity: &identity,
                 overlay: &[],
                 build_dirs: &["target".to_owned()],
             })
             .unwrap();
-        Workspace { repo: TempRepo::open(&dir), key: key(name), base: commit.clone(), objects: self.hub.dir().join("objects"), snapshots }
+        let objects = if alone { dir.join(".git/objects") } else { self.hub.dir().join("objects") };
+        Workspace {
+            repo: TempRepo::open(&dir),
+            key: key(name),
+            base: commit.clone(),
+            view: alone.then(|| commit.clone()),
+            objects,
+            snapshots,
+        }
     }
 
     pub(crate) fn change(&self) -> ChangeId {
@@ -140,6 +154,7 @@ impl World {
             key: &workspace.key,
             commit,
             base: &workspace.base,
+            view: workspace.view.as_ref(),
             change: self.change(),
             limit,
         };
@@ -190,6 +205,8 @@ pub(crate) struct Workspace {
     pub(crate) repo: TempRepo,
     pub(crate) key: TaskKey,
     pub(crate) base: CommitId,
+    /// The view that it holds instead.
+    pub(crate) view: Option<CommitId>,
     pub(crate) objects: PathBuf,
     pub(crate) snapshots: PathBuf,
 }

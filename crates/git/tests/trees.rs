@@ -20,7 +20,8 @@ fn every_path_is_listed_with_its_kind_and_size() {
     let commit = commit_id(&world.repo.rev("HEAD"));
     let files = world.project.files(&commit).unwrap();
     let found = |path: &str| files.iter().find(|file| file.path == Path::new(path)).cloned();
-    let file = |path: &str, mode, size| Some(TreeFile { path: path.into(), mode, size });
+    let id = |path: &str| world.repo.rev(&format!("{}:{path}", commit.as_str()));
+    let file = |path: &str, mode, size| Some(TreeFile { path: path.into(), mode, id: id(path), size });
     assert_eq!(found("a tab\tand ü.txt"), file("a tab\tand ü.txt", EntryMode::File, 5));
     assert_eq!(found("deep/er/run.sh"), file("deep/er/run.sh", EntryMode::Executable, 10));
     assert_eq!(found("link"), file("link", EntryMode::Link, 4));

@@ -109,19 +109,22 @@ impl Job {
 
     /// Submitted: the commit is taken out of the workspace and checked.
     fn import(&self) -> Result<(), LandingError> {
-        if let Err(message) = self.repo().import(&self.change, &self.task.spec)? {
-            let text = evidence::import(&message);
-            return self.give_back(None, ReturnReason::Import { message }, &text);
-        }
+        let commit = match self.repo().import(&self.change, &self.task.spec)? {
+            Ok(commit) => commit,
+            Err(message) => {
+                let text = evidence::import(&message);
+                return self.give_back(None, ReturnReason::Import { message }, &text);
+            }
+        };
         crash::point("import");
-        let touched = self.repo().touched(&self.change.base, &self.change.commit)?;
+        let touched = self.repo().touched(&self.change.base, &commit)?;
         if touched.len() > CHANGE_PATHS_MAX {
             let message = format!("it touches {} paths, and at most {CHANGE_PATHS_MAX} are taken at once", touched.len());
             let text = evidence::import(&message);
             return self.give_back(None, ReturnReason::Import { message }, &text);
         }
-        let added = leaks::added(&self.deps.hub, &*self.deps.redactor, &self.change.base, &self.change.commit)?;
-        if self.refused(None, &touched, &added, || self.repo().paths_of(&self.change.commit))? {
+        let added = leaks::added(&self.deps.hub, &*self.deps.redactor, &self.change.base, &commit)?;
+        if self.refused(None, &touched, &added, || self.repo().paths_of(&commit))? {
             return Ok(());
         }
         let held = self.run.rules.hold && !self.task.released;
@@ -129,7 +132,11 @@ impl Job {
             return self.give_back(None, ReturnReason::Empty, &evidence::empty(&self.change.base));
         }
         let paths = u32::try_from(touched.len()).unwrap_or(u32::MAX);
-        let imported = self.of(Event::ChangeImported { change: self.change.change, paths });
+        let imported = self.of(Event::ChangeImported {
+            change: self.change.change,
+            paths,
+            commit: Some(commit).filter(|commit| *commit != self.change.commit),
+        });
         self.append(if held { imported.and(Event::TaskHeld { task: self.task.task }) } else { imported })
     }
 

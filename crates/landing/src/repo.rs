@@ -56,18 +56,20 @@ impl<'a> Repo<'a> {
         Self { deps, run }
     }
 
-    /// Takes the submitted commit out of the workspace; the inner error is for the agent. Repeating it is harmless.
-    pub(crate) fn import(&self, change: &ChangeView, spec: &TaskSpec) -> Result<Result<(), String>, LandingError> {
+    /// Takes the submitted commit out of the workspace and returns what it is on the whole repository; the inner error is for the agent. Repeating it
+    /// is harmless.
+    pub(crate) fn import(&self, change: &ChangeView, spec: &TaskSpec) -> Result<Result<CommitId, String>, LandingError> {
         let request = ImportRequest {
             workspace: &change.workspace,
             key: &spec.key,
             commit: &change.commit,
             base: &change.base,
+            view: change.view.as_ref(),
             change: change.change,
             limit: None,
         };
         match self.deps.hub.import_change(&*self.deps.sandbox, &request) {
-            Ok(_) => Ok(Ok(())),
+            Ok(imported) => Ok(Ok(imported.commit)),
             // The machine failed, or the time was over: that says nothing about the change, and is tried again.
             Err(error) if error.is_hosts() => Err(error.into()),
             // A box that failed read what the agent left: that is for the agent to mend, too.

@@ -39,7 +39,7 @@ fn again(world: &World, task: TaskId, change: ChangeId) -> (Workspace, Vec<Strin
     let workspace = world.workspace_from(task, &merged.commit);
     let conflicts: Vec<String> = merged.paths.iter().map(|path| path.to_string_lossy().into_owned()).collect();
     let (path, base, attempt) = (workspace.repo.path().to_owned(), workspace.base.clone(), world.task_view(task).attempt);
-    world.append(Event::WorkspaceReady { task, attempt, path, base, conflicts: conflicts.clone() });
+    world.append(Event::WorkspaceReady { task, attempt, path, base, view: None, conflicts: conflicts.clone() });
     (workspace, conflicts)
 }
 
@@ -235,7 +235,7 @@ async fn an_undo_may_bring_back_what_no_new_change_may_hold() {
         summary: "undo".to_owned(),
         left_out: Vec::new(),
     });
-    world.append(Event::ChangeImported { change, paths: 2 });
+    world.append(Event::ChangeImported { change, paths: 2, commit: None });
     world.land().await;
     assert_eq!(world.repo.rev("main^{tree}"), world.repo.rev(&format!("{before}^{{tree}}")));
 }

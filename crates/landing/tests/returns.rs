@@ -234,7 +234,7 @@ async fn markers_left_in_a_file_that_was_in_conflict_are_refused() {
     let task = world.task("auth", &["src/**"]);
     let ws = world.workspace(task);
     let (path, base) = (ws.repo.path().to_owned(), ws.base.clone());
-    world.append(Event::WorkspaceReady { task, attempt: 1, path, base, conflicts: vec!["src/a.txt".to_owned()] });
+    world.append(Event::WorkspaceReady { task, attempt: 1, path, base, view: None, conflicts: vec!["src/a.txt".to_owned()] });
     ws.repo.write("src/a.txt", "<<<<<<< ours\none\n||||||| base\n=======\ntwo\n>>>>>>> theirs\n");
     ws.commit("x");
     world.submit(&ws, "resolved");

@@ -215,6 +215,7 @@ impl World {
             key: TaskKey::new(key).unwrap(),
             title: format!("Do {key}"),
             prompt: "work".to_owned(),
+            read: Vec::new(),
             scope: scope.iter().map(|glob| (*glob).to_owned()).collect(),
             after: Vec::new(),
             gates,
@@ -245,6 +246,7 @@ impl World {
             snapshots: &self.dir.join(format!("state/snapshots/{}", view.spec.key)),
             key: &view.spec.key,
             commit: base,
+            alone: false,
             identity: &identity,
             overlay: &[],
             build_dirs: &[],
@@ -252,7 +254,7 @@ impl World {
         self.hub.create_workspace(&spec).unwrap();
         self.append(Event::TaskReady { task });
         self.append(Event::TaskClaimed { task, agent: agent.clone(), incarnation, fence: view.fence + 1, attempt });
-        self.append(Event::WorkspaceReady { task, attempt, path: dest.clone(), base: base.clone(), conflicts: Vec::new() });
+        self.append(Event::WorkspaceReady { task, attempt, path: dest.clone(), base: base.clone(), view: None, conflicts: Vec::new() });
         let objects = [self.hub.dir().join("objects"), self.project.common_dir().join("objects")];
         Workspace { task, agent, base: base.clone(), repo: TempRepo::open(&dest), objects: std::env::join_paths(objects).unwrap() }
     }

@@ -145,6 +145,7 @@ pub(crate) fn opened(run: RunId, task: TaskId, key: u64) -> Event {
         key: TaskKey::new(format!("t{key}")).unwrap(),
         title: "a title".to_owned(),
         prompt: "a prompt".to_owned(),
+        read: Vec::new(),
         scope: vec!["src/**".to_owned()],
         after: Vec::new(),
         gates: Vec::new(),

@@ -237,6 +237,7 @@ fn collect(store: &SqliteStore, hubs: &HashMap<ProjectId, Hub>) -> Result<(), Cl
     }
     for hub in hubs.iter().filter(|(project, _)| !open.contains(project)).map(|(_, hub)| hub) {
         hub.delete_refs("refs/aedile/returns/")?;
+        hub.delete_refs(aedile_git::VIEWS)?;
         hub.collect_garbage(YOUNG)?;
     }
     Ok(())

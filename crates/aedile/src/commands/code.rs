@@ -56,6 +56,9 @@ pub struct CodeArgs {
     /// What may be changed: a glob below the repository's root, several times; everything when absent
     #[arg(long, value_name = "GLOB", conflicts_with_all = ["take", "resume"])]
     scope: Vec<String>,
+    /// What the agent may read: a glob, several times; the whole repository with its history when absent
+    #[arg(long, value_name = "GLOB", conflicts_with_all = ["take", "resume"])]
+    read: Vec<String>,
     /// Dollars that may be spent
     #[arg(long, value_name = "USD", conflicts_with_all = ["take", "resume"], allow_negative_numbers = true)]
     budget_usd: Option<f64>,
@@ -234,6 +237,7 @@ fn spec(args: &CodeArgs, config: &ConfigFile) -> Result<TaskSpec, CliError> {
         key: TaskKey::new(KEY).map_err(|error| CliError::failure(error.to_string()))?,
         title,
         prompt,
+        read: args.read.clone(),
         scope: if args.scope.is_empty() { vec!["**".to_owned()] } else { args.scope.clone() },
         after: Vec::new(),
         gates: Vec::new(),

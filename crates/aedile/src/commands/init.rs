@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use aedile_core::CommitId;
+use aedile_core::protected::{Secrecy, holds_private_key, secrecy};
 use aedile_git::Project;
 use clap::Args;
 use serde_json::json;
@@ -30,7 +31,8 @@ pub fn cmd_init(args: &InitArgs, out: Output) -> CliResult {
             .hint("edit it, or remove it and run `aedile init` again"));
     }
     let target = project.branch().map_or("main", |branch| branch.as_str().trim_start_matches("refs/heads/")).to_owned();
-    let found = detect::detect(project.root());
+    let mut found = detect::detect(project.root());
+    found.notes.extend(kept_from_agents(&project)?);
     let text = detect::render(&found, &target);
     explain(&found, out);
     if !args.yes && !out.can_ask() {
@@ -66,6 +68,30 @@ pub fn cmd_init(args: &InitArgs, out: Output) -> CliResult {
         lines
     });
     Ok(exit::OK)
+}
+
+/// What to say of tracked files that have the name of a file for secrets: agents see neither them nor the history that holds them.
+fn kept_from_agents(project: &Project) -> Result<Option<String>, CliError> {
+    const NAMED_MAX: usize = 20;
+    let holds_key = |path: &Path| std::fs::read(project.root().join(path)).is_ok_and(|bytes| holds_private_key(&bytes));
+    let is_kept = |path: &Path| match secrecy(&path.file_name().unwrap_or_default().to_string_lossy()) {
+        Some(Secrecy::Secret) => true,
+        Some(Secrecy::IfPrivateKey) => holds_key(path),
+        None => false,
+    };
+    let files = project.files(project.head()).map_err(|error| CliError::new(exit::GIT, error.to_string()))?;
+    let kept: Vec<String> =
+        files.iter().filter(|file| is_kept(&file.path)).map(|file| format!("{:?}", file.path.to_string_lossy())).collect();
+    if kept.is_empty() {
+        return Ok(None);
+    }
+    let more = kept.len().saturating_sub(NAMED_MAX);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let named = kept[..kept.len().min(NAMED_MAX)].join(", ");
+    Ok(Some(format!(
+        "tracked files with names of files for secrets: {named}{more}. Agents see neither them nor the history. What of them holds no secret (test certificates, \
+         examples) is shown by `[read] show = [...]` in .aedile/policy.toml (docs/policy.md)"
+    )))
 }
 
 fn commit_it(project: &Project, path: &Path) -> Result<CommitId, CliError> {

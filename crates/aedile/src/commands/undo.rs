@@ -221,7 +221,7 @@ fn open(workshop: &Workshop, of: &RunView, plan: &Plan, out: Output) -> Result<(
             summary,
             left_out: Vec::new(),
         })
-        .and(Event::ChangeImported { change, paths });
+        .and(Event::ChangeImported { change, paths, commit: None });
     store.append(append)?;
     store.release(&fence)?;
     if !out.json && plan.changes.len() > 1 {
@@ -253,6 +253,7 @@ fn spec(store: &dyn Store, plan: &Plan) -> Result<TaskSpec, CliError> {
         key,
         title,
         prompt: lines.join("\n"),
+        read: Vec::new(),
         scope: vec!["**".to_owned()],
         after: Vec::new(),
         gates: Vec::new(),

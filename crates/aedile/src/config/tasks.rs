@@ -4,6 +4,7 @@ use aedile_core::TaskKey;
 use aedile_core::model::ModelRef;
 use aedile_core::plan::COORDINATOR;
 use aedile_core::project::ProjectRules;
+use aedile_core::scope::Scope;
 use aedile_core::task::{GateSpec, TaskSpec};
 use serde::Deserialize;
 
@@ -37,6 +38,8 @@ pub struct TaskEntry {
     pub prompt: String,
     /// Globs of what may be changed; the whole repository when absent.
     pub scope: Option<Vec<String>>,
+    /// Globs of what its agent may read; the whole repository when absent. Otherwise its workspace has no history.
+    pub read: Option<Vec<String>>,
     /// Ids of tasks that must have landed before.
     #[serde(default)]
     pub after: Vec<TaskKey>,
@@ -112,6 +115,7 @@ impl TaskEntry {
             title: None,
             prompt,
             scope: None,
+            read: None,
             after: Vec::new(),
             gates: Vec::new(),
             role: None,
@@ -156,6 +160,7 @@ impl TaskEntry {
             key: self.id.clone(),
             title: self.title.clone().unwrap_or_else(|| self.id.to_string()),
             prompt: self.prompt.clone(),
+            read: self.reads().map_err(here)?,
             scope: self.scope.clone().unwrap_or_else(|| vec!["**".to_owned()]),
             after: self.after.clone(),
             gates: self.own_gates(rules),
@@ -166,6 +171,22 @@ impl TaskEntry {
                 .map_err(|error| CliError { hints: vec![MANUAL.to_owned()], ..error })?,
             script,
         })
+    }
+
+    /// What its agent may read. Scope and `read` must have something in common, or nothing could be changed.
+    fn reads(&self) -> Result<Vec<String>, String> {
+        let Some(globs) = &self.read else { return Ok(Vec::new()) };
+        let reads = Scope::new(globs).map_err(|bad| format!("read: {bad}"))?;
+        if globs.is_empty() {
+            return Err("`read` is empty: its agent would see nothing; leave it out for the whole repository".to_owned());
+        }
+        let scope = self.scope.as_ref().and_then(|globs| Scope::new(globs).ok());
+        match scope {
+            Some(scope) if !scope.overlaps(&reads) => {
+                Err("`read` and `scope` have no path in common: its agent could change nothing that it sees".to_owned())
+            }
+            _ => Ok(globs.clone()),
+        }
     }
 
     /// A gate that the project has already runs anyway.

@@ -26,6 +26,7 @@ fn task(word: &Word) -> Result<TaskSpec, CliError> {
             "Add the command `{0}` to abacus. {1}\nImplement it in lib/{0}.sh, check it in tests/{0}.sh and describe it in docs/{0}.md.",
             word.name, word.does
         ),
+        read: Vec::new(),
         scope: vec![format!("lib/{}.sh", word.name), format!("tests/{}.sh", word.name), format!("docs/{}.md", word.name)],
         after: word.needs.iter().map(|need| name(need)).collect::<Result<_, _>>()?,
         gates: Vec::new(),

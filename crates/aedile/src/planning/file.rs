@@ -83,6 +83,7 @@ mod tests {
             key: TaskKey::new("a").unwrap(),
             title: "Say \"a\"".into(),
             prompt: "Two\nlines, '''quoted''' and \"\"\"again\"\"\", \\ and # too.\n".into(),
+            read: Vec::new(),
             scope: vec!["src/**".into()],
             after: Vec::new(),
             gates: vec![GateSpec { name: "sh x.sh".into(), command: "sh x.sh".into(), timeout_s: None }],

@@ -25,6 +25,7 @@ fn submit_change(at: &mut At<'_>) -> Result<(), StoreError> {
         since: at.envelope.at,
         workspace: workspace.clone(),
         base: base.clone(),
+        view: owner.view.clone(),
         commit: commit.clone(),
         summary: summary.clone(),
         gated: None,
@@ -64,6 +65,7 @@ pub(super) fn apply_change(at: &mut At<'_>) -> Result<(), StoreError> {
     let mut view = at.change(change)?;
     at.step_change(&mut view, step)?;
     match &at.envelope.event {
+        Event::ChangeImported { commit: Some(commit), .. } => view.commit.clone_from(commit),
         Event::Gated { tree, onto, gates, .. } => {
             view.gated = Some(GatedTree { tree: tree.clone(), onto: onto.clone(), gates: gates.clone() });
         }

@@ -213,20 +213,17 @@ impl AgentPolicy {
         self.said.iter().flat_map(|(_, sections)| sections.read.show.globs()).filter(|glob| !hidden(glob)).cloned().collect()
     }
 
-    /// What says that files are hidden from an agent of a run. Their content is in the history that it works on, so its box cannot hide them, and it
-    /// is not started.
-    pub fn hides_from_agent(&self) -> Option<Said> {
-        let (source, said) = self.said.iter().find(|(_, said)| !said.read.hide.globs().is_empty())?;
-        let instead = "hold it for commands only, in a [[rule]] with roles = [\"command\"], or keep such files out of the repository";
-        let why = format!("{} cannot be hidden from agents, who work on the whole history", said.read.hide.globs().join(", "));
-        Some(Said::denied(source, "read.hide", &why, instead))
+    /// Whether a rule shows the path by name and none hides it.
+    pub fn shows(&self, path: &str) -> bool {
+        let some = |pick: fn(&Sections) -> &Paths| self.said.iter().any(|(_, sections)| pick(sections).contains(path));
+        some(|sections| &sections.read.show) && !some(|sections| &sections.read.hide)
     }
 
     /// Whether the path is seen in the box, as far as policy goes.
     pub fn may_read(&self, path: &str) -> Said {
         for (source, sections) in &self.said {
             if sections.read.hide.contains(path) {
-                let instead = "go on without it: it is an empty file in the box";
+                let instead = "go on without it: it is not in the workspace, or empty in the box";
                 return Said::denied(source, "read.hide", &format!("{path} is hidden"), instead);
             }
         }

@@ -6,6 +6,7 @@
 mod agent;
 mod deed;
 mod file;
+mod reads;
 mod scope;
 mod sections;
 #[cfg(test)]
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use agent::{AgentPolicy, DoorLimits, Layer, Policies, Source};
 pub use deed::{BadDeed, Deed, Said};
 pub use file::{BadPolicy, PolicyFile, Rule};
+pub use reads::{Reads, Sight};
 pub use sections::{Limits, Named, Names, Paths, Provider, Read, Sections, Spawn, Spend, Write};
 pub use whom::{Who, Whom};
 

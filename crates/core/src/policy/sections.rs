@@ -162,7 +162,7 @@ pub struct Write {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Read {
-    /// Files that are empty in the box, besides those for secrets.
+    /// Files that are kept out of an agent's workspace, and empty in the box of a command, besides those for secrets.
     pub hide: Paths,
     /// Files that are shown although they have the name of a file for secrets.
     pub show: Paths,

@@ -237,19 +237,6 @@ fn a_lower_layer_never_widens() {
     }
 }
 
-#[test]
-fn a_policy_that_hides_files_lets_no_agent_start_but_commands() {
-    let hide = "[[rule]]\nid = \"x\"\nroles = [\"command\"]\n[rule.read]\nhide = [\"data/**\"]\n";
-    assert!(policy(&[(LayerName::User, hide)], ADA).hides_from_agent().is_none());
-    assert!(policy(&[(LayerName::User, hide)], Who { role: "command", ..ADA }).hides_from_agent().is_some());
-    let said = policy(&[(LayerName::User, "[read]\nhide = [\"data/**\"]")], ADA).hides_from_agent().unwrap();
-    assert!(
-        !said.allowed
-            && said.sentence().contains("data/** cannot be hidden from agents")
-            && said.sentence().contains("roles = [\"command\"]")
-    );
-}
-
 /// Pieces of files, right and wrong.
 const PIECES: &[&str] = &[
     "[",

@@ -61,6 +61,7 @@ pub fn plan_task(goal: &str, layout: &Layout, rules: &ProjectRules, model: Model
         key: TaskKey::new(PLAN_KEY)?,
         title: "Split the goal into tasks".to_owned(),
         prompt: prompt(goal, layout, rules),
+        read: Vec::new(),
         scope: Vec::new(),
         after: Vec::new(),
         gates: Vec::new(),

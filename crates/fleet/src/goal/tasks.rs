@@ -18,6 +18,7 @@ pub fn specs(plan: &Plan, planning: &TaskSpec, rules: &ProjectRules) -> Result<V
                 key: TaskKey::new(task.id.clone())?,
                 title: task.title.trim().to_owned(),
                 prompt: prompt(&task.prompt, &task.acceptance),
+                read: Vec::new(),
                 scope: task.scope.clone(),
                 after: task.after.iter().map(|id| TaskKey::new(id.clone())).collect::<Result<_, _>>()?,
                 gates: gates(&task.acceptance, rules),

@@ -62,7 +62,7 @@ impl World {
         }
         let id = change.change;
         match change.state {
-            ChangeState::Submitted => self.landing(Append::of(self.run, Event::ChangeImported { change: id, paths: 1 })),
+            ChangeState::Submitted => self.landing(Append::of(self.run, Event::ChangeImported { change: id, paths: 1, commit: None })),
             ChangeState::Imported => self.gate(&change),
             ChangeState::Gated => self.intend(&change),
             ChangeState::Intended => self.move_ref(&change, &task),

@@ -100,7 +100,7 @@ impl World {
             Stage::Workspace => {
                 let (path, base) = (PathBuf::from(format!("/w/{}/{}", unit.task.spec.key, unit.task.attempt)), self.git.tip());
                 (unit.task.workspace, unit.task.base) = (Some(path.clone()), Some(base.clone()));
-                let ready = Event::WorkspaceReady { task, attempt: unit.task.attempt, path, base, conflicts: Vec::new() };
+                let ready = Event::WorkspaceReady { task, attempt: unit.task.attempt, path, base, view: None, conflicts: Vec::new() };
                 self.store.append(Append::of(self.run, ready).fenced(&unit.fence))?;
                 unit.stage = Stage::Start;
             }

@@ -1,14 +1,12 @@
 //! `aedile policy explain`.
 
-use aedile_core::policy::{Deed, Policies, Said};
-use aedile_core::protected::{Secrecy, secrecy};
+use aedile_core::policy::{Deed, Policies, Said, Sight};
 use aedile_core::scope::Scope;
 use aedile_gateway::policy::{Layers, Target};
 use clap::Args;
 use serde_json::json;
 
 use super::subject::{self, Subject, SubjectArgs};
-use crate::commands::sandbox::COMMAND;
 use crate::error::{CliError, CliResult};
 use crate::exit;
 use crate::output::Output;
@@ -51,9 +49,7 @@ fn answer(subject: &Subject, deed: &Deed) -> Result<Said, CliError> {
     let said = policies.of(subject.who()).may(deed);
     Ok(match (said, deed) {
         (Some(said), Deed::Write(path)) if said.allowed => within(subject, path)?.unwrap_or(said),
-        (Some(said), Deed::Read(path)) if said.allowed && said.rule != "read.show" && subject.role == COMMAND.role => {
-            masked(path).unwrap_or(said)
-        }
+        (Some(said), Deed::Read(path)) if said.allowed => unseen(subject, path)?.unwrap_or(said),
         (Some(said), _) => said,
         (None, Deed::Net { method, url }) => net(subject, method, url)?,
         (None, _) => return Err(CliError::failure("this deed has no answer")),
@@ -78,11 +74,19 @@ fn within(subject: &Subject, path: &str) -> Result<Option<Said>, CliError> {
     Ok(protected.then(|| always("protected", why, "leave it as it is; a person starts such a run with --allow-protected")))
 }
 
-/// Files for secrets are empty in the boxes of commands.
-fn masked(path: &str) -> Option<Said> {
-    let name = path.rsplit('/').next().unwrap_or(path);
-    let why = format!("{path} has the name of a file for secrets");
-    (secrecy(name) == Some(Secrecy::Secret)).then(|| always("secret-file", why, "go on without it: it is an empty file in the box"))
+/// What holds of reading besides policy: what the task reads, and names of files for secrets, which are in no agent's workspace and empty in the box
+/// of a command.
+fn unseen(subject: &Subject, path: &str) -> Result<Option<Said>, CliError> {
+    let policies = Policies::parse(&subject.texts).map_err(|error| CliError::config(error.0))?;
+    let policy = policies.of(subject.who());
+    let bad = |bad: aedile_core::scope::BadScope| CliError::config(bad.to_string());
+    if policy.reads(&[]).map_err(bad)?.of(path) == Sight::Hidden {
+        let why = format!("{path} has the name of a file for secrets");
+        return Ok(Some(always("secret-file", why, "go on without it; a person shows it by `[read] show` in the policy")));
+    }
+    let outside = policy.reads(&subject.read).map_err(bad)?.of(path) == Sight::Hidden;
+    let why = format!("{path} is outside what the task {} reads ({})", subject.task, subject.read.join(", "));
+    Ok(outside.then(|| always("task.read", why, "go on without it, or send mail to `person` and say why it is needed")))
 }
 
 fn net(subject: &Subject, method: &str, url: &str) -> Result<Said, CliError> {

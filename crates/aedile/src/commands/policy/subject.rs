@@ -43,6 +43,8 @@ pub struct Subject {
     pub texts: Vec<PolicyText>,
     /// The scope of its task, when it has one.
     pub scope: Option<Vec<String>>,
+    /// Globs of what its task reads; empty for everything.
+    pub read: Vec<String>,
     /// Globs of protected paths, unless the run lets them change.
     pub protected: Vec<String>,
 }
@@ -65,6 +67,7 @@ pub fn find(args: &SubjectArgs) -> Result<Subject, CliError> {
             task: own(&args.task, task.spec.key.as_str()),
             texts,
             scope: Some(task.spec.scope),
+            read: task.spec.read,
             protected: if rules.allow_protected { Vec::new() } else { rules.protected },
         });
     }
@@ -77,7 +80,15 @@ pub fn find(args: &SubjectArgs) -> Result<Subject, CliError> {
         texts.extend(rules.policy);
     }
     texts.extend(args.policy.as_deref().map(layers::of_run).transpose()?);
-    Ok(Subject { agent: own(&args.agent, ""), role: own(&args.role, ROLE), task: own(&args.task, ""), texts, scope: None, protected })
+    Ok(Subject {
+        agent: own(&args.agent, ""),
+        role: own(&args.role, ROLE),
+        task: own(&args.task, ""),
+        texts,
+        scope: None,
+        read: Vec::new(),
+        protected,
+    })
 }
 
 /// The task of the agent in a run, and the rules of that run.
