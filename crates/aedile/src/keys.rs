@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use aedile_core::redact::Leak;
 use aedile_core::{ExposeSecret, Redactor, SecretString};
 use aedile_gateway::policy::SecretRule;
 use aedile_gateway::safe::{Places, Record, Safe, Source};
@@ -188,6 +189,9 @@ impl Redactor for PersonsKeys {
     }
     fn redact_bytes(&self, bytes: &[u8]) -> Option<Vec<u8>> {
         self.vault().redact_bytes(bytes)
+    }
+    fn leaks(&self, bytes: &[u8]) -> Vec<Leak> {
+        self.vault().leaks(bytes)
     }
     fn settled(&self, text: &str) -> usize {
         self.vault().settled(text)

@@ -16,6 +16,8 @@ pub struct Narrator {
     tasks: HashMap<TaskId, String>,
     agents: HashMap<TaskId, String>,
     changes: HashMap<ChangeId, TaskId>,
+    /// What looked like secrets in the last snapshot of a task that was told.
+    marked: HashMap<TaskId, Vec<String>>,
     /// Whether the task that was claimed last had been claimed before.
     again: bool,
     /// Whether a plan waits for its answer.
@@ -48,13 +50,18 @@ impl Narrator {
             }
             _ => {}
         }
-        self.run_line(&envelope.event)
+        let said = self
+            .run_line(&envelope.event)
             .or_else(|| self.task_line(&envelope.event))
             .or_else(|| self.model_line(&envelope.event))
             .or_else(|| self.kept_line(&envelope.event))
             .or_else(|| self.plan_line(&envelope.event))
             .or_else(|| self.change_line(&envelope.event))
-            .or_else(|| other_line(&envelope.event))
+            .or_else(|| other_line(&envelope.event));
+        if let Event::SnapshotTaken { task, secrets, .. } = &envelope.event {
+            self.marked.insert(*task, secrets.clone());
+        }
+        said
     }
 
     fn task(&self, task: TaskId) -> &str {
@@ -98,6 +105,17 @@ impl Narrator {
         Some((Weight::Step, line))
     }
 
+    /// A mark is told once, and again when it is another.
+    fn saved(&self, task: TaskId, commit: &CommitId, secrets: &[String]) -> (Weight, String) {
+        let line = format!("{}: saved as {}", self.task(task), short(commit));
+        if secrets.is_empty() || self.marked.get(&task).is_some_and(|told| told == secrets) {
+            return (Weight::Detail, line);
+        }
+        let held = list(secrets);
+        let barred = "a change with them does not land, `snapshot restore` writes them only with --despite-secrets";
+        (Weight::Step, format!("{line}, with what looks like secrets: {held}; {barred}"))
+    }
+
     fn task_line(&self, event: &Event) -> Option<(Weight, String)> {
         use Weight::{Detail, Step};
         let said = match event {
@@ -128,7 +146,7 @@ impl Narrator {
                 ),
             ),
             Event::TurnEnded { task, turn, .. } => (Detail, format!("{}: {} ended turn {turn}", self.task(*task), self.agent(*task))),
-            Event::SnapshotTaken { task, commit, .. } => (Detail, format!("{}: saved as {}", self.task(*task), short(commit))),
+            Event::SnapshotTaken { task, commit, secrets, .. } => self.saved(*task, commit, secrets),
             Event::AgentEnded { task, agent, why, failed, .. } => {
                 (if *failed { Step } else { Detail }, format!("{}: {agent} ended: {}", self.task(*task), one_line(why, 300)))
             }

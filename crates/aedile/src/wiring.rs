@@ -141,6 +141,7 @@ impl Workshop {
             project: project.clone(),
             sandbox: Arc::clone(&sandbox),
             state: state.to_owned(),
+            redactor: gateway.redactor(),
             clock: Arc::clone(&clock),
         };
         let parts = Parts {

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use serde_json::Value;
 
 use crate::control::{person_commits_on_main, release};
-use crate::scenario::{Scenario, bash, hold, says, submit, task, turn, write};
+use crate::scenario::{LIMIT, Scenario, bash, hold, says, submit, task, turn, write};
 
 /// Everything that a first turn may leave: a file with terminal codes, a program, a link, one too large, a pipe.
 const MESS: &str = "printf 'ok \\033[31mred\\033[0m\\n' > parts/one.txt; printf '#!/bin/sh\\n' > parts/run; chmod +x parts/run; ln -s /etc/passwd parts/link; truncate -s 70M parts/big; mkfifo parts/pipe; mkdir parts/deep; echo untracked > parts/deep/new";
@@ -22,6 +22,36 @@ fn two_turns() -> Scenario {
     scenario.tasks(&format!("goal = \"Parts\"\n{}", task("one", "", &turns)));
     scenario.finish(&[]).success();
     scenario
+}
+
+#[test]
+fn a_snapshot_with_a_secret_is_marked_and_handed_out_only_when_the_person_says_so() {
+    let scenario = Scenario::new();
+    let value = scenario.env.work().join("value");
+    std::fs::write(&value, "open-sesame-4711\n").unwrap();
+    let mut set = scenario.command(&["secret", "set", "deploy"]);
+    set.stdin(std::fs::File::open(&value).unwrap());
+    scenario.env.run_command(set, LIMIT).success();
+    let leak = bash("printf 'open-%s\\n' sesame-4711 > parts/one.txt");
+    let turns = [turn(None, &[leak]), says(None, "It is there.")];
+    scenario.tasks(&format!("goal = \"Parts\"\n{}", task("one", "", &turns)));
+    let said = scenario.finish(&[]);
+    said.expect_code(3);
+    assert_eq!(said.stdout.matches("parts/one.txt [secret.deploy]").count(), 1, "{}", said.stdout);
+    let listed = words(&scenario, "snapshot list --json").last_json();
+    assert_eq!(listed["snapshots"][0]["secrets"], serde_json::json!(["parts/one.txt [secret.deploy]"]), "{listed}");
+    assert!(words(&scenario, "snapshot list").success().contains("holds secrets: parts/one.txt [secret.deploy]"));
+    for args in ["snapshot restore one --to ../back", "snapshot diff one --raw"] {
+        let refused = words(&scenario, args);
+        let said = refused.expect_code(8);
+        assert!(said.contains("parts/one.txt [secret.deploy]") && said.contains("--despite-secrets"), "{said}");
+        assert!(!refused.stdout.contains("sesame") && !scenario.env.work().join("back").exists());
+    }
+    let shown = words(&scenario, "snapshot diff one");
+    assert!(shown.success().contains("[secret deploy]") && !shown.stdout.contains("sesame-4711"), "{}", shown.stdout);
+    assert!(words(&scenario, "snapshot diff one --raw --despite-secrets").success().contains("+open-sesame-4711"));
+    words(&scenario, "snapshot restore one --to ../back --despite-secrets").success();
+    assert!(std::fs::read_to_string(scenario.env.work().join("back/parts/one.txt")).unwrap().contains("open-sesame-4711"));
 }
 
 fn words(scenario: &Scenario, args: &str) -> aedile_testkit::environment::Finished {

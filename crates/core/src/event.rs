@@ -223,8 +223,16 @@ pub enum Event {
     },
     /// A turn has ended.
     TurnEnded { task: TaskId, incarnation: IncarnationId, turn: u32, stop: TurnStop, detail: Option<String>, transcript: Option<BlobId> },
-    /// The workspace is saved where the agent cannot reach. `oversized` files are recorded by name and hash only.
-    SnapshotTaken { task: TaskId, turn: u32, commit: CommitId, oversized: Vec<String> },
+    /// The workspace is saved where the agent cannot reach. `oversized` files are recorded by name and hash only; `secrets` are paths, with the
+    /// rule, that hold one which was not there when the workspace began.
+    SnapshotTaken {
+        task: TaskId,
+        turn: u32,
+        commit: CommitId,
+        oversized: Vec<String>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        secrets: Vec<String>,
+    },
     /// The workspace of the closed task could not be saved and is its only copy: it stays, and `clean` leaves it; without `why`, it is saved since.
     WorkspaceKept { task: TaskId, why: Option<String> },
     /// The agent's process has ended; `why` is for people. `failed`: it died or broke before it had a result.

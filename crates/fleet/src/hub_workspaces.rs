@@ -8,8 +8,8 @@ use aedile_core::policy::Reads;
 use aedile_core::sandbox::{BoxMount, Sandbox};
 use aedile_core::scope::Scope;
 use aedile_core::view::{ChangeView, RunView, TaskView};
-use aedile_core::{Clock, CommitId, RefName, RunId};
-use aedile_git::{GitError, Hub, Identity, OverlayFile, Project, Snapshotter, WorkspaceSpec, remove_tree};
+use aedile_core::{Clock, CommitId, Redactor, RefName, RunId};
+use aedile_git::{AddedSecret, GitError, Hub, Identity, OverlayFile, Project, Snapshotter, WorkspaceSpec, remove_tree};
 
 use crate::goal::Layout;
 use crate::workspaces::{Snapshot, Workspace, WorkspaceError, Workspaces};
@@ -25,6 +25,8 @@ pub struct HubWorkspaces {
     pub sandbox: Arc<dyn Sandbox>,
     /// The state directory.
     pub state: PathBuf,
+    /// Knows what is secret.
+    pub redactor: Arc<dyn Redactor>,
     /// Wall time.
     pub clock: Arc<dyn Clock>,
 }
@@ -137,7 +139,10 @@ impl Workspaces for HubWorkspaces {
         let attempt = path.parent().and_then(|of| of.file_name()?.to_str()?.parse().ok()).unwrap_or(task.attempt);
         let saved = snapshotter.snapshot(run.run, task.task, (attempt, task.turn), self.clock.now())?;
         let oversized = few(saved.left_out.iter().map(|left| format!("{}: {}", left.path.display(), left.why)));
-        Ok(Snapshot { commit: saved.commit, oversized })
+        let base = snapshotter.base();
+        let secrets = self.hub.secrets_added(&*self.redactor, base, &saved.commit)?;
+        let secrets = few(secrets.into_iter().filter(AddedSecret::is_found).map(|secret| format!("{} [{}]", secret.path, secret.rule)));
+        Ok(Snapshot { commit: saved.commit, oversized, secrets })
     }
 
     fn remove(&self, path: &Path) -> Result<(), WorkspaceError> {

@@ -88,7 +88,13 @@ fn save_and_remove(parts: &Parts, run: &RunView, task: &TaskView, fence: &Fence,
     if let Some(path) = task.workspace.as_ref().filter(|path| !saved && path.exists()) {
         let saved = parts.workspaces.snapshot(run, task, path).map_err(|error| TidyError::Unsaved(error.to_string()))?;
         if task.snapshot.as_ref() != Some(&saved.commit) {
-            let event = Event::SnapshotTaken { task: task.task, turn: task.turn, commit: saved.commit, oversized: saved.oversized };
+            let event = Event::SnapshotTaken {
+                task: task.task,
+                turn: task.turn,
+                commit: saved.commit,
+                oversized: saved.oversized,
+                secrets: saved.secrets,
+            };
             parts.store.append(Append::of(task.run, event).fenced(fence))?;
         }
     }

@@ -283,7 +283,7 @@ impl Unit {
         if self.task.snapshot.as_ref() != Some(&saved.commit) {
             self.task.snapshot = Some(saved.commit.clone());
             let (task, turn) = (self.task.task, self.task.turn);
-            let event = Event::SnapshotTaken { task, turn, commit: saved.commit, oversized: saved.oversized };
+            let event = Event::SnapshotTaken { task, turn, commit: saved.commit, oversized: saved.oversized, secrets: saved.secrets };
             self.append(Append::of(self.task.run, event).fenced(&self.fence)).await?;
         }
         crash::point("snapshot");

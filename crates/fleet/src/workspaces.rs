@@ -29,6 +29,8 @@ pub struct Snapshot {
     pub commit: CommitId,
     /// Files that are recorded by name and hash only; of very many the first, and how many more.
     pub oversized: Vec<String>,
+    /// Paths, with the rule, that hold a secret which was not there when the workspace began; of very many the first, and how many more.
+    pub secrets: Vec<String>,
 }
 
 /// Why something about a workspace did not work, in one sentence.

@@ -418,7 +418,7 @@ impl Workspaces for FakeWorkspaces {
         }
         self.note(format!("snapshot {}", task.spec.key));
         let oversized = self.0.oversized.lock().unwrap().get(task.spec.key.as_str()).cloned().unwrap_or_default();
-        Ok(Snapshot { commit: support::commit(self.0.snapshots.fetch_add(1, Ordering::SeqCst)), oversized })
+        Ok(Snapshot { commit: support::commit(self.0.snapshots.fetch_add(1, Ordering::SeqCst)), oversized, secrets: Vec::new() })
     }
     fn remove(&self, path: &Path) -> Result<(), WorkspaceError> {
         self.note(format!("remove {}", path.file_name().unwrap().to_string_lossy()));

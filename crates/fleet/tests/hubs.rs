@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use aedile_core::event::{Event, ReturnReason};
 use aedile_core::policy::Reads;
+use aedile_core::redact::{Leak, Redactor};
 use aedile_core::sandbox::Sandbox;
 use aedile_core::store::{Append, Store, list, load};
 use aedile_core::view::{ChangeView, RunView};
@@ -26,12 +27,31 @@ fn sandbox() -> Arc<dyn Sandbox> {
     Arc::new(NativeSandbox::new(config).unwrap())
 }
 
+/// Takes one word for a secret.
+struct Sesame;
+
+impl Redactor for Sesame {
+    fn redact_text(&self, text: &str) -> Option<String> {
+        text.contains("sesame").then(|| text.replace("sesame", "[secret]"))
+    }
+    fn redact_bytes(&self, bytes: &[u8]) -> Option<Vec<u8>> {
+        self.redact_text(&String::from_utf8_lossy(bytes)).map(String::into_bytes)
+    }
+    fn leaks(&self, bytes: &[u8]) -> Vec<Leak> {
+        let found = String::from_utf8_lossy(bytes).matches("sesame").count();
+        vec![Leak { rule: "secret.word".to_owned(), known: true }; found]
+    }
+    fn settled(&self, text: &str) -> usize {
+        text.len()
+    }
+}
+
 fn workspaces(repo: &TempRepo, state: &Path) -> HubWorkspaces {
     #[expect(clippy::disallowed_methods, reason = "a test gives git the PATH it was given")]
     let git = Git::find(&std::env::var_os("PATH").unwrap()).unwrap();
     let project = Project::discover(&git, repo.path(), &PersonEnv(vec![(OsString::from("HOME"), state.into())])).unwrap();
     let hub = Hub::open_or_create(&state.join("hub.git"), &project).unwrap();
-    HubWorkspaces { hub, project, sandbox: sandbox(), state: state.to_owned(), clock: Arc::new(SystemClock) }
+    HubWorkspaces { hub, project, sandbox: sandbox(), state: state.to_owned(), redactor: Arc::new(Sesame), clock: Arc::new(SystemClock) }
 }
 
 /// A commit on top of the repository's present one that writes `text` to the file, as an agent's change that was imported.
@@ -68,6 +88,13 @@ async fn a_workspace_is_made_saved_made_anew_for_a_returned_change_and_forgotten
         fs::write(made.path.join("src/new.txt"), "never added to any index\n").unwrap();
         let saved = hubs.snapshot(&run, &one, &made.path).unwrap();
         assert_eq!(hubs.hub.file_at(&saved.commit, "src/new.txt").unwrap().unwrap(), b"never added to any index\n");
+        assert_eq!(saved.secrets, Vec::<String>::new());
+
+        // It is saved as it is, and marked.
+        fs::write(made.path.join("src/key.txt"), "open sesame\n").unwrap();
+        let marked = hubs.snapshot(&run, &one, &made.path).unwrap();
+        assert_eq!(marked.secrets, ["src/key.txt [secret.word]"]);
+        assert_eq!(hubs.hub.file_at(&marked.commit, "src/key.txt").unwrap().unwrap(), b"open sesame\n");
 
         // The target and the change differ in one line.
         let commit = imported(&hubs.hub, &repo, "one\nmine\nthree\n");
@@ -156,7 +183,10 @@ async fn thousands_of_odd_files_and_of_conflicts_are_saved_and_merged_and_named_
         let saved = hubs.snapshot(&run, &one, &made.path).unwrap();
         assert!(saved.oversized[0].contains("src/pipe") && saved.oversized.last().unwrap().contains("2800 more"), "{:?}", saved.oversized);
         store
-            .append(Append::of(id, Event::SnapshotTaken { task: one.task, turn: 1, commit: saved.commit, oversized: saved.oversized }))
+            .append(Append::of(
+                id,
+                Event::SnapshotTaken { task: one.task, turn: 1, commit: saved.commit, oversized: saved.oversized, secrets: saved.secrets },
+            ))
             .unwrap();
 
         let change = returned(store.as_ref(), id, &commit, &made.path, &plan.base);

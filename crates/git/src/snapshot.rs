@@ -124,6 +124,11 @@ impl Snapshotter {
         Ok(Self { hub: hub.clone(), sandbox, workspace: workspace.to_owned(), dir: snapshots.to_owned(), base, rules, listed, last })
     }
 
+    /// The commit that the workspace began with.
+    pub fn base(&self) -> &CommitId {
+        &self.base
+    }
+
     /// Saves the workspace as it is now: every file that the target's rules do not ignore, untracked ones and those of nested repositories
     /// included, as `refs/aedile/snapshots/<run>/<task>/<attempt>-<turn>`. A ref that is there never moves: another state of the same turn gets
     /// `-2`, `-3`, ... behind it, the same state is the snapshot that is there. A workspace that changes meanwhile is tried twice. One box, four processes

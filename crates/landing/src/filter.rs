@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::leaks::Added;
 use aedile_core::project::ProjectRules;
 use aedile_core::protected;
 use aedile_core::scope::{BadScope, Scope};
+use aedile_git::AddedSecret;
 use unicode_normalization::UnicodeNormalization;
 
 /// Lines of a verdict that are kept; beyond that it says how many more there are.
@@ -65,7 +65,7 @@ impl Filter {
     }
 
     /// Checks every path, and the secrets that are added.
-    pub(crate) fn check(&self, touched: &[Touched], added: &[Added]) -> Verdict {
+    pub(crate) fn check(&self, touched: &[Touched], added: &[AddedSecret]) -> Verdict {
         let mut verdict = Verdict::default();
         for entry in touched {
             let shown = shown(&entry.path);
@@ -78,7 +78,8 @@ impl Filter {
                 }
             }
         }
-        for Added { path, rule, known } in added {
+        for AddedSecret { path, rule, known } in added {
+            let path = &shown(path);
             let line = format!("{path} [{rule}]");
             if *known {
                 verdict.violations.push(format!("{path}: holds the value of a secret [{rule}]"));
@@ -365,7 +366,7 @@ mod tests {
 
     #[test]
     fn secrets_are_told_by_their_rule_and_known_values_pass_for_nobody() {
-        let added = |path: &str, rule: &str, known| Added { path: path.to_owned(), rule: rule.to_owned(), known };
+        let added = |path: &str, rule: &str, known| AddedSecret { path: path.to_owned(), rule: rule.to_owned(), known };
         let rules = ProjectRules { harmless: vec!["tests/**".to_owned()], allow_protected: true, ..ProjectRules::default() };
         let f = Filter::new(&["**".to_owned()], &rules, &["a [leak.jwt]".to_owned(), "a [secret.forge]".to_owned()]).unwrap();
         let all = [added("a", "leak.jwt", false), added("b", "leak.jwt", false), added("tests/x", "leak.jwt", false)];

@@ -11,10 +11,10 @@ use aedile_core::store::{Append, Fence};
 use aedile_core::task::GateSpec;
 use aedile_core::view::{ChangeView, GatedTree, Intent, RunView, TaskView};
 use aedile_core::{BlobId, ChangeId, CommitId, TreeId};
+use aedile_git::AddedSecret;
 use tokio::sync::watch;
 
 use crate::filter::{Filter, Touched, twins};
-use crate::leaks::{self, Added};
 use crate::queue::{LandingDeps, view, wants};
 use crate::repo::{Fate, Merged, Repo};
 use crate::room::Room;
@@ -123,7 +123,7 @@ impl Job {
             let text = evidence::import(&message);
             return self.give_back(None, ReturnReason::Import { message }, &text);
         }
-        let added = leaks::added(&self.deps.hub, &*self.deps.redactor, &self.change.base, &commit)?;
+        let added = self.deps.hub.secrets_added(&*self.deps.redactor, &self.change.base, &commit)?;
         if self.refused(None, &touched, &added, || self.repo().paths_of(&commit))? {
             return Ok(());
         }
@@ -145,7 +145,7 @@ impl Job {
         &self,
         so_far: Option<Append>,
         touched: &[Touched],
-        added: &[Added],
+        added: &[AddedSecret],
         all: impl FnOnce() -> Result<Vec<String>, LandingError>,
     ) -> Result<bool, LandingError> {
         let mut verdict = Filter::new(&self.task.spec.scope, &self.run.rules, &self.change.approved)?.check(touched, added);

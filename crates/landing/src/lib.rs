@@ -14,7 +14,6 @@ mod filter;
 mod gate;
 mod hold;
 mod job;
-mod leaks;
 mod markers;
 mod message;
 mod policy;

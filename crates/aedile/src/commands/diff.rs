@@ -2,17 +2,20 @@
 
 use std::io::IsTerminal;
 
-use aedile_core::CommitId;
+use aedile_core::bounded::few;
 use aedile_core::machine::ChangeState;
 use aedile_core::store::load;
 use aedile_core::view::{ChangeView, RunView, TaskView};
-use aedile_git::{DiffForm, Hub};
+use aedile_core::{CommitId, Redactor};
+use aedile_git::{AddedSecret, DiffForm, Hub};
 use clap::Args;
 use serde_json::{Value, json};
 
 use crate::error::{CliError, CliResult};
+use crate::keys::PersonsKeys;
 use crate::narrate::{branch, short};
 use crate::output::Output;
+use crate::terminal::printable;
 use crate::{exit, names, state, terminal, wiring};
 
 /// Show a change: as it was submitted against its base, and as it landed
@@ -27,6 +30,9 @@ pub struct DiffArgs {
     /// The exact bytes, for `git apply`: what landed, else what was submitted; not on a terminal
     #[arg(long, conflicts_with = "stat")]
     raw: bool,
+    /// Also when it did not land and holds what looks like secrets
+    #[arg(long, requires = "raw")]
+    despite_secrets: bool,
     /// The run (its id or the eight characters that other commands print); otherwise the last one that has it
     #[arg(long, value_name = "RUN")]
     run: Option<String>,
@@ -42,6 +48,8 @@ pub struct Sides {
     pub stat: bool,
     /// The exact bytes.
     pub raw: bool,
+    /// The exact bytes also when they hold secrets.
+    pub despite_secrets: bool,
 }
 
 /// Runs `aedile diff`.
@@ -51,8 +59,10 @@ pub fn cmd_diff(args: &DiffArgs, out: Output) -> CliResult {
     let task: Option<TaskView> = load(&store, &change.task.to_string())?;
     let key = task.map_or_else(|| "?".to_owned(), |task| task.spec.key.to_string());
     let hub = wiring::hub(&run)?.ok_or_else(|| CliError::failure("nothing of this project is kept in the state directory"))?;
-    let sides = |(from, to)| Sides { from, to, stat: args.stat, raw: args.raw };
-    let (submitted, landed) = (submitted(&hub, &change)?.map(sides), landed(&hub, &change)?.map(sides));
+    let sides = |(from, to)| Sides { from, to, stat: args.stat, raw: args.raw, despite_secrets: args.despite_secrets };
+    // What landed passed the search for secrets, or a person let it.
+    let open = |sides: Sides| Sides { despite_secrets: true, ..sides };
+    let (submitted, landed) = (submitted(&hub, &change)?.map(sides), landed(&hub, &change)?.map(sides).map(open));
     let Some(shown) = landed.as_ref().or(submitted.as_ref()) else { return Err(not_there(&change, &key)) };
     if args.raw {
         return show(&hub, shown, Value::Null, out).map(|()| exit::OK);
@@ -129,7 +139,24 @@ fn text(hub: &Hub, sides: &Sides) -> Result<Vec<u8>, CliError> {
         (_, true) => DiffForm::Stat,
         _ => DiffForm::Patch,
     };
-    Ok(hub.diff_text(&sides.from, &sides.to, form)?)
+    let text = hub.diff_text(&sides.from, &sides.to, form)?;
+    if sides.raw { Ok(text) } else { Ok(PersonsKeys::default().redact_bytes(&text).unwrap_or(text)) }
+}
+
+/// Refuses to hand out what holds secrets that were not there before.
+///
+/// # Errors
+/// The paths with their rules, and how a person lets it pass all the same.
+pub fn bar_secrets(hub: &Hub, (from, to): (&CommitId, &CommitId), what: &str) -> Result<(), CliError> {
+    let mut found = hub.secrets_added(&PersonsKeys::default(), from, to)?;
+    found.retain(AddedSecret::is_found);
+    if found.is_empty() {
+        return Ok(());
+    }
+    let shown = |secret: &AddedSecret| format!("{} [{}]", printable(secret.path.as_bytes()), secret.rule);
+    let lines = few(found.iter().map(shown));
+    Err(CliError::new(exit::DENIED, format!("{what} holds what looks like secrets, so nothing was written: {}", lines.join(", ")))
+        .hint("`--despite-secrets` writes it all the same; a value that an agent has seen is best replaced (`aedile secret rotate NAME`)"))
 }
 
 fn print(hub: &Hub, sides: &Sides, out: Output) -> Result<(), CliError> {
@@ -157,6 +184,9 @@ pub fn show(hub: &Hub, sides: &Sides, of: Value, out: Output) -> Result<(), CliE
         if std::io::stdout().is_terminal() {
             return Err(CliError::usage("--raw prints what agents wrote as it is, which could steer your terminal")
                 .hint("send it to a file or to `git apply`"));
+        }
+        if !sides.despite_secrets {
+            bar_secrets(hub, (&sides.from, &sides.to), "the difference")?;
         }
         out.bytes(&text(hub, sides)?);
         return Ok(());

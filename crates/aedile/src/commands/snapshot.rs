@@ -1,9 +1,12 @@
 //! `aedile snapshot`.
 
+use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 
-use aedile_core::store::list;
+use aedile_core::event::{Event, Position};
+use aedile_core::limits::READ_EVENTS_MAX;
+use aedile_core::store::{Store, list};
 use aedile_core::view::{RunView, TaskView};
 use aedile_core::{Clock, CommitId};
 use aedile_git::{Hub, SavedTurn};
@@ -53,6 +56,9 @@ enum SnapshotCommand {
         /// The exact bytes, for `git apply`; not on a terminal
         #[arg(long, conflicts_with = "stat")]
         raw: bool,
+        /// Also when it holds what looks like secrets
+        #[arg(long, requires = "raw")]
+        despite_secrets: bool,
     },
     /// Write what a turn saved into a new or empty directory
     Restore {
@@ -63,6 +69,9 @@ enum SnapshotCommand {
         /// Where to: a directory that is empty or not there yet
         #[arg(long, value_name = "DIR")]
         to: PathBuf,
+        /// Also when it holds what looks like secrets
+        #[arg(long)]
+        despite_secrets: bool,
     },
 }
 
@@ -79,14 +88,16 @@ pub fn cmd_snapshot(args: &SnapshotArgs, out: Output) -> CliResult {
     let run = args.run.as_deref();
     match &args.command {
         SnapshotCommand::List { task } => list_all(&store, run, task.as_deref(), out),
-        SnapshotCommand::Diff { task, turn, later, stat, raw } => {
+        SnapshotCommand::Diff { task, turn, later, stat, raw, despite_secrets } => {
             let kept = Kept::of(&store, run, task)?;
             let (from, to) = kept.range(*turn, *later)?;
-            let sides = Sides { from, to, stat: *stat, raw: *raw };
+            let sides = Sides { from, to, stat: *stat, raw: *raw, despite_secrets: *despite_secrets };
             diff::show(&kept.hub, &sides, json!({ "run": kept.run.run, "task": kept.task.spec.key }), out)?;
             Ok(exit::OK)
         }
-        SnapshotCommand::Restore { task, turn, to } => Kept::of(&store, run, task)?.restore(*turn, to, out),
+        SnapshotCommand::Restore { task, turn, to, despite_secrets } => {
+            Kept::of(&store, run, task)?.restore(*turn, to, *despite_secrets, out)
+        }
     }
 }
 
@@ -151,12 +162,15 @@ impl Kept {
         self.turns.last().ok_or_else(|| CliError::failure(format!("task {} has no snapshot", self.task.spec.key)))
     }
 
-    fn restore(&self, turn: Option<u32>, to: &Path, out: Output) -> CliResult {
+    fn restore(&self, turn: Option<u32>, to: &Path, despite_secrets: bool, out: Output) -> CliResult {
         let saved = match turn {
             Some(turn) => self.at(turn)?,
             None => self.last()?,
         };
         let dest = destination(to, &state::dir()?)?;
+        if !despite_secrets {
+            diff::bar_secrets(&self.hub, (&saved.base, &saved.commit), &format!("turn {} of {}", saved.turn, self.task.spec.key))?;
+        }
         std::fs::create_dir_all(&dest).map_err(|error| CliError::failure(format!("cannot create {}: {error}", dest.display())))?;
         let failed = |error: aedile_git::GitError| {
             CliError::from(error).hint(format!("{} holds only a part now; remove it and try again", dest.display()))
@@ -233,6 +247,24 @@ fn destination(to: &Path, state: &Path) -> Result<PathBuf, CliError> {
     }
 }
 
+/// The snapshots of a run that were marked when they were taken, by commit: what in them looks like a secret.
+fn marks(store: &SqliteStore, run: &RunView) -> Result<HashMap<String, Vec<String>>, CliError> {
+    let mut marks = HashMap::new();
+    let mut after = Position(run.first.0.saturating_sub(1));
+    loop {
+        let page = store.read(after, READ_EVENTS_MAX)?;
+        let Some(last) = page.last() else { return Ok(marks) };
+        after = last.position;
+        for envelope in page.into_iter().filter(|envelope| envelope.run == Some(run.run)) {
+            if let Event::SnapshotTaken { commit, secrets, .. } = envelope.event
+                && !secrets.is_empty()
+            {
+                marks.insert(commit.to_string(), secrets);
+            }
+        }
+    }
+}
+
 fn list_all(store: &SqliteStore, run: Option<&str>, task: Option<&str>, out: Output) -> CliResult {
     let (run, tasks) = match task {
         Some(name) => names::task(store, run, name).map(|(run, task)| (run, vec![task]))?,
@@ -268,6 +300,13 @@ fn list_all(store: &SqliteStore, run: Option<&str>, task: Option<&str>, out: Out
         }
     }
     let none = objects.is_empty();
+    let marks = marks(store, &run)?;
+    for (row, object) in rows.iter_mut().skip(1).zip(objects.iter_mut()) {
+        let Some(secrets) = object["commit"].as_str().and_then(|commit| marks.get(commit)) else { continue };
+        let note = row.pop().filter(|note| !note.is_empty()).map_or_else(String::new, |note| note + ", ");
+        row.push(format!("{note}looks like it holds secrets: {}", printable(secrets.join(", ").as_bytes())));
+        object["secrets"] = json!(secrets);
+    }
     out.object_or(&json!({ "run": run.run, "snapshots": objects }), || match none {
         true => vec![format!("run {} keeps no snapshot: none was taken yet, or `aedile clean` removed them", run.run.short())],
         false => table(&rows),

@@ -1,32 +1,49 @@
-//! Secrets in what a change adds.
+//! Secrets in what a commit adds to another.
 
 use std::collections::BTreeMap;
 
 use aedile_core::CommitId;
 use aedile_core::redact::{Leak, Redactor};
-use aedile_git::{EntryMode, Hub, PathChange};
 
-use crate::LandingError;
-use crate::filter::shown;
+use crate::diff::{EntryMode, PathChange};
+use crate::error::GitError;
+use crate::hub::Hub;
 
 /// A larger file is not looked into.
 const FILE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// The rule of a file that is not looked into.
 const SIZE_RULE: &str = "leak.size";
 
-/// Something secret that a change adds.
-pub(crate) struct Added {
-    /// The path as it may be shown.
-    pub(crate) path: String,
-    /// The rule: `secret.NAME`, `leak.RULE` or `leak.size`.
-    pub(crate) rule: String,
-    /// Whether it is a known value, which nobody lets pass.
-    pub(crate) known: bool,
+/// Something secret that a commit adds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AddedSecret {
+    /// The path, in its exact characters where it is UTF-8.
+    pub path: String,
+    /// The rule: `secret.NAME`, `leak.RULE`, or `leak.size` for a file that is too large to be looked into.
+    pub rule: String,
+    /// Whether it is a known value.
+    pub known: bool,
 }
 
-/// Looks for secrets in what differs between two commits, in bytes and names of files: what was there before, at its path and as often, is
-/// not the change's.
-pub(crate) fn added(hub: &Hub, redactor: &dyn Redactor, from: &CommitId, to: &CommitId) -> Result<Vec<Added>, LandingError> {
+impl AddedSecret {
+    /// Whether something was found; a file that is too large to be looked into only may hold one.
+    pub fn is_found(&self) -> bool {
+        self.rule != SIZE_RULE
+    }
+}
+
+impl Hub {
+    /// Looks for secrets in what differs between two commits, in bytes and names of files: what was there before, at its path and as often, is
+    /// not the later one's. Three processes, one more for each file that holds something.
+    ///
+    /// # Errors
+    /// [`GitError`] when a commit is missing.
+    pub fn secrets_added(&self, redactor: &dyn Redactor, from: &CommitId, to: &CommitId) -> Result<Vec<AddedSecret>, GitError> {
+        added(self, redactor, from, to)
+    }
+}
+
+fn added(hub: &Hub, redactor: &dyn Redactor, from: &CommitId, to: &CommitId) -> Result<Vec<AddedSecret>, GitError> {
     let mut changes = hub.diff_paths(from, to)?;
     changes.retain(|change| matches!(change.new_mode, EntryMode::File | EntryMode::Executable | EntryMode::Link));
     let ids: Vec<String> = changes.iter().map(|change| change.new_id.clone()).collect();
@@ -34,7 +51,7 @@ pub(crate) fn added(hub: &Hub, redactor: &dyn Redactor, from: &CommitId, to: &Co
     let mut found = Vec::new();
     for (change, bytes) in changes.iter().zip(now) {
         let path = change.path.to_string_lossy();
-        let mut add = |rule: String, known| found.push(Added { path: shown(&path), rule, known });
+        let mut add = |rule: String, known| found.push(AddedSecret { path: path.clone().into_owned(), rule, known });
         redactor.leaks(path.as_bytes()).into_iter().filter(|leak| leak.known).for_each(|leak| add(leak.rule, leak.known));
         match bytes {
             None => add(SIZE_RULE.to_owned(), false),
@@ -50,7 +67,7 @@ pub(crate) fn added(hub: &Hub, redactor: &dyn Redactor, from: &CommitId, to: &Co
 }
 
 /// What the path held before.
-fn before(hub: &Hub, redactor: &dyn Redactor, change: &PathChange) -> Result<Vec<Leak>, LandingError> {
+fn before(hub: &Hub, redactor: &dyn Redactor, change: &PathChange) -> Result<Vec<Leak>, GitError> {
     if change.old_mode == EntryMode::Absent {
         return Ok(Vec::new());
     }
