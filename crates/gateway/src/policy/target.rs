@@ -160,54 +160,12 @@ fn is_label(label: &str) -> bool {
         && !label.starts_with('-')
         && !label.ends_with('-');
     let dashes = label.get(2..4) == Some("--");
-    plain && (!dashes || label.strip_prefix("xn--").is_some_and(is_encoded_name))
+    plain && (!dashes || (label.starts_with("xn--") && is_encoded_name(label)))
 }
 
-/// Whether the rest of an `xn--` label can be decoded (RFC 3492) to a name that needs it.
-fn is_encoded_name(text: &str) -> bool {
-    const BASE: u32 = 36;
-    let (plain, digits) = text.rsplit_once('-').unwrap_or(("", text));
-    let (mut point, mut at, mut bias, mut first) = (128_u32, 0_u32, 72_u32, true);
-    let mut count = u32::try_from(plain.len()).unwrap_or(u32::MAX);
-    let mut bytes = digits.bytes().peekable();
-    if digits.is_empty() {
-        return false;
-    }
-    while bytes.peek().is_some() {
-        let (before, mut weight, mut step) = (at, 1_u32, BASE);
-        loop {
-            let digit = match bytes.next() {
-                Some(byte @ b'a'..=b'z') => u32::from(byte - b'a'),
-                Some(byte @ b'0'..=b'9') => u32::from(byte - b'0') + 26,
-                _ => return false,
-            };
-            let Some(more) = digit.checked_mul(weight).and_then(|more| at.checked_add(more)) else { return false };
-            at = more;
-            let threshold = step.saturating_sub(bias).clamp(1, 26);
-            if digit < threshold {
-                break;
-            }
-            let Some(heavier) = weight.checked_mul(BASE - threshold) else { return false };
-            weight = heavier;
-            step += BASE;
-        }
-        count += 1;
-        let mut delta = if first { (at - before) / 700 } else { (at - before) / 2 };
-        first = false;
-        delta += delta / count;
-        let mut steps = 0;
-        while delta > 455 {
-            delta /= 35;
-            steps += BASE;
-        }
-        bias = steps + 36 * delta / (delta + 38);
-        let Some(next) = point.checked_add(at / count).filter(|point| char::from_u32(*point).is_some_and(|c| !c.is_control())) else {
-            return false;
-        };
-        point = next;
-        at = at % count + 1;
-    }
-    true
+/// Whether an `xn--` label reads as itself where the request is sent: the reader there decodes it (RFC 3492) and knows what is none.
+fn is_encoded_name(label: &str) -> bool {
+    reqwest::Url::parse(&format!("https://{label}/")).is_ok_and(|url| url.host_str() == Some(label))
 }
 
 /// Reads a path: what need not be encoded is decoded, dots are resolved, what others would read differently is refused.
