@@ -136,4 +136,41 @@ mod tests {
         assert_eq!(Coding::parse("gzip, br"), Err("gzip, br".to_owned()));
         assert_eq!(Coding::parse("identity"), Ok(None));
     }
+
+    /// A packing that was changed anywhere is an error or unpacks to something within the bound; the packing itself unpacks to what was packed.
+    #[test]
+    fn any_bytes_unpack_within_the_bound_or_are_an_error() {
+        let mut state = 7_u64;
+        let mut next = |most: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            usize::try_from(state >> 33).unwrap() % most
+        };
+        let mut broken = 0;
+        for _ in 0..crate::leak::cases() {
+            let text: Vec<u8> = (0..next(120)).map(|_| b"aab{}\"\0\xff"[next(8)]).collect();
+            let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            gzip.write_all(&text).unwrap();
+            let mut bare = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
+            bare.write_all(&text).unwrap();
+            let forms =
+                [("gzip", gzip.finish().unwrap()), ("deflate", bare.finish().unwrap()), ("zstd", zstd(&text)), ("br", text.clone())];
+            let (coding, mut packed) = forms[next(4)].clone();
+            if coding != "br" && next(8) == 0 {
+                assert_eq!(unpacked(coding, &packed).unwrap(), text, "{coding}");
+            }
+            for _ in 0..=next(3) {
+                let at = next(packed.len().max(1));
+                match next(3) {
+                    0 => packed.truncate(at),
+                    1 => packed.insert(at.min(packed.len()), u8::try_from(next(256)).unwrap()),
+                    _ => packed.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 1 << (at % 8)),
+                }
+            }
+            match unpacked(coding, &packed) {
+                Ok(bytes) => assert!(bytes.len() <= 1024 * 1024),
+                Err(_) => broken += 1,
+            }
+        }
+        assert!(broken > crate::leak::cases() / 4, "{broken}");
+    }
 }

@@ -280,4 +280,36 @@ mod tests {
             assert_eq!(read(false, frame).await.unwrap_err().code, code, "{frame:?}");
         }
     }
+
+    #[tokio::test]
+    async fn any_bytes_are_messages_or_an_error_and_end() {
+        let mut state = 9_u64;
+        let mut next = |most: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            usize::try_from(state >> 33).unwrap() % most
+        };
+        let mut messages = 0;
+        for _ in 0..crate::leak::cases() {
+            let masked = next(2) == 0;
+            let mut bytes = Vec::new();
+            for _ in 0..next(4) {
+                let payload: Vec<u8> = (0..next(140)).map(|_| u8::try_from(next(128)).unwrap()).collect();
+                write(&mut bytes, masked, [Kind::Text, Kind::Binary, Kind::Ping][next(3)], &payload).await.unwrap();
+            }
+            if !bytes.is_empty() && next(3) > 0 {
+                let at = next(bytes.len());
+                bytes[at] ^= 1 << next(8);
+            }
+            bytes.truncate(bytes.len() - next(bytes.len() / 2 + 1));
+            let mut reader = Reader::new(&bytes[..], masked);
+            // Each message takes two bytes at least, so the reader must have ended by then.
+            let mut left = bytes.len();
+            while let Ok((_, payload)) = reader.next().await {
+                assert!(left > 0 && payload.len() <= bytes.len());
+                left -= 1;
+                messages += 1;
+            }
+        }
+        assert!(messages > crate::leak::cases() / 4, "{messages}");
+    }
 }
