@@ -32,6 +32,7 @@ pub enum Command {
     Agent(commands::agent::AgentArgs),
     Mail(commands::mail::MailArgs),
     Landing(commands::landing::LandingArgs),
+    MergeFile(commands::merge_file::MergeFileArgs),
     Diff(commands::diff::DiffArgs),
     Undo(commands::undo::UndoArgs),
     Logs(commands::logs::LogsArgs),
@@ -55,7 +56,7 @@ pub enum Command {
 
 /// Runs the command line.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::try_parse_from(commands::merge_file::arguments(std::env::args_os())) {
         Ok(cli) => cli,
         Err(error) => {
             // clap prints help and version to stdout and errors to stderr; its exit codes are 0 and 2, as ours.
@@ -104,6 +105,7 @@ fn dispatch(command: Command, out: Output) -> CliResult {
         Command::Agent(args) => commands::agent::cmd_agent(&args, out),
         Command::Mail(args) => commands::mail::cmd_mail(&args, out),
         Command::Landing(args) => commands::landing::cmd_landing(&args, out),
+        Command::MergeFile(args) => commands::merge_file::cmd_merge_file(&args, out),
         Command::Diff(args) => commands::diff::cmd_diff(&args, out),
         Command::Snapshot(args) => commands::snapshot::cmd_snapshot(&args, out),
         Command::Undo(args) => commands::undo::cmd_undo(&args, out),

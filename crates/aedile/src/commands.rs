@@ -15,6 +15,7 @@ pub mod landing;
 pub mod logs;
 pub mod mail;
 pub mod mcp;
+pub mod merge_file;
 pub mod policy;
 pub mod run;
 pub mod run_control;

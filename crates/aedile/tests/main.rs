@@ -16,6 +16,7 @@ mod exec_secrets;
 mod exec_terminal;
 mod goals;
 mod mcp;
+mod merge;
 mod policy;
 mod providers;
 mod reading;

@@ -1,8 +1,14 @@
 //! What a file says, not only how its lines stand: grammars and three-way merge. Pure: bytes in, bytes out, no clock, no I/O, no model.
 //! The same input gives the same bytes on every machine; limits are counted in bytes, nodes and steps.
 
+pub mod evidence;
+pub mod hunk;
 pub mod language;
 pub mod lines;
+pub mod merge;
+pub mod names;
+pub mod tokens;
+pub mod version;
 
 pub use language::Language;
 

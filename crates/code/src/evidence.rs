@@ -1,0 +1,70 @@
+//! Evidence against a merged text: what it must not hold, whoever made it. Needs no human's answer.
+
+use crate::names::{self, Uses};
+use crate::{Language, Sides};
+
+/// What speaks against a merged text, in a sentence; none when nothing does.
+#[must_use]
+pub fn against(language: Option<Language>, sides: &Sides<'_>, result: &[u8]) -> Option<String> {
+    let markers =
+        |text: &[u8]| text.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"<<<<<<<") || line.starts_with(b">>>>>>>")).count();
+    if markers(result) > markers(sides.ours).max(markers(sides.theirs)) {
+        return Some("it holds conflict markers".to_owned());
+    }
+    let language = language?;
+    if broken(language, sides, result) {
+        return Some("it does not parse although both sides do".to_owned());
+    }
+    if let Some(name) = doubled(language, sides, result) {
+        return Some(format!("it declares `{name}` more often than any side"));
+    }
+    let [base, ours, theirs, now] =
+        [sides.base, sides.ours, sides.theirs, result].map(|text| names::uses(language, text).unwrap_or_default());
+    if let Some(name) = outdated(&base, [&ours, &theirs], &now) {
+        return Some(format!("one side took `{name}` out where it stood, and the other wrote it anew"));
+    }
+    unused_import([&ours, &theirs], &now).map(|name| format!("it imports `{name}` and does not use it"))
+}
+
+/// A name that one side took out of most places of the code where it stood (it renamed something, or changed the style), and that the
+/// other side wrote anew: it is in the result more often than in the side that took it out. Such a text is complete by its lines and wrong all the same.
+#[must_use]
+pub fn outdated(base: &Uses<'_>, sides: [&Uses<'_>; 2], result: &Uses<'_>) -> Option<String> {
+    let of = |uses: &Uses<'_>, name: &[u8]| uses.code.get(name).copied().unwrap_or(0);
+    let left = |name: &[u8], side: &Uses<'_>| {
+        let (before, now) = (of(base, name), of(side, name));
+        before >= 2 && now * 2 <= before && of(result, name) > now
+    };
+    first(base.code.keys().copied().filter(|name| sides.iter().any(|side| left(name, side))))
+}
+
+/// A name that an import of the result binds and nothing in it uses, though a side that imports it does: the use went, the import stayed.
+#[must_use]
+pub fn unused_import(sides: [&Uses<'_>; 2], result: &Uses<'_>) -> Option<String> {
+    let is_used = |uses: &Uses<'_>, name: &[u8]| uses.code.contains_key(name);
+    let with_it = |side: &&Uses<'_>, name: &[u8]| side.imported.contains_key(name) && is_used(side, name);
+    let lonely = |name: &&[u8]| !is_used(result, name) && sides.iter().any(|side| with_it(side, name));
+    first(result.imported.keys().copied().filter(lonely))
+}
+
+fn first<'a>(names: impl Iterator<Item = &'a [u8]>) -> Option<String> {
+    names.min().map(|name| String::from_utf8_lossy(name).into_owned())
+}
+
+/// A declaration that the result has more often than any of the versions: two changes that each add it, or one that moves it.
+#[must_use]
+pub fn doubled(language: Language, sides: &Sides<'_>, result: &[u8]) -> Option<String> {
+    let now = names::doubles(language, result)?;
+    let sides = [sides.base, sides.ours, sides.theirs].map(|side| names::doubles(language, side).unwrap_or_default());
+    let most = |name: &String| sides.iter().map(|doubles| doubles.get(name).copied().unwrap_or(0)).max().unwrap_or(0);
+    let mut found: Vec<&String> = now.iter().filter(|(name, count)| **count > most(name)).map(|(name, _)| name).collect();
+    found.sort_unstable();
+    found.first().map(|name| (*name).clone())
+}
+
+/// Whether the result does not parse although both sides do.
+#[must_use]
+pub fn broken(language: Language, sides: &Sides<'_>, result: &[u8]) -> bool {
+    let parses = |text: &[u8]| names::parses(language, text);
+    parses(sides.ours) == Some(true) && parses(sides.theirs) == Some(true) && parses(result) == Some(false)
+}
