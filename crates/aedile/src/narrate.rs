@@ -237,6 +237,15 @@ impl Narrator {
                 (Step, format!("{}: {agent} submitted: {}{left}", self.task(*task), one_line(summary, 120)))
             }
             Event::ChangeImported { change, paths, .. } => (Detail, format!("{}: imported, {paths} paths", self.of(*change))),
+            Event::TierTried { change, tier, outcome: TierOutcome::Merged { receipt: Some(_), .. }, .. } => {
+                let task = self.of(*change);
+                (
+                    Step,
+                    format!(
+                        "{task}: git found conflicts, the {tier} tier settled them; its gates judge that (`aedile landing receipt {task}`)"
+                    ),
+                )
+            }
             Event::TierTried { change, tier, outcome: TierOutcome::Merged { .. }, .. } => {
                 (Detail, format!("{}: tier {tier} merged it", self.of(*change)))
             }

@@ -11,7 +11,7 @@ mod undo;
 
 use serde::de::DeserializeOwned;
 
-use crate::event::{Envelope, Event, ReturnReason, TaskOutcome};
+use crate::event::{Envelope, Event, ReturnReason, TaskOutcome, TierOutcome};
 use crate::ids::{ChangeId, RunId, TaskId};
 use crate::machine::{AgentState, ChangeStep, Illegal, RunState, RunStep, TaskState, TaskStep, change_step, run_step, task_step};
 use crate::store::StoreError;
@@ -84,6 +84,11 @@ pub fn apply(envelope: &Envelope, tx: &mut dyn ViewTx) -> Result<(), StoreError>
             at.put_change(&view)
         }
         // Evidence only: it moves no state.
+        Event::TierTried { change, outcome: TierOutcome::Merged { receipt, .. }, .. } => {
+            let mut view = at.change(*change)?;
+            view.receipt.clone_from(receipt);
+            at.put_change(&view)
+        }
         Event::TierTried { change, .. } | Event::GatePassed { change, .. } | Event::GateFailed { change, .. } => {
             at.change(*change).map(drop)
         }

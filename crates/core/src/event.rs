@@ -44,6 +44,9 @@ pub enum TierOutcome {
     Merged {
         /// The tree.
         tree: TreeId,
+        /// Where each contested region went, and why, as JSON; none where git found nothing contested.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        receipt: Option<BlobId>,
     },
     /// It found conflicts.
     Conflict {

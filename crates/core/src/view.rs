@@ -347,6 +347,9 @@ pub struct ChangeView {
     /// Lines of others that its last merge with the target leaves out.
     #[serde(default)]
     pub dropped: Vec<String>,
+    /// The receipt of its last merge with the target, where some of it was contested.
+    #[serde(default)]
+    pub receipt: Option<BlobId>,
     /// What the import filter asked about and a person approved, for exactly this commit: paths with their rules.
     #[serde(default)]
     pub approved: Vec<String>,

@@ -49,7 +49,7 @@ pub use hub::{Hub, ObjectFormat};
 pub use import::{ImportRequest, Imported};
 pub use land::{Landing, LandingPoint, Moved};
 pub use leaks::AddedSecret;
-pub use merge::{Merge, MergedBack};
+pub use merge::{Merge, MergedBack, Stages};
 pub use patch::{DiffForm, FileStat};
 pub use person::{PersonEnv, Signing};
 pub use project::{Checkout, Dirty, Project};

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use aedile_core::{CommitId, RefName, Timestamp, TreeId};
 
 use crate::commit::{CommitRequest, Identity};
+use crate::diff::EntryMode;
 use crate::error::GitError;
 use crate::hub::Hub;
 
@@ -26,7 +27,18 @@ pub enum Merge {
         paths: Vec<PathBuf>,
         /// What git says about each, for example `CONFLICT (content): Merge conflict in a.rs`.
         messages: Vec<String>,
+        /// What each side has at these paths, in their order.
+        stages: Vec<Stages>,
     },
+}
+
+/// The three versions of a path in conflict: mode and object, where there is one.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Stages {
+    /// The path.
+    pub path: PathBuf,
+    /// What both began with, ours, theirs.
+    pub versions: [Option<(EntryMode, String)>; 3],
 }
 
 /// A change that goes back to its agent, merged with the current target.
@@ -64,17 +76,22 @@ impl Hub {
         if answer.code == 0 {
             return Ok(Merge::Clean { tree });
         }
-        let mut paths: Vec<PathBuf> = Vec::new();
+        let mut stages: Vec<Stages> = Vec::new();
         // `<mode> <object> <stage>\t<path>` until an empty field, then the messages.
         for field in fields.by_ref().take_while(|field| !field.is_empty()) {
             let tab = field.iter().position(|byte| *byte == b'\t').ok_or_else(unreadable)?;
             let path = PathBuf::from(OsString::from_vec(field[tab + 1..].to_vec()));
-            if paths.last() != Some(&path) {
-                paths.push(path);
+            let (mode, id, stage) = read_stage(&field[..tab]).ok_or_else(unreadable)?;
+            if stages.last().is_none_or(|last| last.path != path) {
+                stages.push(Stages { path, ..Stages::default() });
+            }
+            if let Some(last) = stages.last_mut() {
+                last.versions[stage] = Some((mode, id));
             }
         }
+        let paths = stages.iter().map(|stages| stages.path.clone()).collect();
         let messages = read_messages(&mut fields).ok_or_else(unreadable)?;
-        Ok(Merge::Conflict { tree, paths, messages })
+        Ok(Merge::Conflict { tree, paths, messages, stages })
     }
 
     /// Merges a change with the current target for its agent: conflicts stand in the files with diff3 markers, as an ordinary commit,
@@ -85,7 +102,7 @@ impl Hub {
     pub fn merge_back(&self, change: &CommitId, target: &CommitId, agent: &Identity, at: Timestamp) -> Result<MergedBack, GitError> {
         let (tree, paths, messages) = match self.merge_tree(change, target)? {
             Merge::Clean { tree } => (tree, Vec::new(), Vec::new()),
-            Merge::Conflict { tree, paths, messages } => (tree, paths, messages),
+            Merge::Conflict { tree, paths, messages, .. } => (tree, paths, messages),
         };
         let state = if paths.is_empty() { "clean" } else { "with conflicts marked in the files" };
         let commit = self.commit_tree(&CommitRequest {
@@ -101,6 +118,14 @@ impl Hub {
         self.set_ref(&RefName::new(format!("refs/aedile/returns/{commit}")).map_err(unusable)?, &commit)?;
         Ok(MergedBack { commit, paths, messages })
     }
+}
+
+/// Reads `<mode> <object> <stage>`; the stages are counted from 0.
+fn read_stage(text: &[u8]) -> Option<(EntryMode, String, usize)> {
+    let mut words = std::str::from_utf8(text).ok()?.split(' ');
+    let (mode, id) = (EntryMode::parse(words.next()?)?, words.next()?.to_owned());
+    let stage = words.next()?.parse::<usize>().ok()?.checked_sub(1).filter(|stage| *stage < 3)?;
+    Some((mode, id, stage))
 }
 
 /// Reads `<count> <path>... <type> <message>` records; keeps what tells of conflicts.

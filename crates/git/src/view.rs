@@ -83,7 +83,7 @@ impl Hub {
             return Err(GitError::ImportRefused { reason });
         }
         let entries = changes.iter().map(|change| (change.new_mode, change.new_id.as_str(), change.path.as_path()));
-        let tree = self.tree_of(Some(&origin), entries)?;
+        let tree = self.tree_of(Some(origin.as_str()), entries)?;
         let us = Identity::aedile();
         self.commit_tree(&CommitRequest {
             tree: &tree,
@@ -117,17 +117,28 @@ impl Hub {
         Ok(hidden)
     }
 
-    /// Writes the tree of `base` (or of nothing) with these entries put in their places; an absent one is removed.
-    fn tree_of<'a>(
-        &self,
-        base: Option<&CommitId>,
-        entries: impl Iterator<Item = (EntryMode, &'a str, &'a Path)>,
-    ) -> Result<TreeId, GitError> {
+    /// Writes a blob. One process.
+    ///
+    /// # Errors
+    /// [`GitError`] when it cannot be written.
+    pub fn put_blob(&self, bytes: &[u8]) -> Result<String, GitError> {
+        Ok(self.call("hash-object").args(["-w", "--stdin"]).input(bytes).text()?.trim().to_owned())
+    }
+
+    /// Writes the tree of a commit with these entries in their places; an absent one is removed. `base` may be a tree. Three processes.
+    ///
+    /// # Errors
+    /// [`GitError`] when the base or an object is missing.
+    pub fn tree_with<'a>(&self, base: &TreeId, entries: impl Iterator<Item = (EntryMode, &'a str, &'a Path)>) -> Result<TreeId, GitError> {
+        self.tree_of(Some(base.as_str()), entries)
+    }
+
+    fn tree_of<'a>(&self, base: Option<&str>, entries: impl Iterator<Item = (EntryMode, &'a str, &'a Path)>) -> Result<TreeId, GitError> {
         let dir = tempfile::tempdir().map_err(io("make a directory in", &std::env::temp_dir()))?;
         let index = dir.path().join("index");
         let call = |subcommand: &str| self.call(subcommand).env("GIT_INDEX_FILE", &index);
         if let Some(base) = base {
-            call("read-tree").arg(base.as_str()).output()?;
+            call("read-tree").arg(base).output()?;
         }
         let mut input = Vec::new();
         for (mode, id, path) in entries {

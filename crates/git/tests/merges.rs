@@ -13,7 +13,7 @@ fn clean_and_conflicting_merges_are_told_apart() {
     assert!(matches!(world.hub.merge_tree(&head, &change).unwrap(), Merge::Clean { .. }));
     let target = commit_id(&world.repo.write("src/a.txt", "one\ntwo\ndrei\n").commit("theirs"));
     world.hub.adopt(&world.project, world.run, &target).unwrap();
-    let Merge::Conflict { tree, paths, messages } = world.hub.merge_tree(&target, &change).unwrap() else { panic!("no conflict") };
+    let Merge::Conflict { tree, paths, messages, .. } = world.hub.merge_tree(&target, &change).unwrap() else { panic!("no conflict") };
     assert_eq!(paths, [std::path::PathBuf::from("src/a.txt")]);
     assert!(messages.iter().any(|text| text.starts_with("CONFLICT (content)")), "{messages:?}");
     let text = aedile_testkit::TempRepo::open(world.hub.dir()).show(tree.as_str(), "src/a.txt");

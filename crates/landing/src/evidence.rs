@@ -32,16 +32,18 @@ pub(crate) fn red_gate(gate: &GateSpec, run: &GateRun, tree: &TreeId, onto: &Com
 }
 
 /// A merge conflict.
-pub(crate) fn conflict(paths: &[String], onto: &CommitId, details: &str) -> String {
+pub(crate) fn conflict(paths: &[String], onto: &CommitId, details: &str, open: &str) -> String {
     let details = plain(details.as_bytes());
     let details = cut_middle(details.trim(), MESSAGE_BYTES_MAX);
     let said = if details.is_empty() { String::new() } else { format!("\nWhat git said:\n{details}\n") };
+    let open = plain(open.as_bytes());
+    let open = if open.trim().is_empty() { String::new() } else { format!("\nWhat could not be settled without you:\n{}\n", open.trim()) };
     format!(
         "Your change did not land: it conflicts with what others landed on the target (commit {onto}).\n\n\
          Files in conflict:\n{list}\n\
          What to do: your workspace is now the merge of your change with the target. Files in conflict carry markers \
          (`<<<<<<<`, `|||||||`, `=======`, `>>>>>>>`) with your side, the common ancestor and the target's side. \
-         Keep what both sides meant, remove every marker, test, and submit again.\n{said}",
+         Keep what both sides meant, remove every marker, test, and submit again.\n{open}{said}",
         list = list(paths),
     )
 }
@@ -175,7 +177,10 @@ mod tests {
         let onto = CommitId::new("b".repeat(40)).unwrap();
         let names = ["src/a.txt".to_owned(), "src/b.txt".to_owned()];
         let texts = [
-            (conflict(&names, &onto, "CONFLICT (content): in src/a.txt"), vec!["conflicts with", onto.as_str(), "CONFLICT (content)"]),
+            (
+                conflict(&names, &onto, "CONFLICT (content): in src/a.txt", "src/a.txt: both changed the same (line 1)"),
+                vec!["conflicts with", onto.as_str(), "CONFLICT (content)", "without you:\nsrc/a.txt: both"],
+            ),
             (markers(&names), vec!["still carry conflict markers"]),
             (scope(&names, &["src/**".to_owned()]), vec!["may not change", "src/**"]),
             (protected(&names), vec!["person's word", "Paths and rules"]),

@@ -11,13 +11,14 @@ use aedile_core::store::{Append, Fence};
 use aedile_core::task::GateSpec;
 use aedile_core::view::{ChangeView, GatedTree, Intent, RunView, TaskView};
 use aedile_core::{BlobId, ChangeId, CommitId, TreeId};
-use aedile_git::AddedSecret;
+use aedile_git::{AddedSecret, Stages};
 use tokio::sync::watch;
 
 use crate::filter::{Filter, Touched, twins};
 use crate::queue::{LandingDeps, view, wants};
 use crate::repo::{Fate, Merged, Repo};
 use crate::room::Room;
+use crate::structural::{self, Structural};
 use crate::{LandingError, evidence, gate};
 
 /// The tier that merges what git can merge without a conflict.
@@ -189,13 +190,18 @@ impl Job {
         let onto = repo.point()?.base;
         let change = self.change.change;
         let tried = |outcome| Event::TierTried { change, tier: CLEAN.to_owned(), onto: onto.clone(), outcome };
-        let tree = match repo.merge(&onto, &self.change.commit)? {
-            Merged::Tree(tree) => tree,
-            Merged::Conflict { paths, messages } => {
+        let (so_far, tree) = match repo.merge(&onto, &self.change.commit)? {
+            Merged::Tree(tree) => (self.of(tried(TierOutcome::Merged { tree: tree.clone(), receipt: None })), tree),
+            Merged::Conflict { paths, messages, tree, stages } => {
                 let so_far = self.of(tried(TierOutcome::Conflict { paths: paths.clone() }));
-                let text = evidence::conflict(&paths, &onto, &messages);
-                self.give_back(Some(so_far), ReturnReason::Conflict { paths }, &text)?;
-                return Ok(Candidate::Returned);
+                match self.structural(&onto, &tree, &stages, &messages)? {
+                    (outcome, Ok(tree)) => (so_far.and(outcome), tree),
+                    (outcome, Err(why)) => {
+                        let text = evidence::conflict(&paths, &onto, &messages.join("\n"), &why);
+                        self.give_back(Some(so_far.and(outcome)), ReturnReason::Conflict { paths }, &text)?;
+                        return Ok(Candidate::Returned);
+                    }
+                }
             }
             Merged::Unrelated => {
                 let message = format!("the commit {} has no history in common with the target", self.change.commit);
@@ -204,7 +210,6 @@ impl Job {
                 return Ok(Candidate::Returned);
             }
         };
-        let so_far = self.of(tried(TierOutcome::Merged { tree: tree.clone() }));
         let touched = repo.touched_by_tree(&onto, &tree, &self.undone()?)?;
         if touched.is_empty() {
             self.give_back(Some(so_far), ReturnReason::Empty, &evidence::empty(&onto))?;
@@ -218,6 +223,32 @@ impl Job {
         }
         self.append(so_far)?;
         Ok(Candidate::Tree(tree, onto))
+    }
+
+    /// The structural tier, behind a conflict of the clean one: the event that tells of it, and the tree or what to say to the agent. What it merges can be
+    /// complete by its lines and wrong, so that it is not for a change without a gate.
+    fn structural(
+        &self,
+        onto: &CommitId,
+        tree: &TreeId,
+        stages: &[Stages],
+        messages: &[String],
+    ) -> Result<(Event, Result<TreeId, String>), LandingError> {
+        let ungated = self.run.rules.gates.is_empty() && self.task.spec.gates.is_empty();
+        let found = match ungated {
+            true => Structural::Declined("no gate would judge what it merges".to_owned()),
+            false => structural::settle(&self.deps.hub, tree, stages, messages)?,
+        };
+        let (outcome, answer) = match found {
+            Structural::Tree(tree, receipt) => {
+                let receipt = Some(self.deps.store.put_blob(receipt.as_bytes())?);
+                (TierOutcome::Merged { tree: tree.clone(), receipt }, Ok(tree))
+            }
+            Structural::Conflict(paths) => (TierOutcome::Conflict { paths: paths.clone() }, Err(paths.join("\n"))),
+            Structural::Declined(why) => (TierOutcome::Declined { why }, Err(String::new())),
+        };
+        let event = Event::TierTried { change: self.change.change, tier: structural::TIER.to_owned(), onto: onto.clone(), outcome };
+        Ok((event, answer))
     }
 
     /// The workspace of a change that went back held the target already, so git objects to nothing that was done to it there: markers that

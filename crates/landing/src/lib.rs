@@ -20,6 +20,7 @@ mod policy;
 mod queue;
 mod repo;
 mod room;
+mod structural;
 mod undo;
 
 pub use error::LandingError;

@@ -9,7 +9,7 @@ use aedile_core::sandbox::BoxMount;
 use aedile_core::task::TaskSpec;
 use aedile_core::view::{ChangeView, Intent, RunView};
 use aedile_core::{CommitId, RefName, TreeId};
-use aedile_git::{CommitRequest, EntryMode, GitError, Identity, ImportRequest, Landing, LandingPoint, Merge, PathChange};
+use aedile_git::{CommitRequest, EntryMode, GitError, Identity, ImportRequest, Landing, LandingPoint, Merge, PathChange, Stages};
 
 use crate::LandingError;
 use crate::dropped;
@@ -31,8 +31,8 @@ const PERSON: &str = "person";
 pub(crate) enum Merged {
     /// This tree.
     Tree(TreeId),
-    /// Conflicts in these paths; what git says of them.
-    Conflict { paths: Vec<String>, messages: String },
+    /// Conflicts in these paths; what git says of them, its tree with markers, and the versions.
+    Conflict { paths: Vec<String>, messages: Vec<String>, tree: TreeId, stages: Vec<Stages> },
     /// Nothing: the two have no history in common.
     Unrelated,
 }
@@ -199,9 +199,9 @@ impl<'a> Repo<'a> {
     pub(crate) fn merge(&self, onto: &CommitId, commit: &CommitId) -> Result<Merged, LandingError> {
         match self.deps.hub.merge_tree(onto, commit) {
             Ok(Merge::Clean { tree }) => Ok(Merged::Tree(tree)),
-            Ok(Merge::Conflict { paths, messages, .. }) => {
+            Ok(Merge::Conflict { paths, messages, tree, stages }) => {
                 let paths = paths.iter().take(CONFLICT_PATHS_MAX).map(|path| shown(&path.to_string_lossy())).collect();
-                Ok(Merged::Conflict { paths, messages: messages.join("\n") })
+                Ok(Merged::Conflict { paths, messages, tree, stages })
             }
             Err(_) if self.deps.hub.merge_base(onto, commit)?.is_none() => Ok(Merged::Unrelated),
             Err(error) => Err(error.into()),

@@ -9,4 +9,5 @@ mod policies;
 mod races;
 mod resolutions;
 mod returns;
+mod structural;
 mod support;

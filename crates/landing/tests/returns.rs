@@ -222,7 +222,7 @@ async fn a_conflict_goes_back_with_its_paths() {
     assert!(text.contains("src/a.txt") && text.contains(landed.as_str()) && text.contains("<<<<<<<"), "{text}");
     assert_eq!(world.main(), landed.as_str());
     let tried = world.events().into_iter().rev().find_map(|event| match event {
-        Event::TierTried { outcome, .. } => Some(outcome),
+        Event::TierTried { outcome, tier, .. } if tier == "clean" => Some(outcome),
         _ => None,
     });
     assert!(matches!(tried, Some(TierOutcome::Conflict { .. })));

@@ -32,6 +32,11 @@ enum LandingCommand {
         /// The task's id in the tasks file
         task: String,
     },
+    /// Print where each contested region of a task's last change went, and by which rule
+    Receipt {
+        /// The task's id in the tasks file
+        task: String,
+    },
     /// Let what the import filter asks about pass, this once
     ///
     /// A change that touches what makes programs run code or judges changes (hooks, settings of tools and agents, CI, [protect] paths) waits for
@@ -51,7 +56,7 @@ enum LandingCommand {
 /// Runs `aedile landing`.
 pub fn cmd_landing(args: &LandingArgs, out: Output) -> CliResult {
     let Some((store, run)) = state::last_run(args.run.as_deref())? else {
-        if let Some(LandingCommand::Evidence { .. } | LandingCommand::Approve { .. }) = &args.command {
+        if let Some(LandingCommand::Evidence { .. } | LandingCommand::Approve { .. } | LandingCommand::Receipt { .. }) = &args.command {
             return Err(state::nothing_yet());
         }
         let nothing = serde_json::json!({ "run": null, "landing_ref": null, "tip": null, "changes": [] });
@@ -60,6 +65,7 @@ pub fn cmd_landing(args: &LandingArgs, out: Output) -> CliResult {
     };
     match &args.command {
         Some(LandingCommand::Approve { task, path, rule }) => approve(&store, args.run.as_deref(), task, (path, rule), out)?,
+        Some(LandingCommand::Receipt { task }) => receipt(&store, args.run.as_deref(), task, out)?,
         None | Some(LandingCommand::List) => list(&Picture::of(&store, run)?, out),
         Some(LandingCommand::Evidence { task }) => {
             let (_, found) = names::task(&store, args.run.as_deref(), task)?;
@@ -76,6 +82,56 @@ pub fn cmd_landing(args: &LandingArgs, out: Output) -> CliResult {
         }
     }
     Ok(exit::OK)
+}
+
+/// Tells how a change was merged. git's own merge leaves nothing to tell.
+fn receipt(store: &dyn Store, run: Option<&str>, task: &str, out: Output) -> Result<(), CliError> {
+    let (run, found) = names::task(store, run, task)?;
+    let (_, change) = names::change(store, Some(&run.run.to_string()), found.spec.key.as_str())?;
+    let Some(blob) = &change.receipt else {
+        out.object_or(&serde_json::json!({ "task": task, "change": change.change, "receipt": null }), || {
+            vec![format!(
+                "the change of {task} had nothing contested in its last merge with the target: git's own merge stands, or none was made"
+            )]
+        });
+        return Ok(());
+    };
+    let bytes = store.get_blob(blob)?.ok_or_else(|| CliError::failure(format!("the receipt {blob} is no longer kept")))?;
+    let value: serde_json::Value =
+        serde_json::from_slice(&bytes).map_err(|error| CliError::failure(format!("the receipt {blob} cannot be read: {error}")))?;
+    out.object_or(&serde_json::json!({ "task": task, "change": change.change, "receipt": value }), || {
+        told(task, &change.state.to_string(), &value)
+    });
+    Ok(())
+}
+
+/// A receipt in lines.
+fn told(task: &str, state: &str, receipt: &serde_json::Value) -> Vec<String> {
+    let mut lines = vec![format!("{task} ({state}): merged by the {} tier", receipt["tier"].as_str().unwrap_or("?"))];
+    for file in receipt["files"].as_array().into_iter().flatten() {
+        let taken = &file["taken"];
+        let path = printable(file["path"].as_str().unwrap_or("?").as_bytes());
+        lines.push(format!(
+            "{path}: {} places from the target, {} from the change, {} from both alike",
+            taken["ours"], taken["theirs"], taken["both"]
+        ));
+        for region in file["regions"].as_array().into_iter().flatten() {
+            let of = |side: &str| match (region[side]["start"].as_u64(), region[side]["end"].as_u64()) {
+                (Some(start), Some(end)) if end > start + 1 => format!("lines {start}-{}", end - 1),
+                (Some(start), Some(end)) if end > start => format!("line {start}"),
+                (Some(start), _) => format!("nothing before line {start}"),
+                _ => "?".to_owned(),
+            };
+            let by = region["by"].as_str().unwrap_or("?");
+            lines.push(format!(
+                "  {by}: {} of the target, {} of the change, {} of what both began with",
+                of("ours"),
+                of("theirs"),
+                of("base")
+            ));
+        }
+    }
+    lines
 }
 
 fn approve(store: &dyn Store, run: Option<&str>, task: &str, (paths, rules): (&[String], &[String]), out: Output) -> Result<(), CliError> {

@@ -35,6 +35,7 @@ fn submit_change(at: &mut At<'_>) -> Result<(), StoreError> {
         returned: None,
         evidence: None,
         dropped: Vec::new(),
+        receipt: None,
         approved: Vec::new(),
     };
     at.put_change(&view)
