@@ -2,6 +2,8 @@
 //!
 //! `cargo build --release --locked -p aedile && cargo run --release -p aedile-bench [-- [--json] [GROUP]...]`
 //!
+//! `merge-cases` as the first argument merges and scores cases that are given to it (`merge_cases.rs`).
+//!
 //! The groups are `cpu`, `boxes`, `landing`, `memory`, `mail`, `door`, `scan`, `agent` and `size`; all of them when none is named. The exit code is 0
 //! whether or not the targets are met, 1 when something could not be measured, 2 for an unknown argument.
 
@@ -19,6 +21,8 @@ mod mail;
 mod mail_process;
 mod measure;
 mod memory;
+mod merge_cases;
+mod merge_score;
 mod scan;
 
 use std::path::{Path, PathBuf};
@@ -49,6 +53,9 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     if let Some((mail_process::ARGUMENT, rest)) = args.split_first().map(|(first, rest)| (first.as_str(), rest)) {
         return exit(mail_process::main(rest));
+    }
+    if let Some((merge_cases::ARGUMENT, rest)) = args.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        return exit(merge_cases::main(rest));
     }
     let json = args.iter().any(|arg| arg == "--json");
     let names: Vec<&str> = args.iter().map(String::as_str).filter(|arg| *arg != "--json").collect();
