@@ -1,6 +1,6 @@
 //! Evidence against a merged text: what it must not hold, whoever made it. Needs no human's answer.
 
-use crate::names::{self, Uses};
+use crate::names::{Parsed, Uses};
 use crate::{Language, Sides};
 
 /// What speaks against a merged text, in a sentence; none when nothing does.
@@ -12,24 +12,27 @@ pub fn against(language: Option<Language>, sides: &Sides<'_>, result: &[u8]) -> 
         return Some("it holds conflict markers".to_owned());
     }
     let language = language?;
-    if broken(language, sides, result) {
+    let texts = [sides.base, sides.ours, sides.theirs, result];
+    let trees = texts.map(|text| language.parse(text));
+    let [Some(base), Some(ours), Some(theirs), Some(merged)] = &trees else { return None };
+    let parsed = |at: usize, tree| Parsed { text: texts[at], tree };
+    let (base, ours, theirs, merged) = (parsed(0, base), parsed(1, ours), parsed(2, theirs), parsed(3, merged));
+    if ours.is_sound() && theirs.is_sound() && !merged.is_sound() {
         return Some("it does not parse although both sides do".to_owned());
     }
-    if let Some(name) = doubled(language, sides, result) {
+    if let Some(name) = doubled([&base, &ours, &theirs], &merged) {
         return Some(format!("it declares `{name}` more often than any side"));
     }
-    let [base, ours, theirs, now] =
-        [sides.base, sides.ours, sides.theirs, result].map(|text| names::uses(language, text).unwrap_or_default());
-    if let Some(name) = outdated(&base, [&ours, &theirs], &now) {
+    let [base, ours, theirs, merged] = [base, ours, theirs, merged].map(|parsed| parsed.uses());
+    if let Some(name) = outdated(&base, [&ours, &theirs], &merged) {
         return Some(format!("one side took `{name}` out where it stood, and the other wrote it anew"));
     }
-    unused_import([&ours, &theirs], &now).map(|name| format!("it imports `{name}` and does not use it"))
+    unused_import([&ours, &theirs], &merged).map(|name| format!("it imports `{name}` and does not use it"))
 }
 
 /// A name that one side took out of most places of the code where it stood (it renamed something, or changed the style), and that the
 /// other side wrote anew: it is in the result more often than in the side that took it out. Such a text is complete by its lines and wrong all the same.
-#[must_use]
-pub fn outdated(base: &Uses<'_>, sides: [&Uses<'_>; 2], result: &Uses<'_>) -> Option<String> {
+fn outdated(base: &Uses<'_>, sides: [&Uses<'_>; 2], result: &Uses<'_>) -> Option<String> {
     let of = |uses: &Uses<'_>, name: &[u8]| uses.code.get(name).copied().unwrap_or(0);
     let left = |name: &[u8], side: &Uses<'_>| {
         let (before, now) = (of(base, name), of(side, name));
@@ -39,8 +42,7 @@ pub fn outdated(base: &Uses<'_>, sides: [&Uses<'_>; 2], result: &Uses<'_>) -> Op
 }
 
 /// A name that an import of the result binds and nothing in it uses, though a side that imports it does: the use went, the import stayed.
-#[must_use]
-pub fn unused_import(sides: [&Uses<'_>; 2], result: &Uses<'_>) -> Option<String> {
+fn unused_import(sides: [&Uses<'_>; 2], result: &Uses<'_>) -> Option<String> {
     let is_used = |uses: &Uses<'_>, name: &[u8]| uses.code.contains_key(name);
     let with_it = |side: &&Uses<'_>, name: &[u8]| side.imported.contains_key(name) && is_used(side, name);
     let lonely = |name: &&[u8]| !is_used(result, name) && sides.iter().any(|side| with_it(side, name));
@@ -51,20 +53,9 @@ fn first<'a>(names: impl Iterator<Item = &'a [u8]>) -> Option<String> {
     names.min().map(|name| String::from_utf8_lossy(name).into_owned())
 }
 
-/// A declaration that the result has more often than any of the versions: two changes that each add it, or one that moves it.
-#[must_use]
-pub fn doubled(language: Language, sides: &Sides<'_>, result: &[u8]) -> Option<String> {
-    let now = names::doubles(language, result)?;
-    let sides = [sides.base, sides.ours, sides.theirs].map(|side| names::doubles(language, side).unwrap_or_default());
-    let most = |name: &String| sides.iter().map(|doubles| doubles.get(name).copied().unwrap_or(0)).max().unwrap_or(0);
-    let mut found: Vec<&String> = now.iter().filter(|(name, count)| **count > most(name)).map(|(name, _)| name).collect();
-    found.sort_unstable();
-    found.first().map(|name| (*name).clone())
-}
-
-/// Whether the result does not parse although both sides do.
-#[must_use]
-pub fn broken(language: Language, sides: &Sides<'_>, result: &[u8]) -> bool {
-    let parses = |text: &[u8]| names::parses(language, text);
-    parses(sides.ours) == Some(true) && parses(sides.theirs) == Some(true) && parses(result) == Some(false)
+/// A declaration that one block of the result has more often than any of the versions: two changes that each add it, or one that moves it.
+fn doubled(versions: [&Parsed<'_>; 3], result: &Parsed<'_>) -> Option<String> {
+    let versions = versions.map(Parsed::doubles);
+    let most = |name: &String| versions.iter().map(|doubles| doubles.get(name).copied().unwrap_or(0)).max().unwrap_or(0);
+    result.doubles().into_iter().filter(|(name, count)| *count > most(name)).map(|(name, _)| name).min()
 }

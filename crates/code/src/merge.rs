@@ -8,7 +8,7 @@ use std::ops::Range;
 use serde::Serialize;
 use tree_sitter::Tree;
 
-use crate::hunk::{self, AROUND_LINES, Contested};
+use crate::hunk::{self, AROUND_LINES, Contested, Rule};
 use crate::lines::{Origin, Piece, pieces, split};
 use crate::names::{self, Place};
 use crate::{Language, Sides, evidence};
@@ -113,44 +113,39 @@ struct Merged {
 
 /// Joins the pieces; contested ones are settled where `settles` says so.
 fn joined(sides: &Sides<'_>, language: Option<Language>, settles: bool) -> Merged {
-    let mut places = Places { sides, language: language.filter(|_| settles), trees: None };
-    let [base, ours, theirs] = [split(sides.base), split(sides.ours), split(sides.theirs)];
+    let lines = [split(sides.base), split(sides.ours), split(sides.theirs)];
+    let mut work = Work { sides, lines, language: language.filter(|_| settles), trees: None };
     let mut merged = Merged { bytes: Vec::new(), receipt: Receipt::default(), open: false };
     for piece in pieces(sides.base, sides.ours, sides.theirs) {
-        let texts = [base[piece.base.clone()].concat(), ours[piece.ours.clone()].concat(), theirs[piece.theirs.clone()].concat()];
         let taken = &mut merged.receipt.taken;
         match piece.origin {
-            Origin::Same => merged.bytes.extend_from_slice(&texts[1]),
+            Origin::Same => merged.bytes.extend(work.ours(&piece)),
             Origin::Ours => {
                 taken.ours += 1;
-                merged.bytes.extend_from_slice(&texts[1]);
+                merged.bytes.extend(work.ours(&piece));
             }
             Origin::Theirs => {
                 taken.theirs += 1;
-                merged.bytes.extend_from_slice(&texts[2]);
+                merged.bytes.extend(work.theirs(&piece));
             }
             Origin::Agreed => {
                 taken.both += 1;
-                merged.bytes.extend_from_slice(&texts[1]);
+                merged.bytes.extend(work.ours(&piece));
             }
             Origin::Contested => {
-                let contested = Contested {
-                    base: &texts[0],
-                    ours: &texts[1],
-                    theirs: &texts[2],
-                    before: &base[piece.base.start.saturating_sub(AROUND_LINES)..piece.base.start],
-                    behind: &base[piece.base.end..base.len().min(piece.base.end + AROUND_LINES)],
-                    place: places.of(&piece, [&ours, &theirs]),
-                };
-                let settled = if settles { hunk::settle(&contested) } else { None };
-                let lines = |range: Range<usize>| range.start + 1..range.end + 1;
-                let (base, ours, theirs) = (lines(piece.base), lines(piece.ours), lines(piece.theirs));
-                merged.receipt.regions.push(Region { base, ours, theirs, by: settled.as_ref().map(|(_, rule)| rule.name()) });
+                let mut settled = if settles { work.settle(&piece) } else { None };
+                if settles && settled.is_none() {
+                    settled = work.in_parts(&piece);
+                }
                 match settled {
-                    Some((text, _)) => merged.bytes.extend(text),
+                    Some((text, regions)) => {
+                        merged.receipt.regions.extend(regions);
+                        merged.bytes.extend(text);
+                    }
                     None => {
                         merged.open = true;
-                        mark(&mut merged.bytes, &texts);
+                        merged.receipt.regions.push(region(&piece, None));
+                        mark(&mut merged.bytes, &work.texts(&piece));
                     }
                 }
             }
@@ -159,26 +154,109 @@ fn joined(sides: &Sides<'_>, language: Option<Language>, settles: bool) -> Merge
     merged
 }
 
-/// Tells where the insertions of a piece stand. The versions are parsed when that is asked first.
-struct Places<'a> {
+fn region(piece: &Piece, by: Option<Rule>) -> Region {
+    let lines = |range: &Range<usize>| range.start + 1..range.end + 1;
+    Region { base: lines(&piece.base), ours: lines(&piece.ours), theirs: lines(&piece.theirs), by: by.map(Rule::name) }
+}
+
+/// The versions by lines, and their trees once somebody asked where something stands.
+struct Work<'a> {
     sides: &'a Sides<'a>,
+    lines: [Vec<&'a [u8]>; 3],
     language: Option<Language>,
     trees: Option<[Option<Tree>; 2]>,
 }
 
-impl Places<'_> {
+impl Work<'_> {
+    fn ours(&self, piece: &Piece) -> Vec<u8> {
+        self.lines[1][piece.ours.clone()].concat()
+    }
+
+    fn theirs(&self, piece: &Piece) -> Vec<u8> {
+        self.lines[2][piece.theirs.clone()].concat()
+    }
+
+    fn texts(&self, piece: &Piece) -> [Vec<u8>; 3] {
+        [self.lines[0][piece.base.clone()].concat(), self.ours(piece), self.theirs(piece)]
+    }
+
+    /// Settles a contested piece by one rule.
+    fn settle(&mut self, piece: &Piece) -> Option<(Vec<u8>, Vec<Region>)> {
+        let place = self.place(piece);
+        let ([base_text, ours, theirs], base) = (self.texts(piece), &self.lines[0]);
+        let contested = Contested {
+            base: &base_text,
+            ours: &ours,
+            theirs: &theirs,
+            before: &base[piece.base.start.saturating_sub(AROUND_LINES)..piece.base.start],
+            behind: &base[piece.base.end..base.len().min(piece.base.end + AROUND_LINES)],
+            place,
+        };
+        hunk::settle(&contested).map(|(text, rule)| (text, vec![region(piece, Some(rule))]))
+    }
+
+    /// Settles a contested piece in parts, between lines that all have but for their white space: a side that aligns or indents its neighbours anew
+    /// makes one large piece of several small ones.
+    fn in_parts(&mut self, piece: &Piece) -> Option<(Vec<u8>, Vec<Region>)> {
+        let ranges = [piece.base.clone(), piece.ours.clone(), piece.theirs.clone()];
+        let solid = |at: usize| {
+            let line = |line: &&[u8]| line.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).chain([b'\n']).collect::<Vec<u8>>();
+            self.lines[at][ranges[at].clone()].iter().map(line).collect::<Vec<_>>().concat()
+        };
+        let parts = pieces(&solid(0), &solid(1), &solid(2));
+        if parts.len() < 2 {
+            return None;
+        }
+        let (mut text, mut regions) = (Vec::new(), Vec::new());
+        for part in parts {
+            let moved = |range: &Range<usize>, by: &Range<usize>| range.start + by.start..range.end + by.start;
+            let [base, ours, theirs] = [moved(&part.base, &ranges[0]), moved(&part.ours, &ranges[1]), moved(&part.theirs, &ranges[2])];
+            let part = Piece { origin: part.origin, base, ours, theirs };
+            match part.origin {
+                Origin::Same => text.extend(self.respaced(&part)?),
+                Origin::Ours | Origin::Agreed => text.extend(self.ours(&part)),
+                Origin::Theirs => text.extend(self.theirs(&part)),
+                Origin::Contested => {
+                    let (settled, of) = self.settle(&part)?;
+                    text.extend(settled);
+                    regions.extend(of);
+                }
+            }
+        }
+        if regions.is_empty() {
+            regions.push(region(piece, Some(Rule::Layout)));
+        }
+        Some((text, regions))
+    }
+
+    /// Lines that are the same but for white space, as the side has them that changed that. None where both did.
+    fn respaced(&self, part: &Piece) -> Option<Vec<u8>> {
+        let mut text = Vec::new();
+        for at in 0..part.base.len() {
+            let [base, ours, theirs] =
+                [self.lines[0][part.base.start + at], self.lines[1][part.ours.start + at], self.lines[2][part.theirs.start + at]];
+            match (ours == base, theirs == base || theirs == ours) {
+                (_, true) => text.extend_from_slice(ours),
+                (true, false) => text.extend_from_slice(theirs),
+                (false, false) => return None,
+            }
+        }
+        Some(text)
+    }
+
     /// The place where both insert. Two files that were added under one name have none: they are two tries at one thing.
-    fn of(&mut self, piece: &Piece, lines: [&[&[u8]]; 2]) -> Option<Place> {
+    fn place(&mut self, piece: &Piece) -> Option<Place> {
         let language = self.language.filter(|_| piece.base.is_empty() && !self.sides.base.is_empty())?;
         let texts = [self.sides.ours, self.sides.theirs];
-        let [ours, theirs] = self.trees.get_or_insert_with(|| texts.map(|text| language.parse(text)));
         let bytes = |lines: &[&[u8]], range: &Range<usize>| {
             let length = |lines: &[&[u8]]| lines.iter().map(|line| line.len()).sum::<usize>();
             let start = length(&lines[..range.start]);
             start..start + length(&lines[range.clone()])
         };
-        let one = names::place(ours.as_ref()?, texts[0], bytes(lines[0], &piece.ours))?;
-        let other = names::place(theirs.as_ref()?, texts[1], bytes(lines[1], &piece.theirs))?;
+        let ranges = [bytes(&self.lines[1], &piece.ours), bytes(&self.lines[2], &piece.theirs)];
+        let [ours, theirs] = self.trees.get_or_insert_with(|| texts.map(|text| language.parse(text)));
+        let one = names::place(ours.as_ref()?, texts[0], ranges[0].clone())?;
+        let other = names::place(theirs.as_ref()?, texts[1], ranges[1].clone())?;
         Some(if one == other { one } else { Place::Ordered })
     }
 }

@@ -4,8 +4,6 @@ use std::collections::HashMap;
 
 use tree_sitter::{Node, TreeCursor};
 
-use crate::Language;
-
 /// Nodes deeper than this are not looked into.
 const DEPTH_MAX: usize = 400;
 /// Bytes of a name that tell it from others.
@@ -14,24 +12,55 @@ const NAME_BYTES_MAX: usize = 400;
 /// Declarations that stand more than once in one place: the names around it with its own, and how many there are beyond the first.
 pub type Doubles = HashMap<String, usize>;
 
-/// Finds what a text declares more than once in one block, or none where there is no grammar, or where it does not parse.
-#[must_use]
-pub fn doubles(language: Language, text: &[u8]) -> Option<Doubles> {
-    let tree = language.parse(text)?;
-    if tree.root_node().has_error() {
-        return None;
-    }
-    let mut found = Finder { text, doubles: Doubles::new() };
-    let mut top = HashMap::new();
-    found.walk(tree.root_node(), "", 0, &mut top);
-    found.close("", top);
-    Some(found.doubles)
+/// A text with its syntax tree.
+#[derive(Debug, Clone, Copy)]
+pub struct Parsed<'a> {
+    /// The text.
+    pub text: &'a [u8],
+    /// Its tree.
+    pub tree: &'a tree_sitter::Tree,
 }
 
-/// Whether a text parses without an error; none where there is no grammar.
-#[must_use]
-pub fn parses(language: Language, text: &[u8]) -> Option<bool> {
-    Some(!language.parse(text)?.root_node().has_error())
+impl<'a> Parsed<'a> {
+    /// Whether it has no error.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        !self.tree.root_node().has_error()
+    }
+
+    /// Finds what is declared more than once in one block; nothing in a text with an error.
+    #[must_use]
+    pub fn doubles(&self) -> Doubles {
+        let mut found = Finder { text: self.text, doubles: Doubles::new() };
+        if self.is_sound() {
+            let mut top = HashMap::new();
+            found.walk(self.tree.root_node(), "", 0, &mut top);
+            found.close("", top);
+        }
+        found.doubles
+    }
+
+    /// Finds the names that are used and imported.
+    #[must_use]
+    pub fn uses(&self) -> Uses<'a> {
+        let mut uses = Uses::default();
+        let mut cursor = self.tree.walk();
+        let mut import_until = 0;
+        loop {
+            let node = cursor.node();
+            let kind = node.kind();
+            if node.start_byte() >= import_until && is_import(kind) {
+                import_until = node.end_byte();
+                bound(node, self.text, &mut uses.imported);
+            }
+            if node.start_byte() >= import_until && node.child_count() == 0 && (kind.ends_with("identifier") || kind == ";") {
+                *uses.code.entry(&self.text[node.byte_range()]).or_default() += 1;
+            }
+            if !next(&mut cursor) {
+                return uses;
+            }
+        }
+    }
 }
 
 /// Where something stands in a file.
@@ -88,29 +117,6 @@ pub struct Uses<'a> {
     pub code: Counts<'a>,
     /// Names that imports bind.
     pub imported: Counts<'a>,
-}
-
-/// Finds the names that a text uses and imports; none without a grammar.
-#[must_use]
-pub fn uses(language: Language, text: &[u8]) -> Option<Uses<'_>> {
-    let tree = language.parse(text)?;
-    let mut uses = Uses::default();
-    let mut cursor = tree.walk();
-    let mut import_until = 0;
-    loop {
-        let node = cursor.node();
-        let kind = node.kind();
-        if node.start_byte() >= import_until && is_import(kind) {
-            import_until = node.end_byte();
-            bound(node, text, &mut uses.imported);
-        }
-        if node.start_byte() >= import_until && node.child_count() == 0 && (kind.ends_with("identifier") || kind == ";") {
-            *uses.code.entry(&text[node.byte_range()]).or_default() += 1;
-        }
-        if !next(&mut cursor) {
-            return Some(uses);
-        }
-    }
 }
 
 fn is_import(kind: &str) -> bool {

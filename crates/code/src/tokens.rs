@@ -135,7 +135,16 @@ pub fn merge(base: &[u8], ours: &[u8], theirs: &[u8]) -> Option<Merged> {
         {
             apart = Some(apart.map_or(start - before, |apart| apart.min(start - before)));
         }
-        out.put_all(if of_left == Some(false) { &t[in_t.clone()] } else { &o[in_o.clone()] });
+        let (taken, other) =
+            if of_left == Some(false) { (&t[in_t.clone()], &o[in_o.clone()]) } else { (&o[in_o.clone()], &t[in_t.clone()]) };
+        match (taken.split_first(), b[start..end].first(), other.first()) {
+            // A word in the place of another stands where the side has moved that one which changed nothing else.
+            (Some((first, rest)), Some(base), Some(other)) if of_left.is_some() && first.space == base.space => {
+                out.put(other.space, first.text);
+                out.put_all(rest);
+            }
+            _ => out.put_all(taken),
+        }
         (out.at, out.o, out.t) = (end, in_o.end, in_t.end);
         last = of_left.map(|of| (of, end));
     }

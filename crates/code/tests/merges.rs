@@ -118,6 +118,20 @@ fn a_change_is_carried_into_the_layout_of_the_other() {
 }
 
 #[test]
+fn neighbours_that_were_aligned_anew_do_not_make_a_conflict() {
+    let base = "package a\n\ntype A struct {\n\tFirst  int\n\tSecond int\n\tLast   int\n}\n";
+    let ours = "package a\n\ntype A struct {\n\tFirst       int\n\tDescription string\n\tSecond      int\n\tLast        int\n}\n";
+    let theirs = base.replace("\tLast   int\n", "\tLast   int64\n");
+    let (merged, rules) = told(of("a.go", [base, ours, &theirs])).unwrap();
+    assert_eq!(merged, ours.replace("Last        int\n", "Last        int64\n"), "{rules:?}");
+    // Both aligned it in the same way, around an insertion each.
+    let theirs =
+        ours.replace("\tDescription string\n", "").replace("\tLast        int\n", "\tLast        int\n\tExplanation map[string]int\n");
+    let merged = told(of("a.go", [base, ours, &theirs])).unwrap().0;
+    assert_eq!(merged, ours.replace("\tLast        int\n", "\tLast        int\n\tExplanation map[string]int\n"));
+}
+
+#[test]
 fn who_did_all_that_the_other_did_and_more_stands() {
     let base = "fn f() {\n    old(a);\n}\n";
     let ours = "fn f() {\n    let b = fresh(a, b);\n    log(b);\n}\n";
