@@ -14,6 +14,7 @@ mod exec_programs;
 mod exec_proxy;
 mod exec_secrets;
 mod exec_terminal;
+mod fifty;
 mod goals;
 mod mcp;
 mod merge;
