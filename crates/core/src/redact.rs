@@ -27,6 +27,8 @@ pub struct Leak {
     pub rule: String,
     /// Whether it is a known value.
     pub known: bool,
+    /// Tells one credential of a form from another, within this process; says nothing of it.
+    pub what: u64,
 }
 
 /// Redacts a text that comes in pieces: a secret that is cut in two by them is found all the same.

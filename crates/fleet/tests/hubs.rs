@@ -39,7 +39,7 @@ impl Redactor for Sesame {
     }
     fn leaks(&self, bytes: &[u8]) -> Vec<Leak> {
         let found = String::from_utf8_lossy(bytes).matches("sesame").count();
-        vec![Leak { rule: "secret.word".to_owned(), known: true }; found]
+        vec![Leak { rule: "secret.word".to_owned(), known: true, what: 0 }; found]
     }
     fn settled(&self, text: &str) -> usize {
         text.len()

@@ -19,12 +19,18 @@ use crate::sigv4;
 /// When a placeholder stands in its place in a form that cannot be filled; the sentence never holds a value.
 pub(crate) fn fill<'a>(secrets: &'a [SecretRule], asked: &mut policy::Request, target: &mut Target) -> Result<Vec<&'a str>, Refused> {
     let mut used = Vec::new();
-    for secret in secrets {
+    // Also what the judge did not see is put nowhere else than where its secret may go.
+    let bound: Vec<&SecretRule> = secrets.iter().filter(|secret| secret.is_bound_to(&asked.method, target)).collect();
+    for secret in bound {
         let filled = match &secret.place {
-            Place::Bearer => in_authorization(secret, asked, "bearer ", |rest| Some(put(secret, rest))),
-            Place::Basic => in_authorization(secret, asked, "basic ", |rest| {
-                let plain = String::from_utf8(BASE64.decode(rest.trim()).ok()?).ok()?;
-                plain.contains(&secret.placeholder).then(|| BASE64.encode(put(secret, &plain)))
+            Place::Bearer => in_authorization(asked, |value| {
+                let (scheme, rest) = value.split_at_checked("bearer ".len())?;
+                let ours = scheme.eq_ignore_ascii_case("bearer ") && secret.stands_in(rest.as_bytes());
+                ours.then(|| format!("{scheme}{}", secret.put(rest)))
+            }),
+            Place::Basic => in_authorization(asked, |value| {
+                let plain = policy::basic(value).filter(|plain| secret.stands_in(plain.as_bytes()))?;
+                Some(format!("{}{}", &value[.."basic ".len()], BASE64.encode(secret.put(&plain))))
             }),
             Place::Header(name) => in_header(secret, asked, name),
             Place::Query(name) => in_query(secret, target, name),
@@ -38,31 +44,23 @@ pub(crate) fn fill<'a>(secrets: &'a [SecretRule], asked: &mut policy::Request, t
     Ok(used)
 }
 
-fn put(secret: &SecretRule, text: &str) -> String {
-    text.replace(&secret.placeholder, secret.value.expose_secret())
-}
-
 fn in_header(secret: &SecretRule, asked: &mut policy::Request, name: &str) -> bool {
-    let held = |(header, value): &&mut (String, String)| header.eq_ignore_ascii_case(name) && value.contains(&secret.placeholder);
+    let held = |(header, value): &&mut (String, String)| header.eq_ignore_ascii_case(name) && secret.stands_in(value.as_bytes());
     let mut filled = false;
     for (_, value) in asked.headers.iter_mut().filter(held) {
-        *value = put(secret, value);
+        *value = secret.put(value);
         filled = true;
     }
     filled
 }
 
-/// Fills what stands behind the scheme of the `Authorization` header.
-fn in_authorization(secret: &SecretRule, asked: &mut policy::Request, scheme: &str, filled: impl FnOnce(&str) -> Option<String>) -> bool {
+/// Fills the `Authorization` header, where the rule says what it becomes.
+fn in_authorization(asked: &mut policy::Request, filled: impl FnOnce(&str) -> Option<String>) -> bool {
     let header = asked.headers.iter_mut().find(|(name, _)| name.eq_ignore_ascii_case("authorization"));
     let Some((_, value)) = header else { return false };
-    let Some((start, rest)) = value.split_at_checked(scheme.len()) else { return false };
-    if !start.eq_ignore_ascii_case(scheme) || (scheme != "basic " && !rest.contains(&secret.placeholder)) {
-        return false;
-    }
-    match filled(rest) {
-        Some(rest) => {
-            *value = format!("{start}{rest}");
+    match filled(value) {
+        Some(whole) => {
+            *value = whole;
             true
         }
         None => false,
@@ -101,6 +99,7 @@ fn in_json(secret: &SecretRule, asked: &mut policy::Request, pointer: &str) -> R
     let written = format!("\"{}\"", secret.placeholder);
     match text.matches(secret.placeholder.as_str()).count() {
         0 => return Ok(false),
+        _ if !secret.stands_in(text.as_bytes()) => return Ok(false),
         1 if text.contains(&written) => {}
         _ => {
             let why = format!("the placeholder of the secret {} must stand in the body once, as a whole string at {pointer}", secret.name);
@@ -108,7 +107,15 @@ fn in_json(secret: &SecretRule, asked: &mut policy::Request, pointer: &str) -> R
         }
     }
     let value = serde_json::to_string(secret.value.expose_secret()).unwrap_or_default();
-    asked.body = text.replacen(&written, &value, 1).into_bytes();
+    let body = text.replacen(&written, &value, 1).into_bytes();
+    // What was replaced must be what the pointer names: the placeholder can be written there with escapes, and stand plainly somewhere else.
+    let read: Option<serde_json::Value> = serde_json::from_slice(&body).ok();
+    if read.as_ref().and_then(|read| read.pointer(pointer)).and_then(serde_json::Value::as_str) != Some(secret.value.expose_secret()) {
+        let why =
+            format!("the placeholder of the secret {} must stand plainly, without escapes, at {pointer} and nowhere else", secret.name);
+        return Err(Refused::denied("secret.placeholder", why));
+    }
+    asked.body = body;
     asked
         .headers
         .retain(|(name, _)| !["content-length", "content-encoding", "content-md5"].iter().any(|gone| name.eq_ignore_ascii_case(gone)));
@@ -188,6 +195,68 @@ mod tests {
             let (mut asked, mut target) = request("https://api.example.org/v1", &[], body);
             assert!(fill(&rules, &mut asked, &mut target).is_err());
             assert_eq!(asked.body, body);
+        }
+    }
+
+    /// What the judge lets pass and what is filled are one: whatever the header looks like, a value goes where its secret may go, and nowhere else.
+    #[test]
+    fn no_value_goes_where_its_secret_may_not() {
+        let open = "[[network]]\nid = \"all\"\nhosts = [\"api.example.org\", \"other.example.org\"]\nmethods = [\"*\"]\nschemes = [\"http\", \"https\"]\n";
+        let open = open.replace("methods = [\"*\"]\n", "methods = [\"POST\"]\n");
+        let long = "u".repeat(6000);
+        for scheme in ["Basic ", "basic ", "BASIC ", "Basic  ", "Basic \t", "Basic\t", "Basic"] {
+            for user in ["user", long.as_str()] {
+                let header = format!("{scheme}{}", BASE64.encode(format!("{user}:PLACEHOLDER-1")));
+                for url in ["http://api.example.org/v1", "https://other.example.org/v1", "https://api.example.org/v1"] {
+                    let secrets = rules("basic");
+                    let (mut asked, mut target) = request(url, &[("authorization", &header)], b"");
+                    let file = SecretsFile { secrets: secrets.clone() };
+                    let decision = policy::Egress::new(policy::Policy::parse(&open).unwrap(), file).decide(&asked);
+                    let used = fill(&secrets, &mut asked, &mut target).unwrap();
+                    let bound = url == "https://api.example.org/v1";
+                    assert!(bound || used.is_empty(), "{scheme:?} {url}");
+                    assert_eq!(used.is_empty(), asked.headers[0].1 == header, "{scheme:?} {url}");
+                    // A placeholder that the reader of `Basic` finds is an alarm where it may not go.
+                    let read = policy::basic(&header).is_some();
+                    assert_eq!(decision.rule == "secret.placeholder", read && !bound, "{scheme:?} {url}: {decision:?}");
+                    assert_eq!(used.is_empty(), !(bound && read));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_placeholder_that_is_written_with_escapes_moves_no_value_to_another_field() {
+        let rules = rules("json:/auth/token");
+        for body in [
+            r#"{"auth":{"token":"\u0050LACEHOLDER-1"},"title":"PLACEHOLDER-1"}"#,
+            r#"{"title":"PLACEHOLDER-1","title":"x","auth":{"token":"\u0050LACEHOLDER-1"}}"#,
+            r#"{"auth":{"token":"\u0050LACEHOLDER-1"},"PLACEHOLDER-1":1}"#,
+        ] {
+            let (mut asked, mut target) = request("https://api.example.org/v1", &[], body.as_bytes());
+            assert!(fill(&rules, &mut asked, &mut target).is_err(), "{body}");
+            assert_eq!(asked.body, body.as_bytes());
+        }
+    }
+
+    #[test]
+    fn a_placeholder_that_begins_another_is_not_taken_for_it() {
+        let mut rules = rules("bearer");
+        let longer = SecretRule {
+            name: "admin".to_owned(),
+            value: "other-value".into(),
+            placeholder: "PLACEHOLDER-1-admin".to_owned(),
+            ..rules[0].clone()
+        };
+        rules.push(longer);
+        for (text, becomes, name) in [
+            ("Bearer PLACEHOLDER-1-admin", "Bearer other-value".to_owned(), "admin"),
+            ("Bearer PLACEHOLDER-1", format!("Bearer {VALUE}"), "api"),
+            ("Bearer PLACEHOLDER-1, PLACEHOLDER-1.", format!("Bearer {VALUE}, {VALUE}."), "api"),
+        ] {
+            let (mut asked, mut target) = request("https://api.example.org/v1", &[("authorization", text)], b"");
+            assert_eq!(fill(&rules, &mut asked, &mut target).unwrap(), [name]);
+            assert_eq!(asked.headers[0].1, becomes);
         }
     }
 

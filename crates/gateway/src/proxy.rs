@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use aedile_core::limits::DOOR_BODY_BYTES_MAX;
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, CONTENT_TYPE, COOKIE, HOST, HeaderMap, UPGRADE};
+use hyper::header::{CONNECTION, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderName, IF_RANGE, RANGE, UPGRADE};
 use hyper::http::request::Parts;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, Version};
@@ -111,7 +111,9 @@ fn asked_headers(headers: &HeaderMap) -> Result<Vec<(String, String)>, Refused> 
         return Err(Refused::denied("proxy.grpc", why));
     }
     let mut asked: Vec<(String, String)> = Vec::new();
-    for (name, value) in headers.iter().filter(|(name, _)| *name != "proxy-connection") {
+    // A part of an answer can hold a part of a value, which nothing finds in it: every answer comes whole.
+    let goes = |name: &HeaderName| *name != "proxy-connection" && *name != RANGE && *name != IF_RANGE;
+    for (name, value) in headers.iter().filter(|(name, _)| goes(name)) {
         let Ok(value) = std::str::from_utf8(value.as_bytes()) else {
             return Err(Refused::denied("header.value", format!("the header {name} is not UTF-8: encode its value")));
         };
@@ -156,9 +158,15 @@ mod tests {
     use hyper::header::HOST;
     use hyper::{Request, Uri, Version};
 
-    use super::inner_url;
+    use super::{asked_headers, inner_url};
     use crate::policy::Target;
     use crate::proxy_tunnel::Tunnel;
+
+    #[test]
+    fn no_part_of_an_answer_is_asked_for() {
+        let request = Request::builder().header("range", "bytes=0-10").header("If-Range", "x").header("accept", "*/*").body(()).unwrap();
+        assert_eq!(asked_headers(request.headers()).unwrap(), [("accept".to_owned(), "*/*".to_owned())]);
+    }
 
     #[test]
     fn any_request_inside_a_tunnel_is_for_its_host_or_refused() {

@@ -1,6 +1,7 @@
 //! The values of secrets: held once, taken out of everything that is written down.
 
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -38,13 +39,15 @@ pub struct Vault {
     /// Secrets that agents may use in requests.
     bound: Vec<SecretRule>,
     finder: Arc<Secrets>,
+    /// Tells credentials apart without keeping them.
+    digest: RandomState,
 }
 
 fn finder(keys: &[(String, SecretString)], bound: &[SecretRule]) -> Secrets {
     let values = keys.iter().map(|(_, value)| value).chain(bound.iter().map(|rule| &rule.value));
     values.for_each(|value| crate::safe::locked::lock(value.expose_secret().as_bytes()));
-    let bound = bound.iter().map(|rule| (rule.name.as_str(), rule.value.expose_secret()));
-    Secrets::new(keys.iter().map(|(name, value)| (name.as_str(), value.expose_secret())).chain(bound))
+    let parts = bound.iter().flat_map(|rule| rule.values().map(|value| (rule.name.as_str(), value)));
+    Secrets::new(keys.iter().map(|(name, value)| (name.as_str(), value.expose_secret())).chain(parts))
 }
 
 impl fmt::Debug for Vault {
@@ -77,7 +80,7 @@ impl Vault {
             return Err(BadSecret { name: name.chars().take(100).collect(), problem });
         }
         let finder = Arc::new(finder(&kept, &[]));
-        Ok(Self { secrets: kept, bound: Vec::new(), finder })
+        Ok(Self { secrets: kept, bound: Vec::new(), finder, digest: RandomState::new() })
     }
 
     /// Takes secrets that agents may use as well. They are no keys of providers.
@@ -95,7 +98,7 @@ impl Vault {
 
     /// Holds no secret: it takes out only what is a credential by its form.
     pub fn empty() -> Self {
-        Self { secrets: Vec::new(), bound: Vec::new(), finder: Arc::new(Secrets::new([])) }
+        Self { secrets: Vec::new(), bound: Vec::new(), finder: Arc::new(Secrets::new([])), digest: RandomState::new() }
     }
 
     /// Returns the names of providers' keys.
@@ -206,11 +209,16 @@ impl Redactor for Vault {
     }
 
     fn leaks(&self, bytes: &[u8]) -> Vec<Leak> {
-        let known = self.finder.find_deep(bytes).hits;
-        let known = known.iter().map(|hit| Leak { rule: format!("secret.{}", self.finder.name(hit.owner)), known: true });
+        let layers = self.finder.find_deep(bytes);
+        let known = layers.hits.iter().map(|hit| Leak { rule: format!("secret.{}", self.finder.name(hit.owner)), known: true, what: 0 });
+        // What is packed too large to be looked into may hold anything.
+        let unread = layers.unread.then(|| Leak { rule: "leak.unread".to_owned(), known: false, what: self.digest.hash_one(bytes) });
         let spans = Shapes::get().scan(bytes);
-        let formed = spans.iter().filter(|span| span.verdict == Verdict::Block);
-        known.chain(formed.map(|span| Leak { rule: format!("leak.{}", span.rule), known: false })).collect()
+        let formed = spans.iter().filter(|span| span.verdict == Verdict::Block).map(|span| {
+            let what = self.digest.hash_one(&bytes[span.start..span.end]);
+            Leak { rule: format!("leak.{}", span.rule), known: false, what }
+        });
+        known.chain(unread).chain(formed).collect()
     }
 
     /// A value or a credential may begin in the text and go on behind it.

@@ -89,10 +89,12 @@ mod tests {
 
     #[test]
     fn what_was_there_before_is_not_the_changes() {
-        let leak = |rule: &str| Leak { rule: rule.to_owned(), known: false };
+        let leak = |rule: &str| Leak { rule: rule.to_owned(), known: false, what: 0 };
         let (a, b) = (leak("leak.a"), leak("leak.b"));
         assert_eq!(beyond(vec![a.clone(), b.clone()], std::slice::from_ref(&a)), std::slice::from_ref(&b));
         assert_eq!(beyond(vec![a.clone(), a.clone()], std::slice::from_ref(&a)), std::slice::from_ref(&a));
         assert!(beyond(vec![a.clone()], &[a.clone(), b]).is_empty());
+        let other = Leak { what: 1, ..a.clone() };
+        assert_eq!(beyond(vec![other.clone()], &[a]), [other], "another credential of the same form");
     }
 }

@@ -30,7 +30,6 @@ mod urls;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use checks::base64;
 pub use checks::decode_base64;
 pub(crate) use deep::unescaped;
 pub use engine::{Shapes, rule_names};

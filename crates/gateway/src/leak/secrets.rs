@@ -72,8 +72,11 @@ impl Secrets {
     /// Finds a value whose parts stand one behind the other in the texts, whatever stands between that is neither a letter nor a digit.
     /// `memory` holds what was seen before and is what will have been seen afterwards.
     pub fn find_split<'a>(&self, memory: &mut Vec<u8>, texts: impl IntoIterator<Item = &'a [u8]>) -> Option<&str> {
+        let before = memory.len();
         texts.into_iter().for_each(|text| memory.extend(squeeze(text)));
-        let found = self.squeezed.find(memory).first().map(|hit| self.name(hit.owner));
+        // What was seen before was looked through then; a value that ends in what is new begins at most its length before it.
+        let from = before.saturating_sub(self.squeezed.longest());
+        let found = self.squeezed.find(&memory[from..]).first().map(|hit| self.name(hit.owner));
         let kept = memory.len().saturating_sub(MEMORY_BYTES.max(self.squeezed.longest()));
         memory.drain(..kept);
         found

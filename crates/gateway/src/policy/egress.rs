@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::sync::Arc;
 
-use aedile_core::ExposeSecret;
 use aedile_core::policy::LayerName;
 use serde_json::Value;
 
 use super::files::WEBSOCKET;
 use super::layers::{Layers, Verdict};
-use super::secrets::{Place, SecretRule, SecretsFile};
+use super::secrets::{Place, SecretRule, SecretsFile, basic};
 use super::target::Target;
 use super::{Refusal, headers};
 use crate::leak::{self, Secrets, Shapes};
@@ -66,7 +65,7 @@ pub struct Egress {
 impl Egress {
     /// Takes the rules and the secrets.
     pub fn new(layers: impl Into<Layers>, secrets: SecretsFile) -> Self {
-        let values = Secrets::new(secrets.secrets.iter().map(|secret| (secret.name.as_str(), secret.value.expose_secret())));
+        let values = Secrets::new(secrets.secrets.iter().flat_map(|secret| secret.values().map(|value| (secret.name.as_str(), value))));
         Self::looking_with(layers, secrets, Arc::new(values))
     }
 
@@ -128,7 +127,7 @@ impl Egress {
     /// # Errors
     /// The rule that it breaks, and a sentence.
     pub(crate) fn decide_message(&mut self, target: &Target, message: &[u8]) -> Result<(), (String, String)> {
-        let holds = |secret: &&SecretRule| message.windows(secret.placeholder.len()).any(|part| part == secret.placeholder.as_bytes());
+        let holds = |secret: &&SecretRule| secret.stands_in(message);
         if let Some(secret) = self.secrets.iter().find(holds) {
             let why = format!("a message holds the placeholder of the secret {}, which is put into requests only", secret.name);
             return Err(("secret.placeholder".to_owned(), why));
@@ -140,19 +139,17 @@ impl Egress {
     /// A placeholder may stand only where its secret may go.
     fn placeholders(&self, request: &Request, target: &Target, body: &[u8]) -> Result<(), (String, String)> {
         for secret in &*self.secrets {
-            let held = |text: &[u8]| text.windows(secret.placeholder.len()).any(|part| part == secret.placeholder.as_bytes());
+            let held = |text: &[u8]| secret.stands_in(text);
             let (view, _) = crate::leak::unescaped(request.url.as_bytes());
             let in_url = held(request.url.as_bytes()) || held(&view);
-            let header =
-                request.headers.iter().find(|(name, value)| held(name.as_bytes()) || held(value.as_bytes()) || held(&decoded_basic(value)));
+            let header = request.headers.iter().find(|(name, value)| {
+                held(name.as_bytes()) || held(value.as_bytes()) || basic(value).is_some_and(|plain| held(plain.as_bytes()))
+            });
             let in_body = held(body);
             if !(in_url || header.is_some() || in_body) {
                 continue;
             }
-            let bound = secret.hosts.iter().any(|pattern| pattern.matches(&target.host))
-                && target.secure
-                && (secret.methods.is_empty() || secret.methods.contains(&request.method))
-                && (secret.paths.is_empty() || secret.paths.iter().any(|pattern| pattern.matches(&target.path)));
+            let bound = secret.is_bound_to(&request.method, target);
             let header = header.map(|(name, value)| (name.to_ascii_lowercase(), value.as_str()));
             if !bound || !stands_right(secret, header, target, body, (in_url, in_body)) {
                 let why = format!("the placeholder of the secret {} stands in a request that the secret is not for", secret.name);
@@ -212,10 +209,6 @@ impl Egress {
 
 fn value_found(name: &str) -> (String, String) {
     ("secret.value".to_owned(), format!("the request holds the value of the secret {name}; send its placeholder instead"))
-}
-
-fn decoded_basic(value: &str) -> Vec<u8> {
-    value.strip_prefix("Basic ").map(|text| crate::leak::base64(text.as_bytes(), 4096)).unwrap_or_default()
 }
 
 /// Whether the placeholder stands where the secret is to stand, and nowhere else.

@@ -24,6 +24,7 @@ pub use egress::{Decision, Egress, Request};
 pub use files::{BadFile, Effect, NetworkRule, Policy};
 pub use layers::{Layers, Verdict, widened};
 pub use patterns::{HostPattern, PathPattern};
+pub(crate) use secrets::basic;
 pub use secrets::{Place, SecretRule, SecretsFile};
 pub use target::{Host, Target};
 

@@ -5,10 +5,13 @@ use std::fmt;
 
 use aedile_core::policy::AgentPolicy;
 use aedile_core::{ExposeSecret, SecretString};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Deserializer};
 
 use super::files::{BadFile, hosts, is_name, methods, one_or_many, parsed, paths};
 use super::patterns::{HostPattern, PathPattern};
+use super::target::Target;
 use crate::safe::Binding;
 
 /// Where in a request a secret stands.
@@ -98,10 +101,60 @@ impl SecretRule {
         })
     }
 
+    /// What of it must be found: the value, and of what signs requests the key and the token by themselves (`ID:KEY:TOKEN`; the id is public).
+    pub(crate) fn values(&self) -> impl Iterator<Item = &str> {
+        let value = self.value.expose_secret();
+        let parts = (self.place == Place::SigV4).then(|| value.split(':').skip(1));
+        std::iter::once(value).chain(parts.into_iter().flatten())
+    }
+
+    /// Whether the request may carry it: over TLS, to one of its hosts, with a method and a path of its.
+    pub(crate) fn is_bound_to(&self, method: &str, target: &Target) -> bool {
+        self.hosts.iter().any(|pattern| pattern.matches(&target.host))
+            && target.secure
+            && (self.methods.is_empty() || self.methods.iter().any(|known| known == method))
+            && (self.paths.is_empty() || self.paths.iter().any(|pattern| pattern.matches(&target.path)))
+    }
+
+    /// Where in a text its placeholder stands: not as the beginning of a longer name, which would be another secret's.
+    pub(crate) fn stands_at(&self, text: &[u8]) -> Option<usize> {
+        let placeholder = self.placeholder.as_bytes();
+        let goes_on = |rest: &[u8]| match rest {
+            [b'.', next, ..] => next.is_ascii_alphanumeric(),
+            [next, ..] => next.is_ascii_alphanumeric() || matches!(next, b'_' | b'-'),
+            [] => false,
+        };
+        memchr::memmem::find_iter(text, placeholder).find(|at| !goes_on(&text[at + placeholder.len()..]))
+    }
+
+    /// Whether its placeholder stands in a text.
+    pub(crate) fn stands_in(&self, text: &[u8]) -> bool {
+        self.stands_at(text).is_some()
+    }
+
+    /// The text with the value wherever the placeholder stands.
+    pub(crate) fn put(&self, text: &str) -> String {
+        let (mut out, mut rest) = (String::with_capacity(text.len()), text);
+        while let Some(at) = self.stands_at(rest.as_bytes()) {
+            out.push_str(&rest[..at]);
+            out.push_str(self.value.expose_secret());
+            rest = &rest[at + self.placeholder.len()..];
+        }
+        out.push_str(rest);
+        out
+    }
+
     /// Whether an agent of this role may use it. Without a role only what all may use.
     pub fn is_for(&self, role: Option<&str>) -> bool {
         self.roles.is_empty() || role.is_some_and(|role| self.roles.iter().any(|known| known == role))
     }
+}
+
+/// What stands behind `Basic` in an `Authorization` header, decoded; the judge of a request and what fills it read it by this one function.
+pub(crate) fn basic(value: &str) -> Option<String> {
+    let (scheme, rest) = value.split_at_checked("basic ".len())?;
+    let decoded = scheme.eq_ignore_ascii_case("basic ").then(|| BASE64.decode(rest.trim()).ok())??;
+    String::from_utf8(decoded).ok()
 }
 
 /// What stands for a secret where nothing else was said.
