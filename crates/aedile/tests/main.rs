@@ -16,6 +16,7 @@ mod exec_secrets;
 mod exec_terminal;
 mod fifty;
 mod goals;
+mod landing;
 mod mcp;
 mod merge;
 mod policy;

@@ -5,6 +5,8 @@
 //! with evidence that is complete text for the agent. Each state of a change has one function that takes it to the next and can be
 //! repeated after a crash, so there is no recovery apart from going on.
 //!
+//! [`window`] decides what is verified together, and is not yet what drives the queue: the queue takes one change after the other.
+//!
 //! What lands is one commit per change whose parent is the target's old commit and whose tree is exactly the one that the gates saw.
 
 mod dropped;
@@ -22,6 +24,7 @@ mod repo;
 mod room;
 mod structural;
 mod undo;
+pub mod window;
 
 pub use error::LandingError;
 pub use gate::GateBox;

@@ -11,3 +11,4 @@ mod resolutions;
 mod returns;
 mod structural;
 mod support;
+mod window;

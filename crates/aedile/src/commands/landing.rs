@@ -1,5 +1,7 @@
 //! `aedile landing`.
 
+mod simulate;
+
 use aedile_core::Clock;
 use aedile_core::machine::ChangeState;
 use clap::{Args, Subcommand};
@@ -51,10 +53,18 @@ enum LandingCommand {
         #[arg(long, value_name = "RULE")]
         rule: Vec<String>,
     },
+    /// Show what the queue's scheduler would need for so many changes
+    ///
+    /// The scheduler works on a simulated clock on which one run of the gates takes one unit, through 1,000 worlds that are the same each time; means are
+    /// printed. Gates that changes pass before they wait are not counted; second looks at red changes are. No project is needed.
+    Simulate(simulate::SimulateArgs),
 }
 
 /// Runs `aedile landing`.
 pub fn cmd_landing(args: &LandingArgs, out: Output) -> CliResult {
+    if let Some(LandingCommand::Simulate(args)) = &args.command {
+        return simulate::cmd_simulate(args, out);
+    }
     let Some((store, run)) = state::last_run(args.run.as_deref())? else {
         if let Some(LandingCommand::Evidence { .. } | LandingCommand::Approve { .. } | LandingCommand::Receipt { .. }) = &args.command {
             return Err(state::nothing_yet());
@@ -66,7 +76,7 @@ pub fn cmd_landing(args: &LandingArgs, out: Output) -> CliResult {
     match &args.command {
         Some(LandingCommand::Approve { task, path, rule }) => approve(&store, args.run.as_deref(), task, (path, rule), out)?,
         Some(LandingCommand::Receipt { task }) => receipt(&store, args.run.as_deref(), task, out)?,
-        None | Some(LandingCommand::List) => list(&Picture::of(&store, run)?, out),
+        None | Some(LandingCommand::List | LandingCommand::Simulate(_)) => list(&Picture::of(&store, run)?, out),
         Some(LandingCommand::Evidence { task }) => {
             let (_, found) = names::task(&store, args.run.as_deref(), task)?;
             let Some(blob) = &found.evidence else {

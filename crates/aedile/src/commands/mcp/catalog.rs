@@ -33,6 +33,7 @@ const READ_ONLY: &[&str] = &[
     "feed",
     "landing evidence",
     "landing list",
+    "landing simulate",
     "logs",
     "mail list",
     "policy asks",
