@@ -46,7 +46,7 @@ pub enum Because<C> {
     Itself,
     /// It was green before this change landed, and is red since: the two fail only together.
     With(C),
-    /// The target was moved by somebody else before it could be found out.
+    /// Somebody else moved the target since it came, and it is red on what that made of it.
     Unknown,
 }
 
@@ -113,12 +113,14 @@ struct Entry<C> {
     /// The last landing after which it was green alone.
     cleared: Option<usize>,
     passed: u32,
+    /// Whether somebody else moved the target since.
+    moved: bool,
 }
 
 impl<C> Entry<C> {
     /// What was known of it was known on another target.
     fn forget(&mut self) {
-        (self.came, self.cleared) = (0, None);
+        (self.came, self.cleared, self.moved) = (0, None, true);
     }
 }
 
@@ -162,7 +164,7 @@ impl<C: Copy + Eq> Window<C> {
     /// A change waits from now on. A higher priority goes first, but not before what is being verified or bisected, and not before a change
     /// that was overtaken often enough.
     pub fn push(&mut self, change: C, priority: u8) {
-        let entry = Entry { change, priority, came: self.landed.len(), cleared: None, passed: 0 };
+        let entry = Entry { change, priority, came: self.landed.len(), cleared: None, passed: 0, moved: false };
         let closed = self.closed();
         let overtaken =
             self.queue[closed..].iter().rev().take_while(|other| other.priority < priority && other.passed < PASSED_MAX).count();
@@ -199,7 +201,7 @@ impl<C: Copy + Eq> Window<C> {
         self.greens.clear();
         self.landed.clear();
         self.gap = None;
-        let back = unlanded.iter().map(|&change| Entry { change, priority: 0, came: 0, cleared: None, passed: PASSED_MAX });
+        let back = unlanded.iter().map(|&change| Entry { change, priority: 0, came: 0, cleared: None, passed: PASSED_MAX, moved: true });
         self.queue.splice(0..0, back);
         self.queue.iter_mut().for_each(Entry::forget);
         let asked: Vec<_> =

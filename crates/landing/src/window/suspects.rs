@@ -83,6 +83,7 @@ impl<C: Copy + Eq> Window<C> {
         self.aside.retain(|aside| {
             let because = match aside.green {
                 _ if aside.sure != Some(aside.red) => return true,
+                _ if aside.red == aside.entry.came && aside.entry.moved => Because::Unknown,
                 _ if aside.red == aside.entry.came => Because::Itself,
                 Some(green) if green + 1 == aside.red => landed.get(green).map_or(Because::Unknown, |&with| Because::With(with)),
                 _ => return true,
