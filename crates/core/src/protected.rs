@@ -64,7 +64,8 @@ pub const NAMES: &[ProtectedName] = &[
     anywhere("editor-vim", ".lvimrc"),
     anywhere("editor-emacs", ".dir-locals.el"),
     anywhere("editor-emacs", ".dir-locals-2.el"),
-    anywhere("editor-sublime", ".sublime-project"),
+    anywhere("editor-visual-studio", ".vs"),
+    anywhere("editor-vim", ".ycm_extra_conf.py"),
     anywhere("shell-direnv", ".envrc"),
     anywhere("shell-direnv", ".direnv"),
     anywhere("shell-startup", ".bashrc"),
@@ -82,7 +83,11 @@ pub const NAMES: &[ProtectedName] = &[
     anywhere("shell-startup", ".config/fish"),
     anywhere("tool-versions", ".tool-versions"),
     anywhere("tool-versions", ".mise.toml"),
+    anywhere("tool-versions", ".mise.local.toml"),
+    anywhere("tool-versions", ".mise"),
     anywhere("tool-versions", "mise.toml"),
+    anywhere("tool-versions", "mise.local.toml"),
+    anywhere("tool-versions", ".config/mise.toml"),
     anywhere("tool-versions", ".config/mise"),
     anywhere("agent-mcp", ".mcp.json"),
     anywhere("agent-settings", ".claude"),
@@ -116,6 +121,8 @@ pub const NAMES: &[ProtectedName] = &[
     anywhere("packages-npm", ".yarn/plugins"),
     anywhere("packages-npm", ".yarn/releases"),
     anywhere("packages-npm", ".pnpmfile.cjs"),
+    anywhere("packages-npm", ".pnp.cjs"),
+    anywhere("packages-npm", ".pnp.loader.mjs"),
     anywhere("packages-npm", "bunfig.toml"),
     anywhere("packages-cargo", ".cargo"),
     anywhere("packages-cargo", "rust-toolchain"),
@@ -135,6 +142,8 @@ pub const NAMES: &[ProtectedName] = &[
     anywhere("packages-r", ".Rprofile"),
     anywhere("packages-php", ".user.ini"),
     anywhere("build-bazel", ".bazelrc"),
+    anywhere("build-bazel", ".bazeliskrc"),
+    anywhere("build-bazel", "tools/bazel"),
     anywhere("build-buck", ".buckconfig"),
     anywhere("build-just", ".justfile"),
     anywhere("hooks-manager", ".husky"),
@@ -144,6 +153,34 @@ pub const NAMES: &[ProtectedName] = &[
     anywhere("hooks-manager", ".lefthook.yml"),
     anywhere("hooks-manager", "lefthook-local.yml"),
     anywhere("hooks-manager", ".lefthook-local.yml"),
+    anywhere("hooks-manager", "lefthook.yaml"),
+    anywhere("hooks-manager", "lefthook.toml"),
+    anywhere("hooks-manager", "lefthook.json"),
+    anywhere("hooks-manager", "lefthook.jsonc"),
+    anywhere("hooks-manager", ".lefthook.yaml"),
+    anywhere("hooks-manager", ".lefthook.toml"),
+    anywhere("hooks-manager", ".lefthook.json"),
+    anywhere("hooks-manager", ".lefthook.jsonc"),
+    anywhere("hooks-manager", "lefthook-local.yaml"),
+    anywhere("hooks-manager", "lefthook-local.toml"),
+    anywhere("hooks-manager", "lefthook-local.json"),
+    anywhere("hooks-manager", "lefthook-local.jsonc"),
+    anywhere("hooks-manager", ".lefthook-local.yaml"),
+    anywhere("hooks-manager", ".lefthook-local.toml"),
+    anywhere("hooks-manager", ".lefthook-local.json"),
+    anywhere("hooks-manager", ".lefthook-local.jsonc"),
+    anywhere("hooks-manager", ".config/lefthook.yml"),
+    anywhere("hooks-manager", ".config/lefthook.yaml"),
+    anywhere("hooks-manager", ".config/lefthook.toml"),
+    anywhere("hooks-manager", ".config/lefthook.json"),
+    anywhere("hooks-manager", ".lintstagedrc"),
+    anywhere("hooks-manager", ".lintstagedrc.json"),
+    anywhere("hooks-manager", ".lintstagedrc.yaml"),
+    anywhere("hooks-manager", ".lintstagedrc.yml"),
+    anywhere("hooks-manager", ".lintstagedrc.js"),
+    anywhere("hooks-manager", ".lintstagedrc.cjs"),
+    anywhere("hooks-manager", ".lintstagedrc.mjs"),
+    anywhere("hooks-manager", ".lintstagedrc.ts"),
     anywhere("hooks-manager", ".lefthook"),
     anywhere("hooks-manager", ".overcommit.yml"),
     anywhere("hooks-manager", ".githooks"),
@@ -162,13 +199,16 @@ pub const NAMES: &[ProtectedName] = &[
     at_root("ci-workflow", ".github/workflows"),
     at_root("ci-workflow", ".github/actions"),
     at_root("ci-workflow", ".github/dependabot.yml"),
+    at_root("ci-workflow", ".github/dependabot.yaml"),
     at_root("ci-workflow", ".gitlab-ci.yml"),
     at_root("ci-workflow", ".gitlab"),
     at_root("ci-workflow", ".circleci"),
     at_root("ci-workflow", ".travis.yml"),
     at_root("ci-workflow", ".drone.yml"),
+    at_root("ci-workflow", ".drone.yaml"),
     at_root("ci-workflow", ".woodpecker"),
     at_root("ci-workflow", ".woodpecker.yml"),
+    at_root("ci-workflow", ".woodpecker.yaml"),
     at_root("ci-workflow", ".buildkite"),
     at_root("ci-workflow", ".forgejo/workflows"),
     at_root("ci-workflow", ".gitea/workflows"),
@@ -177,10 +217,14 @@ pub const NAMES: &[ProtectedName] = &[
     at_root("ci-workflow", ".appveyor.yml"),
     at_root("ci-workflow", "appveyor.yml"),
     at_root("ci-workflow", "azure-pipelines.yml"),
+    at_root("ci-workflow", "azure-pipelines.yaml"),
     at_root("ci-workflow", "bitbucket-pipelines.yml"),
     at_root("ci-workflow", "Jenkinsfile"),
     at_root("ci-workflow", ".ci"),
 ];
+
+/// Ends of names of files that an editor opens as a project, with commands in it.
+const PROJECT_ENDS: [ProtectedName; 2] = [anywhere("editor-sublime", ".sublime-project"), anywhere("editor-vscode", ".code-workspace")];
 
 /// The form in which two names are the same to some file system: code points that HFS+ skips are left out, case is folded, and what NTFS
 /// drops at the end (dots, spaces, the name of a stream) is cut off.
@@ -202,7 +246,11 @@ pub fn is_git(name: &str) -> bool {
 /// The entry of the table that protects what lies at this path (relative, `/` between parts) itself. What lies below a protected directory is
 /// protected with it and has no entry of its own. Git's own directory is none of the table: see [`is_git`].
 pub fn name_at(path: &str) -> Option<&'static ProtectedName> {
-    let candidates = by_last_part().get(&folded(path.rsplit('/').next()?))?;
+    let last = folded(path.rsplit('/').next()?);
+    if let Some(entry) = PROJECT_ENDS.iter().find(|entry| last.ends_with(entry.name)) {
+        return Some(entry);
+    }
+    let candidates = by_last_part().get(&last)?;
     let parts: Vec<String> = path.split('/').map(folded).collect();
     candidates.iter().copied().find(|entry| {
         let wanted = entry.name.split('/');
@@ -337,6 +385,10 @@ mod tests {
             ".cargo",
             "a/gradle/wrapper",
             ".vscode::$INDEX_ALLOCATION",
+            "a/My.sublime-project",
+            "p.Code-Workspace",
+            "tools/bazel",
+            ".config/lefthook.json",
         ] {
             assert!(name_at(path).is_some(), "{path:?}");
         }

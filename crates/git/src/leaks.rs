@@ -1,6 +1,6 @@
 //! Secrets in what a commit adds to another.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use aedile_core::CommitId;
 use aedile_core::redact::{Leak, Redactor};
@@ -11,6 +11,8 @@ use crate::hub::Hub;
 
 /// A larger file is not looked into.
 const FILE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Of a change so many bytes are looked into; what is beyond is told as a file that is too large.
+const CHANGE_BYTES_MAX: usize = 1 << 30;
 /// The rule of a file that is not looked into.
 const SIZE_RULE: &str = "leak.size";
 
@@ -19,7 +21,7 @@ const SIZE_RULE: &str = "leak.size";
 pub struct AddedSecret {
     /// The path, in its exact characters where it is UTF-8.
     pub path: String,
-    /// The rule: `secret.NAME`, `leak.RULE`, or `leak.size` for a file that is too large to be looked into.
+    /// The rule: `secret.NAME`, `leak.RULE`, or `leak.size` for a file that is too large, or one too many, to be looked into.
     pub rule: String,
     /// Whether it is a known value.
     pub known: bool,
@@ -46,20 +48,27 @@ impl Hub {
 fn added(hub: &Hub, redactor: &dyn Redactor, from: &CommitId, to: &CommitId) -> Result<Vec<AddedSecret>, GitError> {
     let mut changes = hub.diff_paths(from, to)?;
     changes.retain(|change| matches!(change.new_mode, EntryMode::File | EntryMode::Executable | EntryMode::Link));
-    let ids: Vec<String> = changes.iter().map(|change| change.new_id.clone()).collect();
-    let now = hub.blobs(&ids, FILE_BYTES_MAX)?;
+    // Each object is looked into once, however many paths have it, and none is kept.
+    let mut ids: Vec<String> = changes.iter().map(|change| change.new_id.clone()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let (mut now, mut read) = (HashMap::new(), 0_usize);
+    hub.each_blob(&ids, FILE_BYTES_MAX, |at, bytes| {
+        read += bytes.len();
+        if read <= CHANGE_BYTES_MAX {
+            now.insert(ids[at].as_str(), redactor.leaks(&bytes));
+        }
+    })?;
     let mut found = Vec::new();
-    for (change, bytes) in changes.iter().zip(now) {
+    for change in &changes {
         let path = change.path.to_string_lossy();
         let mut add = |rule: String, known| found.push(AddedSecret { path: path.clone().into_owned(), rule, known });
         redactor.leaks(path.as_bytes()).into_iter().filter(|leak| leak.known).for_each(|leak| add(leak.rule, leak.known));
-        match bytes {
+        match now.get(change.new_id.as_str()) {
             None => add(SIZE_RULE.to_owned(), false),
-            Some(bytes) => {
-                let leaks = redactor.leaks(&bytes);
-                if !leaks.is_empty() {
-                    beyond(leaks, &before(hub, redactor, change)?).into_iter().for_each(|leak| add(leak.rule, leak.known));
-                }
+            Some(leaks) if leaks.is_empty() => {}
+            Some(leaks) => {
+                beyond(leaks.clone(), &before(hub, redactor, change)?).into_iter().for_each(|leak| add(leak.rule, leak.known));
             }
         }
     }

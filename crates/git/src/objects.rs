@@ -50,8 +50,19 @@ impl Hub {
     /// # Errors
     /// [`GitError`] when git fails.
     pub fn blobs(&self, ids: &[String], max: usize) -> Result<Vec<Option<Vec<u8>>>, GitError> {
+        let mut found: Vec<Option<Vec<u8>>> = vec![None; ids.len()];
+        self.each_blob(ids, max, |at, bytes| found[at] = Some(bytes))?;
+        Ok(found)
+    }
+
+    /// Hands over the bytes of blobs, each with its place in the list, not in order; what is missing, is no blob, or has more than `max` bytes is
+    /// left out. No more than 64 MiB are held at once. Processes as [`Hub::blobs`].
+    ///
+    /// # Errors
+    /// [`GitError`] when git fails.
+    pub fn each_blob(&self, ids: &[String], max: usize, mut take: impl FnMut(usize, Vec<u8>)) -> Result<(), GitError> {
         if ids.is_empty() {
-            return Ok(Vec::new());
+            return Ok(());
         }
         let sizes = self
             .call("cat-file")
@@ -61,7 +72,6 @@ impl Hub {
             .text()?;
         let size = |line: &str| line.strip_prefix("blob ")?.parse::<usize>().ok().filter(|size| *size <= max);
         let sizes: Vec<Option<usize>> = sizes.lines().map(size).chain(std::iter::repeat(None)).take(ids.len()).collect();
-        let mut found: Vec<Option<Vec<u8>>> = vec![None; ids.len()];
         let mut wanted: Vec<usize> = (0..ids.len()).filter(|at| sizes[*at].is_some()).rev().collect();
         while !wanted.is_empty() {
             let (mut these, mut bytes) = (Vec::new(), 0);
@@ -71,10 +81,12 @@ impl Hub {
             }
             let names: Vec<String> = these.iter().map(|at| ids[*at].clone()).collect();
             for (at, object) in these.into_iter().zip(batch(self.call("cat-file"), &names)?) {
-                found[at] = object.map(|(_, bytes)| bytes);
+                if let Some((_, bytes)) = object {
+                    take(at, bytes);
+                }
             }
         }
-        Ok(found)
+        Ok(())
     }
 }
 

@@ -8,6 +8,7 @@ mod export;
 mod hostile;
 mod imports;
 mod landings;
+mod leaks;
 mod merges;
 mod ordinary;
 mod projects;

@@ -71,7 +71,7 @@ impl Filter {
             let shown = shown(&entry.path);
             if let Some((rule, words)) = self.rule_against(entry) {
                 verdict.violations.push(format!("{shown}: {words} [{rule}]"));
-            } else if let Some(rule) = self.asks_about(&entry.path) {
+            } else if let Some(rule) = self.asks_about(&entry.path).or_else(|| self.asks_about_link(entry)) {
                 let line = format!("{shown} [{rule}]");
                 if !self.approved.contains(&line) {
                     verdict.asks.push(line);
@@ -102,6 +102,12 @@ impl Filter {
             return Some(table.unwrap_or(PROTECTED_RULE));
         }
         table.filter(|_| !self.harmless.allows(path))
+    }
+
+    /// A link at the beginning of a protected name of several parts decides what all of it is: `.config` of `.config/mise`.
+    fn asks_about_link(&self, entry: &Touched) -> Option<&'static str> {
+        let begins = (entry.mode == 0o120_000 && !self.allow_protected).then(|| protected::begins_at(&entry.path)).flatten()?;
+        (!self.harmless.allows(&entry.path)).then_some(begins.rule)
     }
 
     /// The rule by which nobody lets the entry pass, with words.
@@ -323,6 +329,19 @@ mod tests {
             assert!(refused(&f, link(path, target)), "{path} -> {target}");
         }
         assert!(refused(&f, Touched { link: None, ..link("a", "b") }), "an unread target");
+    }
+
+    #[test]
+    fn a_link_where_a_protected_name_begins_waits_for_a_person() {
+        let f = filter(&["**"], &[], false);
+        for path in [".config", "sub/gradle", ".yarn", ".github"] {
+            let verdict = f.check(&[link(path, "plain"), file("plain/x")], &[]);
+            assert!(
+                verdict.violations.is_empty() && verdict.asks.len() == 1 && verdict.asks[0].starts_with(&format!("{path} [")),
+                "{verdict:?}"
+            );
+        }
+        assert_eq!(f.check(&[link("docs", "plain"), file(".config/plain")], &[]), Verdict::default());
     }
 
     #[test]

@@ -194,6 +194,7 @@ impl Cow {
         let allowed = || changes.iter().filter(|change| change.refused.is_none());
         let named = |path: &Path, error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
         self.possible(&to, changes)?;
+        self.unchanged(&from, &to, changes)?;
         // Longest first, so that directories are empty when their turn comes.
         for change in allowed().rev().filter(|change| change.kind == ChangeKind::Removed) {
             remove(to.as_fd(), &change.path).map_err(|error| named(&change.path, error))?;
@@ -206,6 +207,17 @@ impl Cow {
         for (path, mode) in modes.iter().rev() {
             let made = open_beneath(&to, path, OFlags::PATH | OFlags::DIRECTORY).map_err(io::Error::from);
             made.and_then(|made| set_mode(&made, *mode)).map_err(|error| named(path, error))?;
+        }
+        Ok(())
+    }
+
+    /// Looks once more, behind a person's answer, whether somebody has changed what is to be replaced or removed.
+    fn unchanged(&self, from: &OwnedFd, to: &OwnedFd, changes: &[Change]) -> io::Result<()> {
+        for change in changes.iter().filter(|change| change.refused.is_none()) {
+            let stat = stat_of(from, &change.path).ok();
+            if let Some((_, words)) = self.meanwhile(to, &change.path, stat.as_ref()) {
+                return Err(io::Error::other(format!("{} {words}; nothing was changed", change.path.display())));
+            }
         }
         Ok(())
     }

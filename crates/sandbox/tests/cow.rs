@@ -114,6 +114,23 @@ fn what_somebody_changed_meanwhile_is_not_overwritten() {
 }
 
 #[test]
+fn what_somebody_changes_while_a_person_is_asked_is_not_overwritten() {
+    let host = persons_host();
+    host.write("both", "old\n");
+    let guard = Guard { protect: true, mask: true, ..Guard::default() };
+    let (mut child, cow) = host.sandbox.spawn_on_copy(host.spec("echo box > both; echo box > early; echo box > late"), &guard).unwrap();
+    wait(&mut child);
+    let changes = cow.changes().unwrap();
+    assert!(told(&changes).iter().all(|(_, _, rule)| rule.is_none()), "{changes:?}");
+    host.write("both", "person\n");
+    host.write("late", "person\n");
+    let error = cow.apply(&changes).unwrap_err().to_string();
+    assert!(error.contains("both was changed") && error.contains("nothing was changed") && error.contains("kept in"), "{error}");
+    let read = |path: &str| fs::read_to_string(host.tree.join(path)).unwrap();
+    assert_eq!((read("both").as_str(), read("late").as_str(), host.tree.join("early").exists()), ("person\n", "person\n", false));
+}
+
+#[test]
 fn a_directory_that_became_a_link_meanwhile_is_not_followed() {
     let host = persons_host();
     host.write("sub/file", "old\n");

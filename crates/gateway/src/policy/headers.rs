@@ -16,6 +16,12 @@ const MISLEADING: &[&str] = &[
     "x-http-host-override",
     "forwarded",
     "x-forwarded-prefix",
+    "x-forwarded-uri",
+    "x-forwarded-path",
+    "x-forwarded-method",
+    "x-original-uri",
+    "x-original-method",
+    "x-envoy-original-path",
     "x-override-url",
 ];
 /// Headers of the connection, which are the gateway's own.

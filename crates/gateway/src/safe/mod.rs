@@ -117,6 +117,17 @@ pub struct Places {
     pub key: PathBuf,
 }
 
+/// How often the vault is read again while somebody writes it.
+const OPENS_MAX: u32 = 100;
+
+impl Places {
+    /// Which files are there now: both are replaced as a whole.
+    fn marks(&self) -> [Option<(u64, i64)>; 2] {
+        use std::os::unix::fs::MetadataExt;
+        [&self.vault, &self.key].map(|path| path.symlink_metadata().ok().map(|meta| (meta.ino(), meta.ctime_nsec())))
+    }
+}
+
 /// The vault as it is written.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -143,6 +154,20 @@ impl Safe {
     /// # Errors
     /// [`SafeError`] names the file and what to do.
     pub fn open(places: &Places) -> Result<Option<Self>, SafeError> {
+        // A writer puts vault and key in place one after the other: what does not fit together while one of them is replaced is read again.
+        let mut seen = places.marks();
+        for _ in 0..OPENS_MAX {
+            let opened = Self::open_once(places);
+            let now = places.marks();
+            if opened.is_ok() || now == seen {
+                return opened;
+            }
+            seen = now;
+        }
+        Self::open_once(places)
+    }
+
+    fn open_once(places: &Places) -> Result<Option<Self>, SafeError> {
         let stored = disk::read_private(&places.vault, FILE_BYTES_MAX)?;
         let key = KeyFile::read(&places.key)?;
         let (stored, mut key) = match (stored, key) {

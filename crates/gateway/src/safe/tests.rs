@@ -89,6 +89,28 @@ fn a_writer_that_was_killed_between_its_steps_leaves_a_vault_that_opens() {
 }
 
 #[test]
+fn who_reads_beside_a_writer_reads_the_old_or_the_new_one() {
+    let Place { places, _dir } = place();
+    put(&places, "api", &value(VALUE));
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 0..60 {
+                put(&places, "b", &value(&format!("another-value-{round}")));
+                Safe::change(&places, Safe::rotate_key).unwrap();
+            }
+            done.store(true, std::sync::atomic::Ordering::SeqCst);
+        });
+        let mut read_ones = 0;
+        while !done.load(std::sync::atomic::Ordering::SeqCst) {
+            assert_eq!(read(&places, "api").unwrap(), VALUE);
+            read_ones += 1;
+        }
+        assert!(read_ones > 0);
+    });
+}
+
+#[test]
 fn every_changed_byte_is_found_out() {
     let Place { places, _dir } = place();
     put(&places, "api", &value(VALUE));
