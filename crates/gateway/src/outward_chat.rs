@@ -98,11 +98,18 @@ fn content(content: Option<&Value>) -> Option<String> {
 fn address(fields: &Map<String, Value>) -> Option<String> {
     fields.iter().find_map(|(name, value)| match name.as_str() {
         "file_id" if set(value) => Some("an uploaded file".to_owned()),
+        "input_audio" if value.get("data").is_some_and(|data| set(data) && !data.as_str().is_some_and(is_base64)) => {
+            Some("the address of a sound".to_owned())
+        }
         "file_data" if value.as_str().is_some_and(|data| data.contains("://")) => Some("the address of a file".to_owned()),
         "url" if is_address(value) => Some("an address".to_owned()),
         name if name.ends_with("_url") && !value.is_object() && is_address(value) => Some(format!("an address in `{name}`")),
         _ => None,
     })
+}
+
+fn is_base64(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=' | b'-' | b'_'))
 }
 
 #[cfg(test)]
@@ -139,6 +146,7 @@ mod tests {
             (part(json!({ "type": "document_url", "document_url": "https://x" })), "document_url"),
             (part(json!({ "type": "file", "file": { "file_id": "f" } })), "uploaded file"),
             (part(json!({ "type": "file", "file": { "file_data": "https://x" } })), "address of a file"),
+            (part(json!({ "type": "input_audio", "input_audio": { "data": "https://x/y.wav", "format": "wav" } })), "address of a sound"),
             (json!({ "messages": [{ "role": "user", "content": { "type": "video_url" } }] }), "no list"),
             (json!({ "messages": { "role": "user", "content": [{ "type": "video_url" }] } }), "no list"),
         ] {
@@ -158,6 +166,7 @@ mod tests {
                     image(json!({ "url": "data:image/png;base64,AA==" })),
                     image(json!("data:image/png;base64,AA==")),
                     { "type": "file", "file": { "filename": "a.pdf", "file_data": "data:application/pdf;base64,AA==" } },
+                    { "type": "input_audio", "input_audio": { "data": "UklGRg+/AA==", "format": "wav" } },
                     { "type": "text", "text": "https://x" }
                 ] },
                 { "role": "assistant", "content": null, "tool_calls": [{ "function": { "name": "f", "arguments": "{\"image_url\": \"https://x\"}" } }] },

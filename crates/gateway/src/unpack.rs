@@ -36,11 +36,27 @@ impl Coding {
             Self::Zstd => Box::new(Frames::Between(packed)),
             // Some send it with the frame of zlib, as the standard wants it, and some without.
             Self::Deflate => match packed.fill_buf().map(|begin| begin.first().is_some_and(|byte| byte & 0x0f == 8)) {
-                Ok(true) => Box::new(ZlibDecoder::new(packed)),
-                Ok(false) => Box::new(DeflateDecoder::new(packed)),
+                Ok(true) => Box::new(Alone { within: ZlibDecoder::new(packed), rest: |within| within.get_mut() }),
+                Ok(false) => Box::new(Alone { within: DeflateDecoder::new(packed), rest: |within| within.get_mut() }),
                 Err(error) => Box::new(Failed(Some(error))),
             },
         }
+    }
+}
+
+/// A packing behind whose end nothing may stand: what is there another reader might take for the body.
+struct Alone<D, R> {
+    within: D,
+    rest: fn(&mut D) -> &mut BufReader<R>,
+}
+
+impl<D: Read, R: Read> Read for Alone<D, R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let read = self.within.read(out)?;
+        if read == 0 && !out.is_empty() && !(self.rest)(&mut self.within).fill_buf()?.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "something stands behind the end of the packing"));
+        }
+        Ok(read)
     }
 }
 
@@ -133,6 +149,11 @@ mod tests {
             assert!(unpacked(coding, b"\x0f plain text and nothing else, which is long enough").is_err(), "{coding}");
         }
         assert!(unpacked("zstd", &zstd(b"cut")[..8]).is_err());
+        let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+        zlib.write_all(b"packed").unwrap();
+        let zlib = zlib.finish().unwrap();
+        assert!(unpacked("deflate", &[&zlib[..], b"and more"].concat()).is_err());
+        assert_eq!(unpacked("deflate", &zlib).unwrap(), b"packed");
         assert_eq!(Coding::parse("gzip, br"), Err("gzip, br".to_owned()));
         assert_eq!(Coding::parse("identity"), Ok(None));
     }

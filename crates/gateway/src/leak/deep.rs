@@ -194,11 +194,24 @@ fn escape(rest: &[u8]) -> (Option<Vec<u8>>, usize) {
         [b'%', one, other, ..] if one.is_ascii_hexdigit() && other.is_ascii_hexdigit() => (Some(hex(&[*one, *other])), 3),
         [b'\\', b'x', one, other, ..] if one.is_ascii_hexdigit() && other.is_ascii_hexdigit() => (Some(hex(&[*one, *other])), 4),
         [b'\\', b'u', a, b, c, d, ..] if number(&[*a, *b, *c, *d], 16).is_some() => (character(number(&[*a, *b, *c, *d], 16)), 6),
+        [b'\\', b'u', b'{', ..] => braced(rest),
+        [b'\\', b'U', digits @ ..] if digits.len() >= 8 && number(&digits[..8], 16).is_some() => (character(number(&digits[..8], 16)), 10),
+        [b'\\', a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', ..] => (Some(vec![(a - b'0') * 64 + (b - b'0') * 8 + (c - b'0')]), 4),
         [b'\\', b'n', ..] => (Some(vec![b'\n']), 2),
         [b'\\', b't', ..] => (Some(vec![b'\t']), 2),
         [b'\\', b'r', ..] => (Some(vec![b'\r']), 2),
         [b'\\', other, ..] if other.is_ascii_punctuation() => (Some(vec![*other]), 2),
         [b'&', ..] => entity(rest),
+        _ => (None, 1),
+    }
+}
+
+/// `\u{41}`, as Rust, JavaScript and Swift write it.
+fn braced(rest: &[u8]) -> (Option<Vec<u8>>, usize) {
+    let digits = rest.get(3..).unwrap_or_default().iter().take(7).position(|byte| *byte == b'}').map(|end| &rest[3..3 + end]);
+    let code = digits.and_then(|digits| std::str::from_utf8(digits).ok()).and_then(|digits| u32::from_str_radix(digits, 16).ok());
+    match (code.and_then(char::from_u32), digits) {
+        (Some(c), Some(digits)) => (Some(c.to_string().into_bytes()), 4 + digits.len()),
         _ => (None, 1),
     }
 }
