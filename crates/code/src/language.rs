@@ -1,5 +1,14 @@
 //! The languages with a grammar, told by a file's name.
 
+use std::ops::ControlFlow;
+
+/// Steps of the parser that any text may take.
+const STEPS_BASE: usize = 1_000_000;
+/// Steps that each byte may take besides; ordinary code takes less than one.
+const STEPS_A_BYTE: usize = 20;
+/// How often the parser says that it goes on: once in so many steps (`OP_COUNT_PER_PARSER_CALLBACK_CHECK` of tree-sitter).
+const STEPS_A_CALL: usize = 100;
+
 /// A language that the structural merge may know. Which of them have a grammar in this build is [`Language::grammar`]'s answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Language {
@@ -165,11 +174,18 @@ impl Language {
         })
     }
 
-    /// Parses `source`. None without a grammar, or when the parser gives up.
+    /// Parses `source`. None without a grammar, or when it takes more steps than [`STEPS_BASE`] and [`STEPS_A_BYTE`] allow: a parser that mends
+    /// errors can be kept busy by a text that was made for it.
     #[must_use]
     pub fn parse(self, source: &[u8]) -> Option<tree_sitter::Tree> {
         let mut parser = tree_sitter::Parser::new();
         parser.set_language(&self.grammar()?).ok()?;
-        parser.parse(source, None)
+        let (most, mut steps) = (STEPS_BASE + source.len() * STEPS_A_BYTE, 0_usize);
+        let mut progress = |_: &tree_sitter::ParseState| {
+            steps += STEPS_A_CALL;
+            if steps > most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let options = tree_sitter::ParseOptions::new().progress_callback(&mut progress);
+        parser.parse_with_options(&mut |at, _| source.get(at..).unwrap_or_default(), None, Some(options))
     }
 }

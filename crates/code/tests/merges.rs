@@ -217,6 +217,10 @@ fn long_files_and_long_lines_end_soon() {
     let line = "word ".repeat(420_000);
     let (ours, theirs) = (format!("x{line}"), format!("{line}y"));
     assert!(told(of("a.js", [&line, &ours, &theirs])).is_err(), "too many words to be merged one by one");
+    // A text that keeps a parser which mends errors busy.
+    let odd: String = (0..60_000).map(|n| ["((", "]{", "if(", "=>", "`${", "/*", "<a>"][n % 7]).collect::<Vec<_>>().join("\n");
+    let (ours, theirs) = (odd.replacen("]{", "]{x", 9), odd.replacen("=>", "=>y", 7));
+    let _ = of("a.tsx", [&odd, &ours, &theirs]);
     let same = "}\n".repeat(100_000);
     assert!(told(of("a.rs", [&same, &format!("a\n{same}"), &format!("b\n{same}")])).is_err());
 }

@@ -22,6 +22,11 @@ pub(crate) enum Structural {
     Conflict(Vec<String>),
 }
 
+/// Larger versions are merged by lines alone, which is what git has done.
+const FILE_BYTES_MAX: usize = 2 << 20;
+/// Files whose versions are held at once.
+const AT_ONCE: usize = 16;
+
 /// The kinds of conflict, as git tells them, in which each side has a text of its own at the path.
 const IN_TEXT: [&str; 3] = ["CONFLICT (content)", "CONFLICT (add/add)", "CONFLICT (contents)"];
 
@@ -37,23 +42,25 @@ pub(crate) fn settle(hub: &Hub, tree: &TreeId, stages: &[Stages], messages: &[St
             Err(why) => return Ok(Structural::Declined(format!("{}: {why}", shown(&file.path.to_string_lossy())))),
         }
     }
-    let ids: Vec<String> = files.iter().flat_map(|file| file.ids.iter().flatten().cloned()).collect();
-    let mut blobs = hub.blobs(&ids, aedile_code::merge::BYTES_MAX)?.into_iter();
     let (mut settled, mut receipts, mut open) = (Vec::new(), Vec::new(), Vec::new());
-    for file in &files {
-        let texts = file.ids.each_ref().map(|id| id.as_ref().map_or(Some(Vec::new()), |_| blobs.next().flatten()));
-        let name = file.path.to_string_lossy();
-        let [Some(base), Some(ours), Some(theirs)] = texts else {
-            open.push(format!("{}: a version is too large", shown(&name)));
-            continue;
-        };
-        match merge(&Sides { base: &base, ours: &ours, theirs: &theirs, path: &name }) {
-            Outcome::Clean { bytes, receipt } => {
-                receipts.push(json!({ "path": name, "taken": receipt.taken, "regions": receipt.regions }));
-                settled.push((file.mode, hub.put_blob(&bytes)?, file.path));
+    for some in files.chunks(AT_ONCE) {
+        let ids: Vec<String> = some.iter().flat_map(|file| file.ids.iter().flatten().cloned()).collect();
+        let mut blobs = hub.blobs(&ids, FILE_BYTES_MAX)?.into_iter();
+        for file in some {
+            let texts = file.ids.each_ref().map(|id| id.as_ref().map_or(Some(Vec::new()), |_| blobs.next().flatten()));
+            let name = file.path.to_string_lossy();
+            let [Some(base), Some(ours), Some(theirs)] = texts else {
+                open.push(format!("{}: a version has more than {} MiB", shown(&name), FILE_BYTES_MAX >> 20));
+                continue;
+            };
+            match merge(&Sides { base: &base, ours: &ours, theirs: &theirs, path: &name }) {
+                Outcome::Clean { bytes, receipt } => {
+                    receipts.push(json!({ "path": name, "taken": receipt.taken, "regions": receipt.regions }));
+                    settled.push((file.mode, hub.put_blob(&bytes)?, file.path));
+                }
+                Outcome::Conflict { receipt, .. } => open.push(format!("{}: {}", shown(&name), why(&receipt))),
+                Outcome::Declined { reason } => open.push(format!("{}: {reason}", shown(&name))),
             }
-            Outcome::Conflict { receipt, .. } => open.push(format!("{}: {}", shown(&name), why(&receipt))),
-            Outcome::Declined { reason } => open.push(format!("{}: {reason}", shown(&name))),
         }
     }
     if !open.is_empty() {
