@@ -35,7 +35,7 @@ use crate::head_watch::Watched;
 use crate::lead::Lead;
 use crate::ledger::Limits;
 use crate::outages::{Changes, Outages};
-use crate::policy::Target;
+use crate::policy::{SecretRule, Target};
 use crate::proxy_pool::Pool;
 use crate::proxy_tunnel::{self, Granted};
 use crate::routes;
@@ -167,14 +167,14 @@ impl Room {
     }
 
     /// Writes down which secrets a request is about to carry. Nothing is sent before that is durable.
-    pub(crate) async fn used(&self, secrets: &[&str], method: &str, target: &Target, rule: &str) -> Result<(), Refused> {
+    pub(crate) async fn used(&self, secrets: &[&SecretRule], method: &str, target: &Target, rule: &str) -> Result<(), Refused> {
         for secret in secrets {
             let who = &self.grant.who;
             let event = Event::SecretUsed {
                 run: who.run,
                 task: who.task,
                 agent: who.agent.clone(),
-                secret: (*secret).to_owned(),
+                secret: secret.name.clone(),
                 method: method.to_owned(),
                 host: target.authority(),
                 path: target.path.chars().take(PATH_CHARS_MAX).collect(),

@@ -13,11 +13,15 @@ use crate::error::Refused;
 use crate::policy::{self, Place, SecretRule, Target};
 use crate::sigv4;
 
-/// Fills the request. Returns the names of the secrets that it carries now.
+/// Fills the request. Returns the secrets that it carries now.
 ///
 /// # Errors
 /// When a placeholder stands in its place in a form that cannot be filled; the sentence never holds a value.
-pub(crate) fn fill<'a>(secrets: &'a [SecretRule], asked: &mut policy::Request, target: &mut Target) -> Result<Vec<&'a str>, Refused> {
+pub(crate) fn fill<'a>(
+    secrets: &'a [SecretRule],
+    asked: &mut policy::Request,
+    target: &mut Target,
+) -> Result<Vec<&'a SecretRule>, Refused> {
     let mut used = Vec::new();
     // Also what the judge did not see is put nowhere else than where its secret may go.
     let bound: Vec<&SecretRule> = secrets.iter().filter(|secret| secret.is_bound_to(&asked.method, target)).collect();
@@ -38,7 +42,7 @@ pub(crate) fn fill<'a>(secrets: &'a [SecretRule], asked: &mut policy::Request, t
             Place::SigV4 => sigv4::sign(secret, asked, target)?,
         };
         if filled {
-            used.push(secret.name.as_str());
+            used.push(secret);
         }
     }
     Ok(used)
@@ -146,7 +150,7 @@ mod tests {
     fn filled(place: &str, headers: &[(&str, &str)], body: &[u8]) -> (policy::Request, Vec<String>) {
         let rules = rules(place);
         let (mut asked, mut target) = request("https://api.example.org/v1", headers, body);
-        let used = fill(&rules, &mut asked, &mut target).unwrap_or_default().into_iter().map(str::to_owned).collect();
+        let used = fill(&rules, &mut asked, &mut target).unwrap_or_default().into_iter().map(|secret| secret.name.clone()).collect();
         (asked, used)
     }
 
@@ -172,7 +176,8 @@ mod tests {
     fn a_parameter_is_filled_in_its_encoded_form() {
         let rules = rules("query:key");
         let (mut asked, mut target) = request("https://api.example.org/v1?a=PLACEHOLDER-1&key=PLACEHOLDER-1&key=x", &[], b"");
-        assert_eq!(fill(&rules, &mut asked, &mut target).unwrap(), ["api"]);
+        let used = fill(&rules, &mut asked, &mut target).unwrap();
+        assert!(matches!(used[..], [rule] if rule.name == "api"));
         assert_eq!(target.query.unwrap(), "a=PLACEHOLDER-1&key=s3cr%2Ft%2B%22v%5Cal%3Due%26x&key=x");
     }
 
@@ -255,7 +260,8 @@ mod tests {
             ("Bearer PLACEHOLDER-1, PLACEHOLDER-1.", format!("Bearer {VALUE}, {VALUE}."), "api"),
         ] {
             let (mut asked, mut target) = request("https://api.example.org/v1", &[("authorization", text)], b"");
-            assert_eq!(fill(&rules, &mut asked, &mut target).unwrap(), [name]);
+            let used = fill(&rules, &mut asked, &mut target).unwrap();
+            assert!(matches!(used[..], [rule] if rule.name == name));
             assert_eq!(asked.headers[0].1, becomes);
         }
     }

@@ -61,9 +61,12 @@ pub(crate) fn is_address(value: &Value) -> bool {
     set(value) && !value.as_str().is_some_and(|text| text.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("data:")))
 }
 
-/// The body without the tools that policy lets the provider execute; `None` when there are none. Only what names its kind is told apart so: the
-/// tools of Anthropic and OpenAI.
-pub(crate) fn without_opened(body: &Map<String, Value>, opened: impl Fn(&str) -> bool) -> Option<Map<String, Value>> {
+/// The body without the tools that policy lets the provider execute; `None` when there are none. `opened` is asked with what names a tool's kind:
+/// its `type`, in Gemini's format its field (`googleSearch`).
+pub(crate) fn without_opened(format: ApiFormat, body: &Map<String, Value>, opened: impl Fn(&str) -> bool) -> Option<Map<String, Value>> {
+    if format == ApiFormat::Gemini {
+        return outward_gemini::without_opened(body, opened);
+    }
     let foreign = |tool: &Value| tool.get("type").and_then(Value::as_str).is_some_and(&opened);
     let tools = body.get("tools")?.as_array()?;
     tools.iter().any(foreign).then(|| {

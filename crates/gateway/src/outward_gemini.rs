@@ -29,6 +29,8 @@ const CONFIG: &[&str] = &[
 ];
 /// Every other field of a tool (`googleSearch`, `urlContext`, `codeExecution`, `mcpServers`, ...) is done at the provider.
 const TOOL: &[&str] = &["functionDeclarations"];
+/// A tool that runs code at the provider, and the parts in which its work comes back with the next request.
+const CODE: (&str, [&str; 2]) = ("codeExecution", ["executableCode", "codeExecutionResult"]);
 /// Not among them: `fileData`, an address.
 const PART: &[&str] =
     &["text", "thought", "thoughtSignature", "inlineData", "functionCall", "functionResponse", "mediaResolution", "partMetadata"];
@@ -42,6 +44,30 @@ pub(crate) fn reaches_out(body: &Map<String, Value>) -> Option<String> {
         .or_else(|| each(body.get("tools"), |tool| inner(Some(tool), TOOL)))
         .or_else(|| content(body.get("systemInstruction")))
         .or_else(|| each(body.get("contents"), |one| content(Some(one))))
+}
+
+/// The body without the tools that policy opens, and without the parts of theirs that a conversation holds; `None` when there are none.
+pub(crate) fn without_opened(body: &Map<String, Value>, opened: impl Fn(&str) -> bool) -> Option<Map<String, Value>> {
+    let mut left = body.clone();
+    let mut found = false;
+    let mut take = |fields: &mut Map<String, Value>, gone: &dyn Fn(&str) -> bool| {
+        let before = fields.len();
+        fields.retain(|name, _| !gone(name));
+        found |= fields.len() < before;
+    };
+    for tool in objects(left.get_mut("tools")) {
+        take(tool, &|name| !TOOL.contains(&name) && opened(name));
+    }
+    if opened(CODE.0) {
+        for content in objects(left.get_mut("contents")) {
+            objects(content.get_mut("parts")).for_each(|part| take(part, &|name| CODE.1.contains(&name)));
+        }
+    }
+    found.then_some(left)
+}
+
+fn objects(list: Option<&mut Value>) -> impl Iterator<Item = &mut Map<String, Value>> {
+    list.and_then(Value::as_array_mut).into_iter().flatten().filter_map(Value::as_object_mut)
 }
 
 fn content(content: Option<&Value>) -> Option<String> {
@@ -107,6 +133,32 @@ mod tests {
             (part(json!({ "functionResponse": { "name": "a", "parts": { "fileData": file } } })), "no list"),
         ] {
             assert!(out(&body).is_some_and(|what| what.contains(word)), "{body}: {:?}", out(&body));
+        }
+    }
+
+    #[test]
+    fn only_what_policy_opens_is_looked_past() {
+        let left = |body: &Value, open: &[&str]| {
+            let fields = body.as_object().unwrap();
+            reaches_out(without_opened(fields, |kind| open.contains(&kind)).as_ref().unwrap_or(fields))
+        };
+        let search = json!({ "contents": [], "tools": [{ "functionDeclarations": [] }, { "googleSearch": {} }] });
+        assert_eq!(left(&search, &["googleSearch"]), None);
+        assert!(left(&search, &["google_search", "urlContext"]).is_some_and(|what| what.contains("googleSearch")));
+        let both = json!({ "contents": [], "tools": [{ "googleSearch": {}, "urlContext": {}, "functionDeclarations": [] }] });
+        assert!(left(&both, &["googleSearch"]).is_some_and(|what| what.contains("urlContext")));
+        assert_eq!(left(&both, &["googleSearch", "urlContext"]), None);
+        let ran =
+            json!({ "contents": [{ "role": "model", "parts": [{ "executableCode": { "code": "1" } }, { "codeExecutionResult": {} }] }] });
+        assert!(left(&ran, &["googleSearch"]).is_some_and(|what| what.contains("executableCode")));
+        assert_eq!(left(&ran, &["codeExecution"]), None);
+        for (body, word) in [
+            (json!({ "contents": [{ "parts": [{ "codeExecution": {} }] }] }), "codeExecution"),
+            (json!({ "contents": [{ "parts": [{ "executableCode": {}, "fileData": {"fileUri": "https://x"} }] }] }), "fileData"),
+            (json!({ "contents": [], "tools": { "codeExecution": {} } }), "no list"),
+            (json!({ "contents": [], "codeExecution": {"x": 1} }), "codeExecution"),
+        ] {
+            assert!(left(&body, &["codeExecution", "executableCode"]).is_some_and(|what| what.contains(word)), "{body}");
         }
     }
 

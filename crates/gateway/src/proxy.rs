@@ -45,7 +45,11 @@ pub(crate) async fn pass(
     let asked = policy::Request { method: head.method.as_str().to_owned(), url, headers, body };
     let (mut asked, mut target, rule, secrets) = decide(&room, asked).await?;
     // What goes out from here is `asked` to `target`: nothing behind this line looks at what the client sent.
+    let plain = target.clone();
     let used = inject::fill(&secrets, &mut asked, &mut target)?;
+    for (secret, source) in used.iter().filter_map(|secret| Some((secret, secret.ask.as_ref()?))) {
+        room.ask(Some(source.layer), &format!("{} {}", source.key("secrets.ask"), secret.name), &asked.method, &plain).await?;
+    }
     room.used(&used, &asked.method, &target, &rule).await?;
     if let Some(upgrade) = upgrade.filter(|_| head.headers.contains_key(UPGRADE)) {
         return proxy_websocket::pass(room, target, asked, upgrade, permit).await;

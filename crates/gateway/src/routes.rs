@@ -267,7 +267,7 @@ fn without_secrets(room: &Room, bytes: Vec<u8>) -> Result<Vec<u8>, Refused> {
 fn allowed(room: &Room, parsed: Result<ModelBody, BadBody>) -> Result<(ModelBody, usize), Refused> {
     let body = parsed.map_err(|bad| Refused::bad_request(bad.to_string()))?;
     let at = lead::find(&room.leads, body.format(), &body.facts().model)?;
-    let opened = outward::without_opened(body.fields(), |kind| room.policy.provider_may(kind));
+    let opened = outward::without_opened(body.format(), body.fields(), |kind| room.policy.provider_may(kind));
     match outward::reaches_out(body.format(), opened.as_ref().unwrap_or(body.fields())) {
         None => Ok((body, at)),
         Some(what) => Err(Refused::denied(

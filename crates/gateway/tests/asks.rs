@@ -11,7 +11,8 @@ use aedile_core::view::AskView;
 use aedile_core::{Clock, Timestamp};
 use tokio::io::AsyncWriteExt;
 
-use crate::support::{ByHand, CLAUDE, Rig, raw};
+use crate::support::{ByHand, CLAUDE, DEPLOY, Rig, raw};
+use crate::support_tls::{TlsByHand, raw_within, through};
 
 /// A door that asks for everything but what is denied.
 fn asking(rig: &mut Rig, server: &ByHand) {
@@ -98,4 +99,40 @@ async fn an_agent_cannot_fill_the_queue() {
         assert_eq!(came.contains("wait for the person already"), at >= 20, "{at}: {came}");
     }
     assert_eq!(asks(&rig).len(), 20);
+}
+
+#[tokio::test]
+async fn a_request_carries_an_asked_secret_once_a_person_says_so() {
+    let server = TlsByHand::new().await;
+    let mut rig = server.rig();
+    rig.layer(LayerName::User, "[[rule]]\nid = \"builders\"\nroles = [\"builder\"]\n[rule.secrets]\nask = [\"dep*\"]\n");
+    let (_door, door) = rig.open(rig.grant(CLAUDE));
+    let request = |more: &str| format!("GET /v1/x HTTP/1.1\r\nHost: localhost:{}\r\nConnection: close\r\n{more}\r\n", server.port);
+    let carrying = request("Authorization: Bearer aedile-secret-deploy\r\n");
+    let served = async |request: &str| {
+        let mut tunnel = through(&rig, &door, server.port).await;
+        let serve = async {
+            let (asked, mut stream) = server.take().await;
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok").await.unwrap();
+            stream.shutdown().await.unwrap();
+            asked
+        };
+        let (asked, came) = tokio::join!(serve, raw_within(&mut tunnel, request.as_bytes()));
+        assert!(came.starts_with("HTTP/1.1 200"), "{came}");
+        asked
+    };
+    // What carries no secret is not asked about.
+    assert!(!served(&request("")).await.contains("authorization"));
+    let mut tunnel = through(&rig, &door, server.port).await;
+    let came = raw_within(&mut tunnel, carrying.as_bytes()).await;
+    assert!(came.starts_with("HTTP/1.1 403") && came.contains("user/builders/secrets.ask deploy") && came.contains("are asked"), "{came}");
+    assert!(server.is_left_alone().await);
+    let asked = asks(&rig);
+    assert_eq!((asked.len(), asked[0].rule.as_str(), asked[0].path.as_str()), (1, "user/builders/secrets.ask deploy", "/v1/x"));
+    answer(&rig, &asked[0], true, AskScope::Request, None);
+    assert!(served(&carrying).await.contains(&format!("authorization: Bearer {DEPLOY}")));
+    answer(&rig, &asked[0], false, AskScope::Agent, None);
+    let mut tunnel = through(&rig, &door, server.port).await;
+    let came = raw_within(&mut tunnel, carrying.as_bytes()).await;
+    assert!(came.starts_with("HTTP/1.1 403") && came.contains("denies it"), "{came}");
 }

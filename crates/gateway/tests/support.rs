@@ -13,6 +13,7 @@ use aedile_core::policy::{LayerName, PolicyText};
 use aedile_core::store::{Store, list};
 use aedile_core::view::CostView;
 use aedile_core::{AgentName, Clock, Entropy, IncarnationId, MicroUsd, RunId, SecretString, TaskId, TaskKey, Timestamp};
+use aedile_gateway::policy::SecretsFile;
 use aedile_gateway::{Gateway, Provider, ProviderKey, Vault};
 use aedile_models::{ApiFormat, PriceTable, client_for};
 use aedile_store::MemoryStore;
@@ -22,6 +23,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 pub(crate) const KEY: &str = "sk-real-0123456789abcdef";
+pub(crate) const DEPLOY: &str = "deploy-9876543210fedcba";
 pub(crate) const CLAUDE: &str = "anthropic/claude-test";
 pub(crate) const GPT: &str = "openai/gpt-test";
 
@@ -116,7 +118,9 @@ impl Rig {
         // Fails when another test of this process has done it.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let entropy = Arc::new(SeededEntropy::new(7));
-        let vault = Arc::new(Vault::new([("KEY".to_owned(), SecretString::from(KEY))]).unwrap());
+        let deploy = format!("[[secret]]\nname = \"deploy\"\nvalue = \"{DEPLOY}\"\nhost = \"localhost\"\n");
+        let vault = Vault::new([("KEY".to_owned(), SecretString::from(KEY))]).unwrap();
+        let vault = Arc::new(vault.with_bound(SecretsFile::parse(&deploy).unwrap().secrets).unwrap());
         let provider = |name: &str, format| Provider {
             name: name.into(),
             format,

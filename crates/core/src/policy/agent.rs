@@ -231,14 +231,19 @@ impl AgentPolicy {
         Said::allowed(shown.map(|(source, _)| source), "read.show")
     }
 
-    /// Whether the secret may be used.
+    /// Whether the secret may be used, if only once a person has said so ([`Self::asks_about_secret`]).
     pub fn may_use_secret(&self, name: &str) -> Said {
-        self.named("secrets", "secret", name, |said| &said.secrets)
+        self.named("secrets", "secret", name, |said| (said.secrets.allow.as_ref(), &said.secrets.deny))
+    }
+
+    /// Where it is said that a person is asked before a request carries the secret.
+    pub fn asks_about_secret(&self, name: &str) -> Option<&Source> {
+        self.said.iter().find(|(_, sections)| sections.secrets.ask.contains(name)).map(|(source, _)| source)
     }
 
     /// Whether the tool, or the call of the agent API, may be used.
     pub fn may_use_tool(&self, name: &str) -> Said {
-        self.named("tools", "tool", name, |said| &said.tools)
+        self.named("tools", "tool", name, |said| (said.tools.allow.as_ref(), &said.tools.deny))
     }
 
     /// Every list of tools.
@@ -246,14 +251,14 @@ impl AgentPolicy {
         self.said.iter().map(|(_, sections)| sections.tools.clone()).filter(|tools| *tools != Named::default()).collect()
     }
 
-    fn named(&self, section: &str, what: &str, name: &str, pick: impl Fn(&Sections) -> &Named) -> Said {
+    fn named(&self, section: &str, what: &str, name: &str, pick: impl Fn(&Sections) -> (Option<&Names>, &Names)) -> Said {
         for (source, sections) in &self.said {
-            if pick(sections).deny.contains(name) {
+            if pick(sections).1.contains(name) {
                 let instead = format!("go on without the {what} {name}");
                 return Said::denied(source, &format!("{section}.deny"), &format!("the {what} {name} may not be used"), &instead);
             }
         }
-        self.listed(&format!("{section}.allow"), what, name, |sections| pick(sections).allow.as_ref())
+        self.listed(&format!("{section}.allow"), what, name, |sections| pick(sections).0)
     }
 
     /// Whether the name is in every list.

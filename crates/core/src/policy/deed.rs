@@ -146,13 +146,25 @@ impl AgentPolicy {
             Deed::Net { .. } => return None,
             Deed::Write(path) => self.may_write(path),
             Deed::Read(path) => self.may_read(path),
-            Deed::Secret(name) => self.may_use_secret(name),
+            Deed::Secret(name) => self.may_carry(name),
             Deed::Tool(name) => self.may_use_tool(name),
             Deed::Spend(usd) => self.may_spend(*usd),
             Deed::Spawn { runtime: Some(name), .. } => self.may_run_on(name),
             Deed::Spawn { model: Some(name), .. } => self.may_ask_model(name),
             Deed::Spawn { .. } => Said::allowed(self.lowest(|said| said.spawn.at_once).map(|(_, source)| source), "spawn.at_once"),
         })
+    }
+
+    fn may_carry(&self, secret: &str) -> Said {
+        let said = self.may_use_secret(secret);
+        match self.asks_about_secret(secret).filter(|_| said.allowed) {
+            None => said,
+            Some(source) => {
+                let why = format!("the secret {secret} may be used once a person has said so");
+                let instead = "try: they are asked, and the request is refused until they have answered";
+                Said::denied(source, "secrets.ask", &why, instead)
+            }
+        }
     }
 
     fn may_spend(&self, usd: MicroUsd) -> Said {

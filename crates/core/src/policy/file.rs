@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::sections::{Limits, Named, Provider, Read, Sections, Spawn, Spend, Write};
+use super::sections::{Limits, Provider, Read, SecretNames, Sections, Spawn, Spend, Write};
 use super::whom::Whom;
 use crate::limits::{BOX_MEMORY_BYTES_MIN, POLICY_FILE_BYTES_MAX};
 use crate::money::MicroUsd;
@@ -45,8 +45,8 @@ macro_rules! raw {
             write: Write,
             read: Read,
             network: Vec<IgnoredAny>,
-            secrets: Named,
-            tools: Named,
+            secrets: SecretNames,
+            tools: super::Named,
             spend: Spend,
             spawn: Spawn,
             provider: Provider,
@@ -159,12 +159,14 @@ fn contradictions(sections: &Sections) -> Result<(), String> {
     let both = |allow: &[String], deny: &[String]| allow.iter().find(|glob| deny.contains(glob)).cloned();
     let allowed = |allow: Option<&[String]>| allow.unwrap_or_default().to_owned();
     let (write, read) = (&sections.write, &sections.read);
-    let names = |named: &Named| both(&allowed(named.allow.as_ref().map(super::Names::globs)), named.deny.globs());
+    let names = |allow: Option<&super::Names>, other: &super::Names| both(&allowed(allow.map(super::Names::globs)), other.globs());
+    let (secrets, tools) = (&sections.secrets, &sections.tools);
     for (section, keys, found) in [
         ("write", "allow and deny", both(&allowed(write.allow.as_ref().map(super::Paths::globs)), write.deny.globs())),
         ("read", "hide and show", both(read.hide.globs(), read.show.globs())),
-        ("secrets", "allow and deny", names(&sections.secrets)),
-        ("tools", "allow and deny", names(&sections.tools)),
+        ("secrets", "allow and deny", names(secrets.allow.as_ref(), &secrets.deny)),
+        ("secrets", "ask and deny", both(secrets.ask.globs(), secrets.deny.globs())),
+        ("tools", "allow and deny", names(tools.allow.as_ref(), &tools.deny)),
     ] {
         if let Some(glob) = found {
             return Err(format!("[{section}] {keys} both name {glob:?}: leave one of them out"));

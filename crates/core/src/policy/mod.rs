@@ -21,7 +21,7 @@ pub use agent::{AgentPolicy, DoorLimits, Layer, Policies, Source};
 pub use deed::{BadDeed, Deed, Said};
 pub use file::{BadPolicy, PolicyFile, Rule};
 pub use reads::{Reads, Sight};
-pub use sections::{Limits, Named, Names, Paths, Provider, Read, Sections, Spawn, Spend, Write};
+pub use sections::{Limits, Named, Names, Paths, Provider, Read, SecretNames, Sections, Spawn, Spend, Write};
 pub use whom::{Who, Whom};
 
 /// Where a policy file stands, from the widest to the narrowest.

@@ -168,7 +168,19 @@ pub struct Read {
     pub show: Paths,
 }
 
-/// `[secrets]` and `[tools]`: names.
+/// `[secrets]`: names of secrets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SecretNames {
+    /// What may be used; everything when absent.
+    pub allow: Option<Names>,
+    /// What may not, whatever is allowed.
+    pub deny: Names,
+    /// Of what may be used, what a person is asked about before a request carries it.
+    pub ask: Names,
+}
+
+/// `[tools]`: names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Named {
@@ -255,7 +267,7 @@ pub struct Sections {
     #[serde(skip)]
     pub network: Vec<IgnoredAny>,
     /// Secrets by name.
-    pub secrets: Named,
+    pub secrets: SecretNames,
     /// Tools by name: of our agent, of MCP, and the calls of the agent API.
     pub tools: Named,
     /// Spending.

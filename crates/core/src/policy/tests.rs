@@ -31,6 +31,7 @@ fn every_mistake_is_named() {
         ("[read]\nhide = [\"a\"]\nshow = [\"a\"]", "[read] hide and show both name"),
         ("[read]\nhide = [\"[z\"]", "[z"),
         ("[tools]\nallow = [\"mail\"]\ndeny = [\"mail\"]", "[tools] allow and deny both name \"mail\""),
+        ("[secrets]\nask = [\"a\"]\ndeny = [\"a\"]", "[secrets] ask and deny both name \"a\""),
         ("[secrets]\nallow = [\"\"]", "a name is empty"),
         ("[spend]\nagent_usd = 0", "agent_usd = 0 is no amount"),
         ("[spend]\nrun_usd = -1.0", "no amount of dollars"),
@@ -91,7 +92,7 @@ fn what_is_denied_names_layer_and_rule_and_what_may_be_done_instead() {
     let said = [
         (
             Organisation,
-            "[write]\ndeny = [\"infra/**\"]\n[tools]\ndeny = [\"fetch\"]\n[secrets]\nallow = [\"npm-*\"]\n[spend]\ntask_usd = 2.0\n[spawn]\nmodels = [\"anthropic/*\"]\nruntimes = [\"aedile\"]",
+            "[write]\ndeny = [\"infra/**\"]\n[tools]\ndeny = [\"fetch\"]\n[secrets]\nallow = [\"npm-*\"]\nask = [\"*-deploy\"]\n[spend]\ntask_usd = 2.0\n[spawn]\nmodels = [\"anthropic/*\"]\nruntimes = [\"aedile\"]",
         ),
         (
             Project,
@@ -109,6 +110,8 @@ fn what_is_denied_names_layer_and_rule_and_what_may_be_done_instead() {
         (ADA, "read data/x", false, Some(Project), "read.hide"),
         (ADA, "read .env.ci", true, Some(Project), "read.show"),
         (ADA, "secret npm-read", true, Some(Organisation), "secrets.allow"),
+        (ADA, "secret npm-deploy", false, Some(Organisation), "secrets.ask"),
+        (ADA, "secret x-deploy", false, Some(Organisation), "secrets.allow"),
         (ADA, "secret deploy", false, Some(Organisation), "secrets.allow"),
         (ADA, "tool fetch", false, Some(Organisation), "tools.deny"),
         (ADA, "tool mail", true, None, "default"),

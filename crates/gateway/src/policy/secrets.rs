@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use aedile_core::policy::AgentPolicy;
+use aedile_core::policy::{AgentPolicy, Source};
 use aedile_core::{ExposeSecret, SecretString};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -52,6 +52,8 @@ pub struct SecretRule {
     pub roles: Vec<String>,
     /// The variable in which a box finds the placeholder.
     pub env: Option<String>,
+    /// Where policy says that a person is asked before a request carries it.
+    pub ask: Option<Source>,
 }
 
 impl SecretRule {
@@ -67,6 +69,7 @@ impl SecretRule {
             place: Place::Bearer,
             roles: Vec::new(),
             env: None,
+            ask: None,
         }
     }
 
@@ -98,6 +101,7 @@ impl SecretRule {
             placeholder,
             roles: binding.roles.clone(),
             env: binding.env.clone(),
+            ask: None,
         })
     }
 
@@ -226,10 +230,15 @@ impl Place {
 }
 
 impl SecretsFile {
-    /// The same, where what policy does not leave to the agent may go nowhere. Its value is still looked for.
+    /// The same, where what policy does not leave to the agent may go nowhere, and what it asks a person about says so. Every value is still
+    /// looked for.
     pub(crate) fn left_by(mut self, policy: &AgentPolicy) -> Self {
-        let denied = self.secrets.iter_mut().filter(|secret| !policy.may_use_secret(&secret.name).allowed);
-        denied.for_each(|secret| secret.hosts.clear());
+        for secret in &mut self.secrets {
+            if !policy.may_use_secret(&secret.name).allowed {
+                secret.hosts.clear();
+            }
+            secret.ask = policy.asks_about_secret(&secret.name).cloned();
+        }
         self
     }
 
