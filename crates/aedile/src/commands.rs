@@ -10,6 +10,7 @@ pub mod diff;
 pub mod doctor;
 pub mod events;
 pub mod feed;
+pub mod gateway;
 pub mod init;
 pub mod landing;
 pub mod logs;

@@ -7,9 +7,12 @@ use tracing_subscriber::EnvFilter;
 
 use crate::env;
 
+/// The directory of logs in the state directory.
+pub const DIR: &str = "logs";
+
 /// Starts logging to `<state>/logs/aedile.jsonl`. Without a place to write, nothing is logged; the program works all the same.
 pub fn start(state: &Path) {
-    let dir = state.join("logs");
+    let dir = state.join(DIR);
     let opened =
         std::fs::create_dir_all(&dir).and_then(|()| std::fs::OpenOptions::new().create(true).append(true).open(dir.join("aedile.jsonl")));
     let Ok(file) = opened else { return };

@@ -197,7 +197,7 @@ pub fn store_and_gateway(state: &Path, config: &ConfigFile) -> Result<(Arc<Sqlit
     );
     let gateway = gateway.map_err(|error| CliError::config(error.to_string()))?;
     let fetch = FetchRules::new(&config.fetch.hosts).map_err(CliError::config)?;
-    let gateway = gateway.with_fetch(fetch);
+    let gateway = gateway.with_fetch(fetch).with_log(&state.join(crate::tracing_log::DIR));
     let (file, dir) = (env::get(env::SSL_CERT_FILE).map(PathBuf::from), env::get(env::SSL_CERT_DIR).map(PathBuf::from));
     let gateway = if file.is_some() || dir.is_some() { gateway.with_root_paths(file, dir) } else { gateway };
     Ok((store, Arc::new(gateway)))

@@ -22,6 +22,27 @@ fn set(env: &TestEnvironment, args: &[&str]) {
     std::fs::remove_file(path).unwrap();
 }
 
+/// What is told of it afterwards.
+fn told(env: &TestEnvironment, port: u16) {
+    let audit = env.run(["secret", "audit", "--json"]).last_json();
+    let used = audit["uses"].as_array().unwrap();
+    assert_eq!(used.len(), 1, "{audit}");
+    let parts = ["secret", "what", "rule", "agent"].map(|part| used[0][part].as_str().unwrap().to_owned());
+    assert_eq!(parts, ["forge".to_owned(), format!("GET 127.0.0.1:{port}/api/a"), "near".to_owned(), "exec".to_owned()]);
+    assert!(env.run(["secret", "audit"]).success().contains("forge"));
+    assert!(env.run(["secret", "audit", "--secret", "reviewers"]).success().contains("no secret"));
+    let log = env.run(["gateway", "log", "--secret", "forge", "--json"]).last_json();
+    let line = &log["requests"][0];
+    assert_eq!(
+        (&log["of"], &line["outcome"], &line["rule"], &line["agent"]),
+        (&1.into(), &"passed".into(), &"near".into(), &"exec".into())
+    );
+    assert_eq!((&line["to"], &line["status"]), (&format!("https://127.0.0.1:{port}/api/a").into(), &200.into()));
+    let told = env.run(["gateway", "log", "--outcome", "denied", "--last", "2"]);
+    let told = told.success();
+    assert!(told.contains("secret.placeholder") && told.contains("the newest 2 of 4; `--last N` lists more"), "{told}");
+}
+
 #[test]
 fn a_placeholder_goes_out_as_the_value_where_it_may_and_nowhere_else() {
     let missing = (!Path::new("/usr/bin/curl").exists()).then_some("there is no /usr/bin/curl");
@@ -79,13 +100,7 @@ fn a_placeholder_goes_out_as_the_value_where_it_may_and_nowhere_else() {
         assert!(!lines[6..].join("\n").contains(VALUE), "{lines:?}");
         let heads = server.join().unwrap();
         assert!(heads[0].contains(&format!("Bearer {VALUE}")) && !heads[1].contains("uthorization"), "{heads:?}");
-        let audit = env.run(["secret", "audit", "--json"]).last_json();
-        let used = audit["uses"].as_array().unwrap();
-        assert_eq!(used.len(), 1, "{audit}");
-        let parts = ["secret", "what", "rule", "agent"].map(|part| used[0][part].as_str().unwrap().to_owned());
-        assert_eq!(parts, ["forge".to_owned(), format!("GET 127.0.0.1:{port}/api/a"), "near".to_owned(), "exec".to_owned()]);
-        assert!(env.run(["secret", "audit"]).success().contains("forge"));
-        assert!(env.run(["secret", "audit", "--secret", "reviewers"]).success().contains("no secret"));
+        told(&env, port);
         env.assert_nothing_left();
     }
 }

@@ -35,6 +35,7 @@ use crate::head_watch::Watched;
 use crate::lead::Lead;
 use crate::ledger::Limits;
 use crate::outages::{Changes, Outages};
+use crate::passages::Passages;
 use crate::policy::{SecretRule, Target};
 use crate::proxy_pool::Pool;
 use crate::proxy_tunnel::{self, Granted};
@@ -73,6 +74,8 @@ pub(crate) struct Room {
     pub(crate) authority: Option<Arc<Authority>>,
     /// Whom the door believes to be another host.
     pub(crate) roots: Arc<Roots>,
+    /// The log of what passes.
+    pub(crate) passages: Option<Arc<Passages>>,
     /// Connections to other hosts that are kept open.
     pub(crate) pool: Arc<Pool>,
     /// How much may still pass to other hosts and back.

@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::body::{DoorBody, full};
 use crate::denials::Denial;
+use crate::passages::Outcome;
 
 /// Marks an answer of the door's own, before which the request's body may not have been read.
 #[derive(Clone, Copy)]
@@ -133,6 +134,16 @@ impl Refused {
 
     pub(crate) fn store(message: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "api_error", message)
+    }
+
+    /// What the log says of it: what became of the request, and the rule with its layer.
+    pub(crate) fn outcome(&self) -> (Outcome, Option<LayerName>, Option<&str>) {
+        let outcome = match &self.rule {
+            Some(_) if self.asked => Outcome::Asked,
+            Some(_) => Outcome::Denied,
+            None => Outcome::Failed,
+        };
+        (outcome, self.layer, self.rule.as_deref())
     }
 
     /// What is wrong, for where there is no answer to say it in.

@@ -21,6 +21,7 @@ use crate::body::{DoorBody, full, streamed};
 use crate::door::Room;
 use crate::error::Refused;
 use crate::outages::Pass;
+use crate::passing::Passing;
 use crate::spending::{Asked, Ending, Held, NotReserved};
 use crate::upstream::{Answer, NoAnswer, Upstream, play};
 
@@ -40,6 +41,7 @@ pub(crate) struct Exchange {
     pub(crate) at: usize,
     pub(crate) headers: HeaderMap,
     pub(crate) query: &'static str,
+    pub(crate) passing: Arc<Passing>,
     /// Given back when the exchange has ended.
     pub(crate) _permit: OwnedSemaphorePermit,
 }
@@ -113,6 +115,7 @@ impl Exchange {
         let (room, at) = (self.room.clone(), self.at);
         let switches = self.headers.contains_key(SWITCHES_HEADER);
         let lead = &room.leads[at];
+        self.passing.asks(lead);
         let nowhere_else = room.instead(at, |other| switches || other.speaks(self.body.format())).is_none();
         let mut pass = match lead.provider().map(|_| room.outages.admit(&lead.model, nowhere_else)).transpose() {
             Ok(pass) => pass,

@@ -13,6 +13,8 @@ use tokio::time::timeout;
 
 use crate::address::special;
 use crate::fetch_rules::{FetchRules, Target};
+use crate::passages::Outcome;
+use crate::passing::Passing;
 use crate::vault::Vault;
 
 /// The largest body that is read, and that is unpacked.
@@ -23,19 +25,22 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
 const TEXT_TYPES: &[&str] = &["json", "xml", "yaml", "toml", "javascript", "x-sh", "x-ndjson"];
 
 /// Fetches, or says in a sentence why not.
-pub(crate) async fn fetch(rules: &FetchRules, vault: &Vault, text: &str) -> AgentReply {
-    match timeout(rules.timeout(), attempt(rules, vault, text)).await {
+pub(crate) async fn fetch(rules: &FetchRules, vault: &Vault, text: &str, passing: &Passing) -> AgentReply {
+    match timeout(rules.timeout(), attempt(rules, vault, text, passing)).await {
         Ok(Ok(reply)) => reply,
         Ok(Err(message)) => AgentReply::Refused { message },
         Err(_) => AgentReply::Refused { message: format!("the host did not give its whole answer within {} s", rules.timeout().as_secs()) },
     }
 }
 
-async fn attempt(rules: &FetchRules, vault: &Vault, text: &str) -> Result<AgentReply, String> {
+async fn attempt(rules: &FetchRules, vault: &Vault, text: &str, passing: &Passing) -> Result<AgentReply, String> {
+    passing.fetches(Outcome::Denied);
     let target = rules.target(text)?;
     refuse_secrets(vault, text, &target)?;
+    passing.fetches(Outcome::Failed);
     let addresses = addresses(&target).await?;
     let mut response = request(&target, &addresses).await?;
+    passing.fetches(Outcome::Passed);
     let status = response.status().as_u16();
     let headers = response.headers().clone();
     let header = |name| headers.get(name).and_then(|value| value.to_str().ok());

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::TcpListener as StdListener;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -28,6 +28,7 @@ use crate::fetch_rules::FetchRules;
 use crate::lead::Lead;
 use crate::ledger::Limits;
 use crate::outages::Outages;
+use crate::passages::Passages;
 use crate::policy::{self, Layers};
 use crate::spending::{SCRIPT, Spending};
 use crate::tls_roots::Roots;
@@ -95,6 +96,8 @@ pub struct Gateway {
     fetch: Arc<FetchRules>,
     authorities: Authorities,
     roots: Arc<Roots>,
+    /// The log of what passes.
+    passages: Option<Arc<Passages>>,
 }
 
 impl Gateway {
@@ -149,7 +152,14 @@ impl Gateway {
             read_timeout: DOOR_READ_TIMEOUT,
             fetch: Arc::default(),
             roots: Arc::default(),
+            passages: None,
         })
+    }
+
+    /// Writes a line for each request that leaves the machine, or would, into the log in this directory.
+    #[must_use]
+    pub fn with_log(self, dir: &Path) -> Self {
+        Self { passages: Some(Arc::new(Passages::new(dir))), ..self }
     }
 
     /// Waits this long for a request's head and for each further piece of its body, instead of `DOOR_READ_TIMEOUT`.
@@ -215,8 +225,8 @@ impl Gateway {
                 names.join(", ")
             )
         })?;
-        let key = match &provider.key {
-            ProviderKey::Secret(secret) | ProviderKey::Token(secret) => self.vault.get(secret).cloned(),
+        let key_name = match &provider.key {
+            ProviderKey::Secret(secret) | ProviderKey::Token(secret) => Some(secret.clone()),
             ProviderKey::None => None,
             ProviderKey::Missing(hint) => return Err(hint.clone()),
         };
@@ -224,7 +234,8 @@ impl Gateway {
             name: name.clone(),
             format: provider.format,
             base_url: provider.base_url.clone(),
-            key,
+            key: key_name.as_ref().and_then(|name| self.vault.get(name)).cloned(),
+            key_name,
             context_tokens: provider.context_tokens,
             token: matches!(provider.key, ProviderKey::Token(_)),
             client: self.client.clone(),
@@ -277,6 +288,7 @@ impl Egress for Gateway {
             asking: tokio::sync::Mutex::default(),
             authority,
             roots: self.roots.clone(),
+            passages: self.passages.clone(),
             pool: Arc::default(),
             allowance: Allowance::new(limits),
             spending: self.spending.clone(),

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use aedile_core::limits::DOOR_BODY_BYTES_MAX;
+use aedile_core::policy::LayerName;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderName, IF_RANGE, RANGE, UPGRADE};
 use hyper::http::request::Parts;
@@ -17,6 +18,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::body::{self, DoorBody};
 use crate::door::Room;
 use crate::error::Refused;
+use crate::passing::Passing;
 use crate::policy::{self, SecretRule, Target};
 use crate::proxy_answer::answer;
 use crate::proxy_send::send;
@@ -32,6 +34,7 @@ pub(crate) async fn pass(
     tunnel: Option<&Tunnel>,
     request: Request<Incoming>,
     permit: OwnedSemaphorePermit,
+    passing: &Arc<Passing>,
 ) -> Result<Response<DoorBody>, Refused> {
     room.allowance.request()?;
     let (mut head, incoming) = request.into_parts();
@@ -43,16 +46,18 @@ pub(crate) async fn pass(
     let headers = asked_headers(&head.headers)?;
     let body = body::read_packed(&head.headers, incoming, DOOR_BODY_BYTES_MAX, room.read_timeout).await?;
     let asked = policy::Request { method: head.method.as_str().to_owned(), url, headers, body };
-    let (mut asked, mut target, rule, secrets) = decide(&room, asked).await?;
+    let Judged { mut asked, mut target, layer, rule, secrets } = decide(&room, asked).await?;
     // What goes out from here is `asked` to `target`: nothing behind this line looks at what the client sent.
     let plain = target.clone();
     let used = inject::fill(&secrets, &mut asked, &mut target)?;
     for (secret, source) in used.iter().filter_map(|secret| Some((secret, secret.ask.as_ref()?))) {
         room.ask(Some(source.layer), &format!("{} {}", source.key("secrets.ask"), secret.name), &asked.method, &plain).await?;
     }
+    passing.by(layer, &rule, &used);
     room.used(&used, &asked.method, &target, &rule).await?;
+    passing.sends(asked.size());
     if let Some(upgrade) = upgrade.filter(|_| head.headers.contains_key(UPGRADE)) {
-        return proxy_websocket::pass(room, target, asked, upgrade, permit).await;
+        return proxy_websocket::pass(room, target, asked, upgrade, permit, passing).await;
     }
     let (response, line) = send(&room, &target, asked).await?;
     answer(room, &target, response, line, head.method == Method::HEAD, permit)
@@ -130,9 +135,18 @@ fn asked_headers(headers: &HeaderMap) -> Result<Vec<(String, String)>, Refused> 
     Ok(asked)
 }
 
+/// A request that may pass: where to, by which rule, and the secrets that there are.
+struct Judged {
+    asked: policy::Request,
+    target: Target,
+    layer: Option<LayerName>,
+    rule: String,
+    secrets: Arc<[SecretRule]>,
+}
+
 /// Holds the request against the policy and the vault, and reads its URL the one way. The requests of one door are judged one after the other, so
 /// that a box with large bodies keeps one processor busy and no other door waiting.
-async fn decide(room: &Arc<Room>, asked: policy::Request) -> Result<(policy::Request, Target, String, Arc<[SecretRule]>), Refused> {
+async fn decide(room: &Arc<Room>, asked: policy::Request) -> Result<Judged, Refused> {
     let egress = room.network.clone().ok_or_else(Refused::no_proxy)?;
     let mut egress = egress.lock_owned().await;
     let secrets = egress.secrets();
@@ -152,7 +166,7 @@ async fn decide(room: &Arc<Room>, asked: policy::Request) -> Result<(policy::Req
             if decision.ask {
                 room.ask(decision.layer, &decision.rule, &asked.method, &target).await?;
             }
-            Ok((asked, target, decision.rule, secrets))
+            Ok(Judged { asked, target, layer: decision.layer, rule: decision.rule, secrets })
         }
     }
 }

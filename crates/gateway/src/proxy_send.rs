@@ -141,9 +141,8 @@ struct Unanswered {
 /// resolved where there is none.
 pub(crate) async fn send(room: &Arc<Room>, target: &Target, mut asked: policy::Request) -> Result<(Response<Incoming>, Line), Refused> {
     let body = Bytes::from(std::mem::take(&mut asked.body));
-    let headers: usize = asked.headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
     room.allowance.open()?;
-    room.allowance.send(u64::try_from(asked.url.len() + headers + body.len()).unwrap_or(u64::MAX))?;
+    room.allowance.send(u64::try_from(asked.size() + body.len()).unwrap_or(u64::MAX))?;
     if let Some(line) = room.pool.take(target) {
         match ask(room, target, line, outgoing(target, &asked, body.clone())?).await {
             Ok(answered) => return Ok(answered),

@@ -19,6 +19,7 @@ use crate::body::{DoorBody, full};
 use crate::denials::Denial;
 use crate::door::Room;
 use crate::error::Refused;
+use crate::passing::Passing;
 use crate::policy::{self, Target};
 use crate::proxy::BODY_AT_ONCE_BYTES_MAX;
 use crate::proxy_answer::answer;
@@ -37,6 +38,7 @@ pub(crate) async fn pass(
     mut asked: policy::Request,
     upgrade: OnUpgrade,
     permit: OwnedSemaphorePermit,
+    passing: &Arc<Passing>,
 ) -> Result<Response<DoorBody>, Refused> {
     let taken = |asked: &mut policy::Request, wanted: HeaderName| {
         let at = asked.headers.iter().position(|(name, _)| name.eq_ignore_ascii_case(wanted.as_str()))?;
@@ -63,12 +65,13 @@ pub(crate) async fn pass(
     // A secret may have been put into the query; it is no part of what is looked into.
     let target = Target { query: None, ..target };
     let tasks = room.tasks.clone();
+    let passing = passing.clone();
     tasks.spawn(async move {
         let _permit = permit;
         let closed = room.closed.clone();
         let relayed = async {
             if let (Ok(client), Ok(server)) = (upgrade.await, server.await) {
-                relay(room, target, client, server).await;
+                relay(room, target, client, server, &passing).await;
             }
         };
         tokio::select! {
@@ -112,12 +115,12 @@ fn opened(target: &Target, headers: &HeaderMap, key: &str, protocols: &str) -> R
 type Half = ReadHalf<TokioIo<Upgraded>>;
 
 /// Passes messages in both directions until one side ends it, and tells both why.
-async fn relay(room: Arc<Room>, target: Target, client: Upgraded, server: Upgraded) {
+async fn relay(room: Arc<Room>, target: Target, client: Upgraded, server: Upgraded, passing: &Passing) {
     let ((from_client, mut to_client), (from_server, mut to_server)) = (split(TokioIo::new(client)), split(TokioIo::new(server)));
     let (mut client, mut server) = (Reader::new(BufReader::new(from_client), true), Reader::new(BufReader::new(from_server), false));
     let ended = {
-        let mut outward = std::pin::pin!(outward(&room, &target, &mut client, &mut to_server));
-        let mut inward = std::pin::pin!(inward(&room, &mut server, &mut to_client));
+        let mut outward = std::pin::pin!(outward(&room, &target, &mut client, &mut to_server, passing));
+        let mut inward = std::pin::pin!(inward(&room, &mut server, &mut to_client, passing));
         // Whoever is told that it ends answers so (RFC 6455, 7.1.2).
         tokio::select! {
             ended = &mut outward => match ended {
@@ -150,7 +153,13 @@ async fn next(from: &mut Reader<BufReader<Half>>) -> Result<(Kind, Vec<u8>), End
 }
 
 /// From the box to the server: what holds a secret ends the connection. `None`: the box ended it, and the server was told.
-async fn outward(room: &Room, target: &Target, from: &mut Reader<BufReader<Half>>, to: &mut (impl AsyncWrite + Unpin)) -> Option<Ended> {
+async fn outward(
+    room: &Room,
+    target: &Target,
+    from: &mut Reader<BufReader<Half>>,
+    to: &mut (impl AsyncWrite + Unpin),
+    passing: &Passing,
+) -> Option<Ended> {
     loop {
         let (kind, message) = match next(from).await {
             Ok(came) => came,
@@ -163,6 +172,7 @@ async fn outward(room: &Room, target: &Target, from: &mut Reader<BufReader<Half>
             Ok(message) => message,
             Err(ended) => return Some(ended),
         };
+        passing.sends(message.len());
         if let Err(error) = write(to, true, kind, &message).await {
             return Some(Ended::new(1006, error.to_string()));
         }
@@ -194,7 +204,7 @@ async fn judged(room: &Room, target: &Target, message: Vec<u8>) -> Result<Vec<u8
 }
 
 /// From the server to the box, without the values of the vault. `None`: the server ended it, and the box was told.
-async fn inward(room: &Room, from: &mut Reader<BufReader<Half>>, to: &mut (impl AsyncWrite + Unpin)) -> Option<Ended> {
+async fn inward(room: &Room, from: &mut Reader<BufReader<Half>>, to: &mut (impl AsyncWrite + Unpin), passing: &Passing) -> Option<Ended> {
     loop {
         let (kind, message) = match next(from).await {
             Ok(came) => came,
@@ -203,6 +213,7 @@ async fn inward(room: &Room, from: &mut Reader<BufReader<Half>>, to: &mut (impl 
         if let Err(why) = room.allowance.receive(message.len() as u64) {
             return Some(Ended::new(1008, why));
         }
+        passing.receives(message.len());
         let clean = room.vault.redact_known_bytes(&message);
         if clean.is_some() && !matches!(kind, Kind::Text | Kind::Binary) {
             return Some(Ended::new(1008, "a control frame held the value of a secret"));

@@ -8,7 +8,7 @@ use aedile_core::limits::{DOOR_BODY_BYTES_MAX, DOOR_CALL_BYTES_MAX, DOOR_CONCURR
 use aedile_models::grant::GRANT_PATH;
 use aedile_models::{ApiFormat, BadBody, ModelBody};
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use serde::de::IgnoredAny;
 use serde_json::json;
@@ -23,6 +23,7 @@ use crate::exchange::{Exchange, read_failure};
 use crate::fetch::fetch;
 use crate::lead::{self, check_format};
 use crate::outward;
+use crate::passing::Passing;
 use crate::proxy;
 use crate::proxy_tunnel::{self, Granted, Tunnel};
 use crate::upstream::{Endpoint, NoAnswer, Upstream};
@@ -62,46 +63,65 @@ enum Gemini {
 pub(crate) async fn answer(room: Arc<Room>, request: Request<Incoming>, granted: &Granted) -> Response<DoorBody> {
     // Only where a policy says what may be reached is a door a proxy.
     if room.network.is_some() && *request.method() == Method::CONNECT {
-        let what = asked(&request, None);
+        let asked = Asked::of(&room, &request, None);
         return match proxy_tunnel::open(&room, request, granted).await {
-            Ok(response) => response,
-            Err(refused) => refuse(&room, refused, &what).await,
+            Ok(response) => {
+                // What passes through it has lines of its own.
+                asked.passing.stays_within();
+                response
+            }
+            Err(refused) => asked.refused(&room, refused).await,
         };
     }
     if room.network.is_some() && request.uri().authority().is_some() {
         return pass(room, None, request).await;
     }
-    let what = asked(&request, None);
-    let refused = match route(&request) {
-        Err(refused) => refused,
+    let asked = Asked::of(&room, &request, None);
+    let taken = match route(&request) {
+        Err(refused) => Err(refused),
         Ok((route, query)) => match room.requests.clone().try_acquire_owned() {
-            Err(_) => Refused::busy(DOOR_CONCURRENT_MAX),
-            Ok(permit) => match take(room.clone(), route, query, request, permit).await {
-                Ok(response) => return response,
-                Err(refused) => refused,
-            },
+            Err(_) => Err(Refused::busy(DOOR_CONCURRENT_MAX)),
+            Ok(permit) => {
+                if matches!(route, Route::Grant | Route::Call) {
+                    asked.passing.stays_within();
+                }
+                take(room.clone(), route, query, request, permit, &asked.passing).await
+            }
         },
     };
-    refuse(&room, refused, &what).await
+    match taken {
+        Ok(response) => asked.passing.answered(response),
+        Err(refused) => asked.refused(&room, refused).await,
+    }
 }
 
 /// What is asked, as it is told: method, host and path, without what could hold more.
-fn asked(request: &Request<Incoming>, tunnel: Option<&Tunnel>) -> String {
-    let (uri, method) = (request.uri(), request.method());
-    let place = match (tunnel, uri.authority()) {
-        (Some(tunnel), _) => tunnel.to(uri.path()),
-        (None, Some(host)) => format!("{}{host}{}", uri.scheme_str().map(|scheme| format!("{scheme}://")).unwrap_or_default(), uri.path()),
-        (None, None) => uri.path().to_owned(),
-    };
-    format!("{method} {place}")
+struct Asked {
+    what: String,
+    passing: Arc<Passing>,
 }
 
-/// Answers what is refused, and writes it down when a rule denies it.
-async fn refuse(room: &Room, refused: Refused, what: &str) -> Response<DoorBody> {
-    if let Some(denial) = refused.denial() {
-        room.denied(denial, what).await;
+impl Asked {
+    fn of(room: &Room, request: &Request<Incoming>, tunnel: Option<&Tunnel>) -> Self {
+        let (uri, method) = (request.uri(), request.method());
+        let place = match (tunnel, uri.authority()) {
+            (Some(tunnel), _) => tunnel.to(uri.path()),
+            (None, Some(host)) => {
+                format!("{}{host}{}", uri.scheme_str().map(|scheme| format!("{scheme}://")).unwrap_or_default(), uri.path())
+            }
+            (None, None) => uri.path().to_owned(),
+        };
+        Self { what: format!("{method} {place}"), passing: Passing::new(room, method.as_str(), &place) }
     }
-    refused.into_response()
+
+    /// Answers what is refused, and writes it down when a rule denies it.
+    async fn refused(self, room: &Room, refused: Refused) -> Response<DoorBody> {
+        if let Some(denial) = refused.denial() {
+            room.denied(denial, &self.what).await;
+        }
+        self.passing.refused(&refused);
+        self.passing.answered(refused.into_response())
+    }
 }
 
 /// Answers a request that came through a tunnel.
@@ -111,7 +131,7 @@ pub(crate) async fn inside(room: Arc<Room>, tunnel: &Tunnel, request: Request<In
 
 /// Passes a request on when others have ended: package managers ask for more at once than a door carries.
 async fn pass(room: Arc<Room>, tunnel: Option<&Tunnel>, request: Request<Incoming>) -> Response<DoorBody> {
-    let what = asked(&request, tunnel);
+    let asked = Asked::of(&room, &request, tunnel);
     let permit = {
         let place = room.waiting.try_acquire();
         match place {
@@ -120,12 +140,12 @@ async fn pass(room: Arc<Room>, tunnel: Option<&Tunnel>, request: Request<Incomin
         }
     };
     let passed = match permit {
-        Some(permit) => proxy::pass(room.clone(), tunnel, request, permit).await,
+        Some(permit) => proxy::pass(room.clone(), tunnel, request, permit, &asked.passing).await,
         None => Err(Refused::busy(DOOR_CONCURRENT_MAX)),
     };
     match passed {
-        Ok(response) => response,
-        Err(refused) => refuse(&room, refused, &what).await,
+        Ok(response) => asked.passing.answered(response),
+        Err(refused) => asked.refused(&room, refused).await,
     }
 }
 
@@ -190,19 +210,20 @@ async fn take(
     query: &'static str,
     request: Request<Incoming>,
     permit: OwnedSemaphorePermit,
+    passing: &Arc<Passing>,
 ) -> Result<Response<DoorBody>, Refused> {
     let (head, incoming) = request.into_parts();
     match route {
         Route::Chat(format) => {
             check_format(&room.leads, format)?;
-            let bytes = without_secrets(&room, body::read(&head.headers, incoming, DOOR_BODY_BYTES_MAX, room.read_timeout).await?)?;
-            let (body, at) = allowed(&room, ModelBody::parse(format, &bytes))?;
-            Exchange { room, body, at, headers: head.headers, query, _permit: permit }.start().await
+            let bytes = asked_of_model(&room, &head.headers, incoming, passing).await?;
+            let (body, at) = allowed(&room, passing, ModelBody::parse(format, &bytes))?;
+            Exchange { room, body, at, headers: head.headers, query, passing: passing.clone(), _permit: permit }.start().await
         }
         Route::CountTokens => {
             check_format(&room.leads, ApiFormat::Anthropic)?;
-            let bytes = without_secrets(&room, body::read(&head.headers, incoming, DOOR_BODY_BYTES_MAX, room.read_timeout).await?)?;
-            let (body, at) = allowed(&room, ModelBody::parse(ApiFormat::Anthropic, &bytes))?;
+            let bytes = asked_of_model(&room, &head.headers, incoming, passing).await?;
+            let (body, at) = allowed(&room, passing, ModelBody::parse(ApiFormat::Anthropic, &bytes))?;
             match &room.leads[at].upstream {
                 Upstream::Script(_) => Ok(json_answer(json!({"input_tokens": body.facts().input_estimate}).to_string())),
                 Upstream::Provider(endpoint) => {
@@ -214,8 +235,8 @@ async fn take(
         }
         Route::Gemini { model, wants } => {
             check_format(&room.leads, ApiFormat::Gemini)?;
-            let bytes = without_secrets(&room, body::read(&head.headers, incoming, DOOR_BODY_BYTES_MAX, room.read_timeout).await?)?;
-            let (body, at) = allowed(&room, ModelBody::parse_gemini(&model, wants == Gemini::Stream, &bytes))?;
+            let bytes = asked_of_model(&room, &head.headers, incoming, passing).await?;
+            let (body, at) = allowed(&room, passing, ModelBody::parse_gemini(&model, wants == Gemini::Stream, &bytes))?;
             match &room.leads[at].upstream {
                 Upstream::Script(_) if wants == Gemini::Count => {
                     Ok(json_answer(json!({"totalTokens": body.facts().input_estimate}).to_string()))
@@ -224,7 +245,7 @@ async fn take(
                     let headers = answer::outward(&head.headers);
                     small(&room, endpoint.send(&format!("models/{model}:countTokens"), headers, Some(body.to_bytes())), endpoint).await
                 }
-                _ => Exchange { room, body, at, headers: head.headers, query, _permit: permit }.start().await,
+                _ => Exchange { room, body, at, headers: head.headers, query, passing: passing.clone(), _permit: permit }.start().await,
             }
         }
         Route::Grant => {
@@ -235,6 +256,7 @@ async fn take(
             check_format(&room.leads, ApiFormat::OpenAi)?;
             body::read(&head.headers, incoming, 0, room.read_timeout).await?;
             let lead = room.leads.iter().find(|lead| lead.speaks(ApiFormat::OpenAi)).unwrap_or(&room.leads[0]);
+            passing.asks(lead);
             match &lead.upstream {
                 Upstream::Script(_) => {
                     let model = json!({"id": lead.model.model, "object": "model", "created": 0, "owned_by": "aedile"});
@@ -247,9 +269,16 @@ async fn take(
             let body = body::read(&head.headers, incoming, DOOR_CALL_BYTES_MAX, room.read_timeout).await?;
             let request =
                 serde_json::from_slice(&body).map_err(|error| Refused::bad_request(format!("the call is not understood: {error}")))?;
-            call(room, request, permit).await
+            call(room, request, permit, passing).await
         }
     }
+}
+
+/// Reads what is asked of a model.
+async fn asked_of_model(room: &Room, headers: &HeaderMap, incoming: Incoming, passing: &Passing) -> Result<Vec<u8>, Refused> {
+    let bytes = without_secrets(room, body::read(headers, incoming, DOOR_BODY_BYTES_MAX, room.read_timeout).await?)?;
+    passing.sends(bytes.len());
+    Ok(bytes)
 }
 
 /// Takes the values of the vault out of a conversation: what an agent has read somewhere is not told to a provider.
@@ -264,9 +293,10 @@ fn without_secrets(room: &Room, bytes: Vec<u8>) -> Result<Vec<u8>, Refused> {
 }
 
 /// Holds a parsed body against the grant, and says which of the granted models it is for.
-fn allowed(room: &Room, parsed: Result<ModelBody, BadBody>) -> Result<(ModelBody, usize), Refused> {
+fn allowed(room: &Room, passing: &Passing, parsed: Result<ModelBody, BadBody>) -> Result<(ModelBody, usize), Refused> {
     let body = parsed.map_err(|bad| Refused::bad_request(bad.to_string()))?;
     let at = lead::find(&room.leads, body.format(), &body.facts().model)?;
+    passing.asks(&room.leads[at]);
     let opened = outward::without_opened(body.format(), body.fields(), |kind| room.policy.provider_may(kind));
     match outward::reaches_out(body.format(), opened.as_ref().unwrap_or(body.fields())) {
         None => Ok((body, at)),
@@ -303,18 +333,27 @@ async fn small(
 }
 
 /// Answers the agent's own API. The call is finished even when the client goes away.
-async fn call(room: Arc<Room>, request: AgentRequest, permit: OwnedSemaphorePermit) -> Result<Response<DoorBody>, Refused> {
+async fn call(
+    room: Arc<Room>,
+    request: AgentRequest,
+    permit: OwnedSemaphorePermit,
+    passing: &Arc<Passing>,
+) -> Result<Response<DoorBody>, Refused> {
     if let Some((tool, said)) = request.tool().map(|tool| (tool, room.policy.may_use_tool(tool))).filter(|(_, said)| !said.allowed) {
         let denial = Denial { layer: said.layer, rule: said.rule.clone(), why: said.sentence() };
         room.denied(denial, &format!("the call {tool}")).await;
         return Ok(json_answer(json!(AgentReply::Refused { message: said.sentence() }).to_string()));
     }
     let tasks = room.tasks.clone();
+    let passing = passing.clone();
     let work = tasks.spawn(async move {
         let _permit = permit;
         let reply: AgentReply = match request {
             // The only call that leaves the machine; nobody but the gateway may do that.
-            AgentRequest::WebFetch { url } => fetch(&room.fetch, &room.vault, &url).await,
+            AgentRequest::WebFetch { url } => {
+                passing.goes_to(room.told_path(url.split(['?', '#']).next().unwrap_or_default()));
+                fetch(&room.fetch, &room.vault, &url, &passing).await
+            }
             request => room.grant.api.call(&room.grant.who, request).await,
         };
         serde_json::to_string(&reply).map(|text| room.vault.redact_text(&text).unwrap_or(text))

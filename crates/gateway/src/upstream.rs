@@ -26,6 +26,8 @@ pub(crate) struct Endpoint {
     pub(crate) format: ApiFormat,
     pub(crate) base_url: String,
     pub(crate) key: Option<SecretString>,
+    /// The name of its key.
+    pub(crate) key_name: Option<String>,
     /// The model's window, where it is known.
     pub(crate) context_tokens: Option<u64>,
     /// Whether the key is a subscription's token.

@@ -9,6 +9,7 @@ mod failover;
 mod fetch;
 mod formats;
 mod forms;
+mod log;
 mod models;
 mod policies;
 mod proxy;

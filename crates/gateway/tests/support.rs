@@ -110,6 +110,11 @@ impl Rig {
         Self { gateway: rig.gateway.with_roots(roots).unwrap(), ..rig }
     }
 
+    /// Keeps a log in this directory.
+    pub(crate) fn logging(self, dir: &std::path::Path) -> Self {
+        Self { gateway: self.gateway.with_log(dir), ..self }
+    }
+
     fn with(url: &str, store: Arc<dyn Store>, further: Option<(&str, ProviderKey)>) -> Self {
         Self::by(url, store, further, Arc::default())
     }

@@ -31,6 +31,7 @@ const READ_ONLY: &[&str] = &[
     "doctor",
     "events",
     "feed",
+    "gateway log",
     "landing evidence",
     "landing list",
     "landing simulate",
