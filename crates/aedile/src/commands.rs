@@ -16,6 +16,7 @@ pub mod landing;
 pub mod logs;
 pub mod mail;
 pub mod mcp;
+pub mod merge_driver;
 pub mod merge_file;
 pub mod policy;
 pub mod run;

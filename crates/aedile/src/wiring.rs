@@ -8,7 +8,7 @@ use aedile_core::view::{ProjectView, RunView};
 use aedile_core::{Clock, Entropy, ProjectId, Redactor};
 use aedile_fleet::{HostFacts, HubWorkspaces, Onlooker, Pace, Parts};
 use aedile_gateway::{FetchRules, Gateway, Provider, ProviderKey, Vault};
-use aedile_git::{Git, GitError, Hub, PersonEnv, Project};
+use aedile_git::{Config, Git, GitError, GitVersion, Hub, PersonEnv, Project};
 use aedile_landing::{GateBox, LandingDeps};
 use aedile_models::ApiFormat;
 use aedile_sandbox::{NativeSandbox, SandboxConfig, TOOL_VARIABLES, ToolSearch, Toolchains, Trees};
@@ -30,6 +30,12 @@ pub fn discover(here: &Path) -> Result<Project, CliError> {
             .hint("aedile works in a git repository that has a commit: `git init`, `git add`, `git commit`"),
         other => other.into(),
     })
+}
+
+/// The settings that the person's git reads in a directory, and that git's version.
+pub fn git_config(here: &Path) -> Result<(Config, GitVersion), CliError> {
+    let git = Git::find(&env::get(env::PATH).unwrap_or_default())?;
+    Ok((Config::of(&git, here, &person()), git.version()))
 }
 
 /// The hub of a run's project, for commands that look at it; `None` when there is none.

@@ -19,6 +19,7 @@ mod goals;
 mod landing;
 mod mcp;
 mod merge;
+mod merge_driver;
 mod policy;
 mod providers;
 mod reading;

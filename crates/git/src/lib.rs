@@ -12,6 +12,7 @@ mod applying;
 mod boxes;
 mod clean;
 mod commit;
+mod config;
 mod diff;
 mod error;
 mod history;
@@ -42,6 +43,7 @@ mod workspace;
 
 pub use clean::{DiskUse, disk_use, remove_tree};
 pub use commit::{CommitInfo, CommitRequest, Identity};
+pub use config::{Config, ConfigEntry, ConfigPlace};
 pub use diff::{EntryMode, PathChange};
 pub use error::GitError;
 pub use history::SavedTurn;

@@ -274,7 +274,8 @@ pub(crate) fn delete_refs(call: impl Fn(&str) -> Call, prefix: &str) -> Result<(
     Ok(())
 }
 
-fn discovery_error(error: GitError, path: &Path) -> GitError {
+/// Names what `git` said about a directory in which it found no usable repository.
+pub(crate) fn discovery_error(error: GitError, path: &Path) -> GitError {
     let GitError::Failed { stderr, .. } = &error else { return error };
     let path = path.to_owned();
     if stderr.contains("dubious ownership") {

@@ -1,6 +1,8 @@
 //! `aedile merge-file`.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use aedile_code::Sides;
@@ -35,13 +37,16 @@ pub struct MergeFileArgs {
     theirs: PathBuf,
     /// The path in the repository; it tells the language
     #[arg(long, value_name = "REPO_PATH")]
-    path: String,
+    path: PathBuf,
     /// Write where each contested region went, and why, to this file; `--json FILE` is the same
     #[arg(long, value_name = "RECEIPT_FILE")]
     receipt: Option<PathBuf>,
     /// Write the result to this file instead of stdout; when nothing was merged, the file stays as it is
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Write only a clean result, and say in a line what was settled; else the file stays as it is. So git's merge calls it (`aedile merge-driver`)
+    #[arg(long, requires = "output")]
+    only_settled: bool,
 }
 
 /// Takes `--json FILE` behind `merge-file` for `--receipt FILE`: everywhere else `--json` has no value.
@@ -63,26 +68,58 @@ pub fn arguments(given: impl Iterator<Item = OsString>) -> Vec<OsString> {
 /// Runs `aedile merge-file`.
 pub fn cmd_merge_file(args: &MergeFileArgs, out: Output) -> CliResult {
     let [base, ours, theirs] = [read(&args.base)?, read(&args.ours)?, read(&args.theirs)?];
-    let outcome = merge(&Sides { base: &base, ours: &ours, theirs: &theirs, path: &args.path });
+    let path = args.path.to_string_lossy();
+    let outcome = merge(&Sides { base: &base, ours: &ours, theirs: &theirs, path: &path });
     if let Some(file) = &args.receipt {
-        let text = format!("{:#}\n", object(&args.path, &outcome));
+        let text = format!("{:#}\n", object(&path, &outcome));
         std::fs::write(file, text)
             .map_err(|error| CliError::usage(format!("the receipt cannot be written to {}: {error}", file.display())))?;
     }
     let (bytes, code) = match outcome {
-        Outcome::Clean { bytes, .. } => (bytes, CLEAN),
+        Outcome::Clean { bytes, receipt } => {
+            if args.only_settled {
+                out.warn(format!("aedile: {path}: {}", settled(&receipt)));
+            }
+            (bytes, CLEAN)
+        }
+        Outcome::Conflict { .. } if args.only_settled => return Ok(CONFLICT),
         Outcome::Conflict { bytes, .. } => (bytes, CONFLICT),
+        Outcome::Declined { .. } if args.only_settled => return Ok(DECLINED),
         Outcome::Declined { reason } => {
-            out.warn(format!("{} is not merged: {reason}", args.path));
+            out.warn(format!("{path} is not merged: {reason}"));
             return Ok(DECLINED);
         }
     };
     match &args.output {
         None => out.bytes(&bytes),
-        Some(file) => std::fs::write(file, &bytes)
-            .map_err(|error| CliError::usage(format!("the result cannot be written to {}: {error}", file.display())))?,
+        Some(file) => {
+            replace(file, &bytes)
+                .map_err(|error| CliError::usage(format!("the result cannot be written to {}: {error}", file.display())))?;
+        }
     }
     Ok(code)
+}
+
+/// What was settled in a clean file, and by which rules, in a few words.
+pub fn settled(receipt: &Receipt) -> String {
+    let rules: BTreeSet<&str> = receipt.regions.iter().filter_map(|region| region.by).collect();
+    let places = match receipt.regions.len() {
+        0 => return "no line was contested".to_owned(),
+        1 => "1 contested place".to_owned(),
+        many => format!("{many} contested places"),
+    };
+    format!("{places} settled ({})", rules.into_iter().collect::<Vec<_>>().join(", "))
+}
+
+/// Writes a file; one that is there is replaced as a whole or not at all, and keeps its permissions.
+fn replace(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let Some(there) = file.symlink_metadata().ok().filter(std::fs::Metadata::is_file) else { return std::fs::write(file, bytes) };
+    let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    let mut new = tempfile::NamedTempFile::new_in(dir)?;
+    new.write_all(bytes)?;
+    new.as_file().set_permissions(there.permissions())?;
+    new.persist(file)?;
+    Ok(())
 }
 
 /// What became of everything, for people and programs.

@@ -37,6 +37,7 @@ const READ_ONLY: &[&str] = &[
     "landing simulate",
     "logs",
     "mail list",
+    "merge-driver status",
     "policy asks",
     "policy check",
     "policy explain",
