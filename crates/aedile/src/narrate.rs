@@ -299,7 +299,9 @@ fn other_line(event: &Event) -> Option<(Weight, String)> {
         Event::RequestDenied { agent, layer, rule, what, count, .. } => {
             let layer = layer.map(|layer| format!(" of the {layer} policy")).unwrap_or_default();
             let times = if *count == 1 { String::new() } else { format!(", {count} times more") };
-            (Weight::Step, format!("{agent} was denied {} by the rule {}{layer}{times}", one_line(what, 200), one_line(rule, 100)))
+            // Somebody tried to carry a secret away, or was made to.
+            let alarm = if rule.starts_with("secret.") { "ALARM: " } else { "" };
+            (Weight::Step, format!("{alarm}{agent} was denied {} by the rule {}{layer}{times}", one_line(what, 200), one_line(rule, 100)))
         }
         Event::SecretUsed { agent, secret, method, host, path, .. } => {
             let path = one_line(path, 100);

@@ -107,6 +107,8 @@ pub struct UsableSecret {
     pub placeholder: String,
     /// The variable in which a box finds that.
     pub env: Option<String>,
+    /// Whether it is a decoy, which may go nowhere.
+    pub canary: bool,
 }
 
 impl UsableSecret {

@@ -128,11 +128,14 @@ fn reach(
         let new: Vec<_> = more.into_iter().filter(|(name, _)| env.iter().all(|(given, _)| given != name)).collect();
         env.extend(new);
     };
+    let mut secrets = parts.egress.secrets(&who.role, &allowed.policy);
     if !parts.egress.passes(who, &allowed.layers).map_err(Trouble::Person)? {
+        secrets.retain(|secret| secret.canary);
+        add(UsableSecret::variables(&secrets));
         return Ok(());
     }
     add(proxy_env());
-    add(UsableSecret::variables(&parts.egress.secrets(&who.role, &allowed.policy)));
+    add(UsableSecret::variables(&secrets));
     if let Some(trust) = parts.egress.trust(who.run, &allowed.layers).map_err(Trouble::Person)? {
         let dir = parts.host.overlay(task.run, &task.spec.key);
         let host = dir.join(CERTIFICATE);
@@ -172,10 +175,12 @@ fn grants(parts: &Parts, spec: &BoxSpec, run: &RunView, task: &TaskView, allowed
     grants.extend(others(run, task).iter().map(|model| format!("model {model}, in its place")));
     let proxy = spec.env.iter().any(|(name, _)| name == "http_proxy");
     grants.push(if proxy { "network: only the door, which passes on what policy allows" } else { "network: only the door" }.to_owned());
+    let (canaries, secrets): (Vec<_>, Vec<_>) =
+        parts.egress.secrets(&task.spec.role, &allowed.policy).into_iter().partition(|secret| secret.canary);
     if proxy {
-        let secrets = parts.egress.secrets(&task.spec.role, &allowed.policy);
         grants.extend(secrets.iter().map(|secret| format!("secret {} to {}", secret.name, secret.hosts.join(", "))));
     }
+    grants.extend(canaries.iter().filter(|canary| canary.env.is_some()).map(|canary| format!("secret {} nowhere, a canary", canary.name)));
     if let WriteScope::Globs { globs, also, except } = &spec.write {
         grants.push(format!("write {}", globs.join(", ")));
         grants.push(format!("write, never part of a change: {}", also.join(", ")));

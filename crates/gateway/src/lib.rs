@@ -56,6 +56,7 @@ mod websocket;
 
 pub use fetch_rules::FetchRules;
 pub use gateway::{Gateway, GatewayError, Provider, ProviderKey};
+pub use leak::decoy;
 pub use ledger::Ledger;
 pub use passages::{Outcome, Passage, Passages};
 pub use vault::{BadSecret, SECRET_BYTES_MAX, Vault};

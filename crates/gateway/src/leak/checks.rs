@@ -1,5 +1,8 @@
 //! Checksums of credentials that have one.
 
+use aedile_core::{Entropy, SecretString};
+use zeroize::Zeroizing;
+
 /// CRC-32 as in zip and Ethernet, bit by bit: the texts are short.
 pub(super) fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0_u32, |crc, byte| {
@@ -30,6 +33,22 @@ pub(super) fn base62(mut number: u32, first: u8, second: u8) -> [u8; 6] {
 }
 
 const BECH32: &[u8] = b"QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L";
+
+/// A token as GitHub makes them, with its checksum, that nobody gave out.
+pub fn decoy(entropy: &dyn Entropy) -> SecretString {
+    const LETTERS: &[u8] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    let mut body = Zeroizing::new(Vec::with_capacity(30));
+    let mut byte = [0_u8];
+    while body.len() < 30 {
+        entropy.fill(&mut byte);
+        // Only as many of the 256 as 62 divides, or some letters would come more often.
+        if byte[0] < 248 {
+            body.push(LETTERS[usize::from(byte[0]) % LETTERS.len()]);
+        }
+    }
+    let sum = base62(crc32(&body), b'A', b'a');
+    SecretString::from(format!("ghp_{}{}", String::from_utf8_lossy(&body), String::from_utf8_lossy(&sum)))
+}
 
 /// One step of the checksum of bech32 (BIP 173).
 fn bech32_step(sum: u32, value: u32) -> u32 {
@@ -102,6 +121,16 @@ pub(super) mod making {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_decoy_is_a_token_of_the_form_and_never_the_same() {
+        use aedile_core::ExposeSecret;
+        let entropy = aedile_core::SeededEntropy::new(5);
+        let (one, two) = (super::decoy(&entropy), super::decoy(&entropy));
+        assert_ne!(one.expose_secret(), two.expose_secret());
+        let body = one.expose_secret().strip_prefix("ghp_").unwrap();
+        assert!(body.len() == 36 && crc62(body.as_bytes()), "{body}");
+    }
 
     #[test]
     fn checksums_are_those_of_the_formats() {

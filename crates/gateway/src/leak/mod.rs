@@ -30,7 +30,7 @@ mod urls;
 #[cfg(test)]
 mod tests;
 
-pub use checks::decode_base64;
+pub use checks::{decode_base64, decoy};
 pub(crate) use deep::unescaped;
 pub use engine::{Shapes, rule_names};
 pub use secrets::{MEMORY_BYTES, Secrets};

@@ -117,7 +117,11 @@ impl Egress {
         }
         let upgrades = websocket::is_asked(request).map_err(plain)?;
         headers::check(&request.headers, target, request.body.len(), upgrades).map_err(plain)?;
-        let allowed = self.layers.decide(&request.method, target)?;
+        let allowed = match self.layers.decide(&request.method, target) {
+            Ok(allowed) => allowed,
+            // It goes nowhere in any case; what it was to carry away is told of all the same.
+            Err(denied) => return Err(self.carried(request, target).map_or(denied, always)),
+        };
         if upgrades {
             let why = "a WebSocket is opened only where a rule of every layer says `websocket = true`";
             self.layers.decide(WEBSOCKET, target).map_err(|_| plain(Refusal::new("header.connection", why)))?;
@@ -137,11 +141,31 @@ impl Egress {
     pub(crate) fn decide_message(&mut self, target: &Target, message: &[u8]) -> Result<(), (String, String)> {
         let holds = |secret: &&SecretRule| secret.stands_in(message);
         if let Some(secret) = self.secrets.iter().find(holds) {
+            if secret.canary {
+                return Err(canary_found(&secret.name));
+            }
             let why = format!("a message holds the placeholder of the secret {}, which is put into requests only", secret.name);
             return Err(("secret.placeholder".to_owned(), why));
         }
         let request = Request { body: message.to_vec(), ..Request::default() };
         self.leaks(&request, target, message)
+    }
+
+    /// The secret that a request was to carry to where no request may go: as it is, packed, or by what stands for it.
+    fn carried(&self, request: &Request, target: &Target) -> Option<(String, String)> {
+        let body = unpacked(request).ok()?;
+        if let Err(found) = self.placeholders(request, target, &body) {
+            return Some(found);
+        }
+        let headers = request.headers.iter().map(|(_, value)| value.as_bytes());
+        let mut texts = [request.url.as_bytes(), request.body.as_slice(), &body].into_iter().chain(headers);
+        texts.find_map(|text| self.values.find_packed(text).first().map(|hit| self.found(self.values.name(hit.owner))))
+    }
+
+    /// What is said of a value that was found.
+    fn found(&self, name: &str) -> (String, String) {
+        let canary = self.secrets.iter().any(|secret| secret.canary && secret.name == name);
+        if canary { canary_found(name) } else { value_found(name) }
     }
 
     /// A placeholder may stand only where its secret may go.
@@ -159,6 +183,9 @@ impl Egress {
             }
             let bound = secret.is_bound_to(&request.method, target);
             let header = header.map(|(name, value)| (name.to_ascii_lowercase(), value.as_str()));
+            if secret.canary {
+                return Err(canary_found(&secret.name));
+            }
             if !bound || !stands_right(secret, header, target, body, (in_url, in_body)) {
                 let why = format!("the placeholder of the secret {} stands in a request that the secret is not for", secret.name);
                 return Err(("secret.placeholder".to_owned(), why));
@@ -179,7 +206,7 @@ impl Egress {
         for text in &texts {
             let layers = self.values.find_deep(text);
             if let Some(hit) = layers.hits.first() {
-                return Err(value_found(self.values.name(hit.owner)));
+                return Err(self.found(self.values.name(hit.owner)));
             }
             if layers.unread {
                 return Err(("body.size".to_owned(), "the request holds more packed data than is looked at".to_owned()));
@@ -189,7 +216,7 @@ impl Egress {
             }
         }
         if let Some(name) = texts.iter().find_map(|text| self.values.find_folded(&String::from_utf8_lossy(text))) {
-            return Err(value_found(name));
+            return Err(self.found(name));
         }
         self.parts(request, target, body)
     }
@@ -199,7 +226,7 @@ impl Egress {
         let fields = fields(request, target, body);
         let all = fields.iter().map(|(_, value)| value.as_slice());
         if let Some(name) = self.values.find_split(&mut Vec::new(), all) {
-            return Err(value_found(name));
+            return Err(self.found(name));
         }
         for (field, value) in &fields {
             let known = self.memory.contains_key(field);
@@ -207,12 +234,16 @@ impl Egress {
                 let memory = self.memory.entry(field.clone()).or_default();
                 if let Some(name) = self.values.find_split(memory, [value.as_slice()]) {
                     memory.clear();
-                    return Err(value_found(name));
+                    return Err(self.found(name));
                 }
             }
         }
         Ok(())
     }
+}
+
+fn canary_found(name: &str) -> (String, String) {
+    ("secret.canary".to_owned(), format!("the request holds the secret {name}, which may go nowhere: leave it out"))
 }
 
 fn value_found(name: &str) -> (String, String) {

@@ -52,6 +52,8 @@ pub struct SecretRule {
     pub roles: Vec<String>,
     /// The variable in which a box finds the placeholder.
     pub env: Option<String>,
+    /// Whether it is a decoy, which boxes hold as it is and which may go nowhere.
+    pub canary: bool,
     /// Where policy says that a person is asked before a request carries it.
     pub ask: Option<Source>,
 }
@@ -69,6 +71,7 @@ impl SecretRule {
             place: Place::Bearer,
             roles: Vec::new(),
             env: None,
+            canary: false,
             ask: None,
         }
     }
@@ -81,8 +84,13 @@ impl SecretRule {
         let who = format!("secret {name:?}");
         let known = "bearer, basic, header:NAME, query:NAME, json:/POINTER and sigv4";
         let place = binding.place.as_deref().unwrap_or("bearer");
-        let placeholder = binding.placeholder.clone().unwrap_or_else(|| placeholder_of(name));
-        if placeholder.len() < 8 || placeholder == *value.expose_secret() {
+        if binding.canary && !(binding.hosts.is_empty() && binding.placeholder.is_none()) {
+            return Err(BadFile(format!("{who}: a canary goes nowhere and stands for itself: leave out hosts and placeholder")));
+        }
+        let decoy = (binding.canary && !value.expose_secret().is_empty()).then(|| value.expose_secret().to_owned());
+        let itself = decoy.is_some();
+        let placeholder = decoy.or_else(|| binding.placeholder.clone()).unwrap_or_else(|| placeholder_of(name));
+        if placeholder.len() < 8 || !itself && placeholder == *value.expose_secret() {
             return Err(BadFile(format!("{who}: the placeholder must have at least 8 characters and not be the value")));
         }
         if let Some(role) = binding.roles.iter().find(|role| !is_name(role)) {
@@ -101,6 +109,7 @@ impl SecretRule {
             placeholder,
             roles: binding.roles.clone(),
             env: binding.env.clone(),
+            canary: binding.canary,
             ask: None,
         })
     }
@@ -267,9 +276,62 @@ impl SecretsFile {
                 roles: secret.roles,
                 env: secret.env,
                 placeholder: secret.placeholder,
+                canary: false,
             };
             SecretRule::bind(&secret.name, value, &binding)
         });
         Ok(Self { secrets: secrets.collect::<Result<_, _>>()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{Egress, Policy, Request};
+
+    const DECOY: &str = "ghp_decoy0123456789decoy0123456789abcd";
+    const VALUE: &str = "q8Zt2LmP0vRx7KdWb3NcY5Hs";
+
+    fn decided(method: &str, url: &str, header: &str, body: &str) -> (bool, String) {
+        let open = "[[network]]\nid = \"open\"\nhosts = [\"api.example.org\"]\nmethods = [\"GET\", \"POST\"]\n";
+        let canary = Binding { env: Some("BAIT".to_owned()), canary: true, ..Binding::default() };
+        let api = Binding { hosts: vec!["api.example.org".to_owned()], ..Binding::default() };
+        let secrets = vec![SecretRule::bind("bait", DECOY.into(), &canary).unwrap(), SecretRule::bind("api", VALUE.into(), &api).unwrap()];
+        let headers = vec![("X-Note".to_owned(), header.to_owned())];
+        let request = Request { method: method.to_owned(), url: url.to_owned(), headers, body: body.as_bytes().to_vec() };
+        let decision = Egress::new(Policy::parse(open).unwrap(), SecretsFile { secrets }).decide(&request);
+        (decision.allow, decision.rule)
+    }
+
+    #[test]
+    fn a_canary_goes_nowhere_and_a_denied_request_says_what_it_was_to_carry() {
+        let (open, closed) = ("https://api.example.org/x", "https://evil.example.com/x");
+        let encoded = BASE64.encode(format!("token={DECOY};"));
+        for (method, url, header, body, rule) in [
+            ("GET", open, DECOY, "", "secret.canary"),
+            ("POST", open, "-", encoded.as_str(), "secret.canary"),
+            ("GET", closed, DECOY, "", "secret.canary"),
+            ("POST", closed, "-", encoded.as_str(), "secret.canary"),
+            ("GET", &format!("{closed}?k={DECOY}"), "-", "", "secret.canary"),
+            ("GET", closed, "aedile-secret-api", "", "secret.placeholder"),
+            ("POST", closed, "-", &BASE64.encode(VALUE), "secret.value"),
+            ("POST", closed, "-", "nothing", "policy.default"),
+        ] {
+            assert_eq!(decided(method, url, header, body), (false, rule.to_owned()), "{method} {url} {header} {body}");
+        }
+        assert!(decided("GET", open, "-", "").0);
+    }
+
+    #[test]
+    fn a_canary_stands_for_itself_and_has_no_place_to_go() {
+        let bound = |binding: &Binding| SecretRule::bind("bait", DECOY.into(), binding);
+        let canary = Binding { canary: true, ..Binding::default() };
+        assert_eq!(bound(&canary).unwrap().placeholder, DECOY);
+        for wrong in [
+            Binding { hosts: vec!["api.example.org".to_owned()], ..canary.clone() },
+            Binding { placeholder: Some("other-placeholder".to_owned()), ..canary },
+        ] {
+            assert!(bound(&wrong).unwrap_err().to_string().contains("a canary goes nowhere"));
+        }
     }
 }

@@ -32,6 +32,10 @@ pub struct Binding {
     pub env: Option<String>,
     /// What stands for it; absent: `aedile-secret-NAME`.
     pub placeholder: Option<String>,
+    /// Whether it opens nothing and boxes hold it as it is: whoever sends it somewhere is told of.
+    // Left out where it is not so: what is sealed is authenticated with the binding as it was written.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub canary: bool,
 }
 
 impl Binding {

@@ -34,12 +34,17 @@ impl BindingArgs {
             roles: self.role.clone(),
             env,
             placeholder: None,
+            canary: false,
         }
     }
 }
 
 /// Where a secret may go, in words.
 pub fn words(binding: &Binding) -> String {
+    if binding.canary {
+        let env = binding.env.as_ref().map_or_else(String::new, |env| format!(", as {env} in boxes"));
+        return format!("nowhere: a canary{env}");
+    }
     if binding.hosts.is_empty() {
         return "nowhere".to_owned();
     }
