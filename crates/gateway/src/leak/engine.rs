@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 
-use super::assigned::{assigned, ends_value};
+use super::assigned::{assigned, ends_value, loosely_assigned};
 use super::judge::{entropy, is_example, is_random, is_words};
 use super::named_rules::{NAMED, Named};
 use super::pattern::{Match, Pattern};
 use super::prefilter::Prefilter;
 use super::published::is_published;
 use super::token_rules::{Check, Edge, Level, MODELS_AND_CLOUDS, Token};
+use super::token_rules_new::NEW;
 use super::token_rules_trade::MESSAGES_AND_TRADE;
 use super::token_rules_work::CODE_AND_TEAMS;
 use super::{Finding, REACH, Rank, Span, checks, documents, generic, headers, merged, urls};
@@ -66,7 +67,7 @@ pub struct Shapes {
 
 /// Every rule with a form of its own.
 pub(super) fn tokens() -> impl Iterator<Item = &'static Token> {
-    MODELS_AND_CLOUDS.iter().chain(CODE_AND_TEAMS).chain(MESSAGES_AND_TRADE)
+    MODELS_AND_CLOUDS.iter().chain(CODE_AND_TEAMS).chain(MESSAGES_AND_TRADE).chain(NEW)
 }
 
 /// Returns the names of all rules, sorted, without doubles.
@@ -200,12 +201,19 @@ impl Word {
         if self.named.is_empty() {
             return;
         }
-        let Some(value) = assigned(text, (at, end)) else { return };
-        for (named, pattern) in &self.named {
-            let Some(found) = pattern.match_at(text, value.start) else { continue };
-            if ends_value(text.get(found.end)) && is_value(&found, pattern) {
-                let level = if named.public { Level::Warn } else { Level::Redact };
-                out.push(Finding { start: found.start, end: found.end, rule: named.id, level, rank: Rank::Named });
+        let value = assigned(text, (at, end)).map(|value| value.start);
+        let places = value.into_iter().chain(loosely_assigned(text, end).filter(|place| Some(*place) != value));
+        let known = out.len();
+        for place in places {
+            for (named, pattern) in &self.named {
+                let Some(found) = pattern.match_at(text, place) else { continue };
+                if ends_value(text.get(found.end)) && is_value(&found, pattern) {
+                    let level = if named.public { Level::Warn } else { Level::Redact };
+                    out.push(Finding { start: found.start, end: found.end, rule: named.id, level, rank: Rank::Named });
+                }
+            }
+            if out.len() > known {
+                return;
             }
         }
     }
@@ -221,7 +229,7 @@ fn is_value(found: &Match, pattern: &Pattern) -> bool {
         (small + usize::from(byte.is_ascii_lowercase()), capital + usize::from(byte.is_ascii_uppercase()))
     });
     let mixed = formed || letters == 0 || (digits > 0 && letters > 0) || (small >= 4 && capital >= 4);
-    let number = letters == 0 && !formed && !(random.len() >= 16 && random.len() <= 19);
+    let number = letters == 0 && !formed && !(random.len() >= 16 && random.len() <= 19 || random.len() >= 30);
     mixed && !number && !is_words(random) && !is_example(random) && entropy(random) >= if random.len() < 20 { 2.0 } else { 2.5 }
 }
 

@@ -23,6 +23,7 @@ mod secrets;
 mod settled;
 mod stream;
 mod token_rules;
+mod token_rules_new;
 mod token_rules_trade;
 mod token_rules_work;
 mod urls;

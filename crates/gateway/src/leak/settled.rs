@@ -28,10 +28,12 @@ impl Shapes {
         let near = text.len().saturating_sub(NAME_AND_VALUE_BYTES_MAX);
         let line = text[near..].iter().rposition(|byte| *byte == b'\n').map_or(near, |at| near + at + 1);
         let mut settled = self.last_word(text);
-        self.prefilter.each(text, line, text.len(), |at, anchor| {
+        // A value may stand below its name; what else goes on stands on one line.
+        self.prefilter.each(text, near, text.len(), |at, anchor| {
             let waits = match &self.anchors[usize::from(anchor)] {
                 Anchor::Token(..) => false,
                 Anchor::Word(word) => holds(text, at, &word.word) && may_get_value(text, (at, at + word.word.len()), settled),
+                Anchor::Document(..) if at < line => false,
                 Anchor::Document(word, _, rule) => holds(text, at, word) && may_go_on(text, at + word.len(), *rule),
             };
             settled = if waits { settled.min(at) } else { settled };

@@ -268,6 +268,8 @@ fn ordinary_texts_are_clean() {
         "kind: Secret\ndata:\n  password: cGFzc3dvcmQ=\n",
         "\"access_token\": \"2YotnFZFEjr1zCsicMWpAA\"",
         "password_hash: $2b$12$abcdefghijklmnopqrstuv",
+        "example.org/token v1.1.0 h1:Vb3Ne7Rk0sYt2Lq9XwZc4Hd8Jm6Pf1Ga5Uo3Ti7Ek2=",
+        "<input name=\"authenticity_token\"\n  value=\"q8Zt2LmP0vRx7KdWb3NcY5HsQq\">",
     ];
     for text in written {
         assert_eq!(scan(text), [], "{text}");
