@@ -1,15 +1,21 @@
 //! Evidence against a merged text: what it must not hold, whoever made it. Needs no human's answer.
 
+use std::collections::HashMap;
+
 use crate::names::{Parsed, Uses};
 use crate::{Language, Sides};
 
-/// What speaks against a merged text, in a sentence; none when nothing does.
+/// What speaks against a merged text, in a sentence; none when nothing does. `joins`: two insertions stand one behind the other, which may each hold
+/// a line of the other.
 #[must_use]
-pub fn against(language: Option<Language>, sides: &Sides<'_>, result: &[u8]) -> Option<String> {
+pub fn against(language: Option<Language>, sides: &Sides<'_>, result: &[u8], joins: bool) -> Option<String> {
     let markers =
         |text: &[u8]| text.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"<<<<<<<") || line.starts_with(b">>>>>>>")).count();
     if markers(result) > markers(sides.ours).max(markers(sides.theirs)) {
         return Some("it holds conflict markers".to_owned());
+    }
+    if let Some(line) = added_twice(sides, result).filter(|_| !joins) {
+        return Some(format!("both sides added the line `{line}`, and it stands twice"));
     }
     let language = language?;
     let texts = [sides.base, sides.ours, sides.theirs, result];
@@ -28,6 +34,33 @@ pub fn against(language: Option<Language>, sides: &Sides<'_>, result: &[u8]) -> 
         return Some(format!("one side took `{name}` out where it stood, and the other wrote it anew"));
     }
     unused_import([&ours, &theirs], &merged).map(|name| format!("it imports `{name}` and does not use it"))
+}
+
+/// Letters and digits from which a line says enough to be known again.
+const TELLING_LETTERS: usize = 12;
+
+/// Two lines that are further apart stand in different blocks as a rule, where each may be wanted.
+const SAME_BLOCK_LINES: usize = 40;
+
+/// A line that each side added once and that the result has twice within a block: the same thing, done twice.
+fn added_twice(sides: &Sides<'_>, result: &[u8]) -> Option<String> {
+    let places = |text: &'_ [u8]| {
+        let mut lines: HashMap<Vec<u8>, Vec<usize>> = HashMap::new();
+        for (at, line) in text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).enumerate() {
+            // What opens a block says nothing of what stands in it.
+            let opens = matches!(line.last(), Some(b'{' | b'(' | b'['));
+            if !opens && line.iter().filter(|byte| byte.is_ascii_alphanumeric()).count() >= TELLING_LETTERS {
+                lines.entry(line.to_vec()).or_default().push(at);
+            }
+        }
+        lines
+    };
+    let [base, ours, theirs, result] = [sides.base, sides.ours, sides.theirs, result].map(places);
+    let once = |lines: &HashMap<Vec<u8>, Vec<usize>>, line: &[u8]| lines.get(line).is_some_and(|places| places.len() == 1);
+    let near = |places: &[usize]| places.windows(2).any(|pair| pair[1] - pair[0] <= SAME_BLOCK_LINES);
+    let doubled =
+        |(line, places): &(&Vec<u8>, &Vec<usize>)| !base.contains_key(*line) && once(&ours, line) && once(&theirs, line) && near(places);
+    first(result.iter().filter(doubled).map(|(line, _)| line.as_slice()))
 }
 
 /// A name that one side took out of most places of the code where it stood (it renamed something, or changed the style), and that the

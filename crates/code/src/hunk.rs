@@ -60,6 +60,10 @@ impl Rule {
 
 /// Two texts of which more than this many thousandths of the words are the same are two tries at the same thing, not two things.
 const ALIKE_MAX: usize = 599;
+/// First lines of so many words are compared, and say the same when more than so many thousandths of their words are.
+const BEGIN_WORDS_MIN: usize = 4;
+/// See [`BEGIN_WORDS_MIN`].
+const BEGIN_ALIKE_MAX: usize = 449;
 /// Lines with a letter or digit up to which an insertion among statements is too short to stand for itself.
 const SHORT_LINES_MAX: usize = 2;
 /// Lines around a piece that tell whether they are sorted.
@@ -80,25 +84,31 @@ pub fn settle(piece: &Contested<'_>) -> Option<(Vec<u8>, Rule)> {
     if let Some(newer) = version::newer(base, ours, theirs) {
         return Some((newer.to_vec(), Rule::Version));
     }
-    match tokens::merge(base, ours, theirs) {
-        Some(merged) => match merged.apart {
-            None => Some((merged.text, Rule::Layout)),
+    if let Some(merged) = tokens::merge(base, ours, theirs) {
+        match merged.apart {
+            None => return Some((merged.text, Rule::Layout)),
             // One word between two changes is a sign more often than a border, and two insertions at most say that both wanted more.
-            Some(apart) if apart > 1 && !merged.only_added => Some((merged.text, Rule::Words)),
-            Some(_) => None,
-        },
-        None => {
-            let (o, t) = (Change::of(base, ours), Change::of(base, theirs));
-            if t.is_part_of(&o) {
-                return Some((ours.to_vec(), Rule::Holds));
-            }
-            (o.is_part_of(&t) && !theirs.is_empty()).then(|| (theirs.to_vec(), Rule::Holds))
+            Some(apart) if apart > 1 && !merged.only_added => return Some((merged.text, Rule::Words)),
+            Some(_) => {}
         }
     }
+    let (o, t) = (Change::of(base, ours), Change::of(base, theirs));
+    if t.is_part_of(&o) && !reorders(base, theirs, &t) {
+        return Some((ours.to_vec(), Rule::Holds));
+    }
+    (o.is_part_of(&t) && !theirs.is_empty() && !reorders(base, ours, &o)).then(|| (theirs.to_vec(), Rule::Holds))
 }
 
 fn solid(text: &[u8]) -> Vec<u8> {
     text.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect()
+}
+
+/// Whether a side that adds no word put some in another place: that it did so is not to be seen in a rewrite of the same lines.
+fn reorders(base: &[u8], side: &[u8], change: &Change<'_>) -> bool {
+    let (base, side) = (words(base).0, words(side).0);
+    let is_word = |word: &&Word<'_>| word.text.iter().any(u8::is_ascii_alphanumeric);
+    let mut rest = base.iter();
+    change.0.values().all(|count| *count < 0) && !side.iter().filter(is_word).all(|word| rest.any(|other| other.text == word.text))
 }
 
 /// What a side did to the words of a piece, wherever they stand: how many of each it added or took out.
@@ -147,10 +157,24 @@ fn inserted(piece: &Contested<'_>) -> Option<(Vec<u8>, Rule)> {
         Place::List => !share_a_line(ours, theirs),
         Place::Ordered => {
             let same = tokens::edits(&o, &t).iter().fold(o.len(), |same, edit| same - edit.base.len());
-            2000 * same / (o.len() + t.len()) <= ALIKE_MAX && full_lines(ours).len().max(full_lines(theirs).len()) > SHORT_LINES_MAX
+            2000 * same / (o.len() + t.len()) <= ALIKE_MAX
+                && full_lines(ours).len().max(full_lines(theirs).len()) > SHORT_LINES_MAX
+                && !begin_alike(ours, theirs)
         }
     };
     (apart && ours.ends_with(b"\n")).then(|| ([ours, theirs].concat(), Rule::Joined))
+}
+
+/// Whether the first lines of both say much the same, as the comments above two tries at one thing do.
+fn begin_alike(ours: &[u8], theirs: &[u8]) -> bool {
+    let first = |text| full_lines(text).first().copied().unwrap_or_default();
+    let said = |line| {
+        let is_word = |word: &Word<'_>| word.text.iter().any(u8::is_ascii_alphanumeric);
+        words(line).0.into_iter().filter(is_word).collect::<Vec<_>>()
+    };
+    let (o, t) = (said(first(ours)), said(first(theirs)));
+    let same = tokens::edits(&o, &t).iter().fold(o.len(), |same, edit| same - edit.base.len());
+    o.len().min(t.len()) >= BEGIN_WORDS_MIN && 2000 * same / (o.len() + t.len()) > BEGIN_ALIKE_MAX
 }
 
 /// Lines with a letter or digit, without the white space around.

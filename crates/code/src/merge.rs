@@ -93,7 +93,7 @@ pub fn merge(sides: &Sides<'_>) -> Outcome {
     let language = Language::of_path(sides.path).filter(|language| small && language.grammar().is_some());
     let mut merged = joined(sides, language, small);
     if !merged.open && !merged.receipt.regions.is_empty() {
-        merged.receipt.refused = evidence::against(language, sides, &merged.bytes);
+        merged.receipt.refused = evidence::against(language, sides, &merged.bytes, merged.receipt.joins());
         if merged.receipt.refused.is_some() {
             // Nothing is kept of what is not believed.
             let refused = merged.receipt.refused.take();
@@ -103,6 +103,13 @@ pub fn merge(sides: &Sides<'_>) -> Outcome {
     }
     let Merged { bytes, receipt, open } = merged;
     if open { Outcome::Conflict { bytes, receipt } } else { Outcome::Clean { bytes, receipt } }
+}
+
+impl Receipt {
+    /// Whether two insertions were put one behind the other.
+    fn joins(&self) -> bool {
+        self.regions.iter().any(|region| region.by == Some(Rule::Joined.name()))
+    }
 }
 
 struct Merged {

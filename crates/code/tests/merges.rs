@@ -179,6 +179,38 @@ fn an_import_whose_use_is_gone_is_refused() {
 }
 
 #[test]
+fn two_tries_at_one_thing_are_not_both_kept() {
+    // Each begins with much the same comment.
+    let base = "fn f(t: &T) {\n    start(t);\n\n    finish(t);\n}\n";
+    let with = |lines: &str| base.replace("\n\n", &format!("\n\n{lines}\n"));
+    let ours =
+        with("    // Close the rows explicitly before more statements run\n    if t.rows().close().is_err() {\n        panic!();\n    }\n");
+    let theirs = with("    // Close the rows before any statements run\n    let all = t.names();\n    drop(all);\n    end(t);\n");
+    assert!(told(of("a.rs", [base, &ours, &theirs])).is_err());
+    let other = with("    // Count what is left of the names\n    let all = t.names();\n    drop(all);\n    end(t);\n");
+    assert_eq!(told(of("a.rs", [base, &ours, &other])).unwrap().1, ["joined"]);
+    // A line that both added in different places stands once, or a person looks.
+    let base = "fn f() {\n    one(a, middle, b);\n    two();\n    three();\n}\n";
+    let ours = base.replace("one(a,", "let guard = lock(registry);\n    one(c,");
+    let theirs = base.replace("b);", "d);").replace("three();", "let guard = lock(registry);\n    three();");
+    let why = told(of("a.rs", [base, &ours, &theirs])).unwrap_err();
+    assert!(why.refused.as_deref().is_some_and(|why| why.contains("stands twice")), "{why:?}");
+    let far = |text: &str| text.replace("    three();", &format!("{}    three();", "    step();\n".repeat(60)));
+    let late = far(base).replace("b);", "d);").replace("    three();", "    let guard = lock(registry);\n    three();");
+    assert!(told(of("a.rs", [&far(base), &far(&ours), &late])).is_ok());
+}
+
+#[test]
+fn what_was_put_elsewhere_is_not_held_by_a_rewrite() {
+    let base = "fn f() {\n    run(first, second, third);\n}\n";
+    let ours = "fn f() {\n    let plan = Plan::new();\n    plan.go();\n}\n";
+    let theirs = "fn f() {\n    third(run, first);\n}\n";
+    assert!(told(of("a.rs", [base, ours, theirs])).is_err());
+    let less = "fn f() {\n    run(first, third);\n}\n";
+    assert_eq!(told(of("a.rs", [base, ours, less])).unwrap(), (ours.to_owned(), vec!["holds"]));
+}
+
+#[test]
 fn bytes_stay_as_they_are() {
     // Line ends, a byte order mark, no end of the last line, bytes that are no UTF-8.
     let base = b"\xef\xbb\xbfone\r\ntwo\r\nthree\r\nfour\xff".to_vec();
