@@ -19,6 +19,7 @@ pub mod mcp;
 pub mod merge_driver;
 pub mod merge_file;
 pub mod policy;
+pub mod resolve;
 pub mod run;
 pub mod run_control;
 pub mod runtime;

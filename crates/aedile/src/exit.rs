@@ -35,8 +35,14 @@ pub const ALL: &[ExitCode] = &[
         code: OK,
         meaning: "Everything that was asked for was done. For `run` and `demo`: every task landed. For `run --plan-only`: the plan is in its file. For `code`: the change is kept, taken or landed, or the question is answered.",
     },
-    ExitCode { code: FAILURE, meaning: "Something failed; the message says what." },
-    ExitCode { code: USAGE, meaning: "The command line is wrong, or the command needs an answer and there is no terminal to ask on." },
+    ExitCode {
+        code: FAILURE,
+        meaning: "Something failed; the message says what. For `resolve`: a conflict is left. For `merge-file`: conflicts stand in the result.",
+    },
+    ExitCode {
+        code: USAGE,
+        meaning: "The command line is wrong, or the command needs an answer and there is no terminal to ask on. For `merge-file`: nothing was merged.",
+    },
     ExitCode {
         code: NOT_ALL_LANDED,
         meaning: "The run is over or stopped, and not every task landed; for `code`, the agent ended without a change that could be kept; for a plan, the person did not want it. `aedile status` says which and why.",

@@ -25,6 +25,7 @@ mod providers;
 mod reading;
 mod real_input;
 mod real_work;
+mod resolve;
 mod runtimes;
 mod scan;
 mod scenario;

@@ -121,7 +121,7 @@ impl Hub {
 }
 
 /// Reads `<mode> <object> <stage>`; the stages are counted from 0.
-fn read_stage(text: &[u8]) -> Option<(EntryMode, String, usize)> {
+pub(crate) fn read_stage(text: &[u8]) -> Option<(EntryMode, String, usize)> {
     let mut words = std::str::from_utf8(text).ok()?.split(' ');
     let (mode, id) = (EntryMode::parse(words.next()?)?, words.next()?.to_owned());
     let stage = words.next()?.parse::<usize>().ok()?.checked_sub(1).filter(|stage| *stage < 3)?;

@@ -60,34 +60,40 @@ impl Hub {
     ///
     /// # Errors
     /// [`GitError`] when git fails.
-    pub fn each_blob(&self, ids: &[String], max: usize, mut take: impl FnMut(usize, Vec<u8>)) -> Result<(), GitError> {
-        if ids.is_empty() {
-            return Ok(());
-        }
-        let sizes = self
-            .call("cat-file")
-            .reading()
-            .args(["--batch-check=%(objecttype) %(objectsize)", "--buffer"])
-            .input(ids.join("\n") + "\n")
-            .text()?;
-        let size = |line: &str| line.strip_prefix("blob ")?.parse::<usize>().ok().filter(|size| *size <= max);
-        let sizes: Vec<Option<usize>> = sizes.lines().map(size).chain(std::iter::repeat(None)).take(ids.len()).collect();
-        let mut wanted: Vec<usize> = (0..ids.len()).filter(|at| sizes[*at].is_some()).rev().collect();
-        while !wanted.is_empty() {
-            let (mut these, mut bytes) = (Vec::new(), 0);
-            while let Some(at) = wanted.pop_if(|at| these.is_empty() || bytes + sizes[*at].unwrap_or(0) <= AT_ONCE_BYTES_MAX) {
-                bytes += sizes[at].unwrap_or(0);
-                these.push(at);
-            }
-            let names: Vec<String> = these.iter().map(|at| ids[*at].clone()).collect();
-            for (at, object) in these.into_iter().zip(batch(self.call("cat-file"), &names)?) {
-                if let Some((_, bytes)) = object {
-                    take(at, bytes);
-                }
-            }
-        }
-        Ok(())
+    pub fn each_blob(&self, ids: &[String], max: usize, take: impl FnMut(usize, Vec<u8>)) -> Result<(), GitError> {
+        each_blob(|subcommand| self.call(subcommand), ids, max, take)
     }
+}
+
+/// As [`Hub::each_blob`], in the repository of the calls.
+pub(crate) fn each_blob(
+    call: impl Fn(&str) -> Call,
+    ids: &[String],
+    max: usize,
+    mut take: impl FnMut(usize, Vec<u8>),
+) -> Result<(), GitError> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let sizes =
+        call("cat-file").reading().args(["--batch-check=%(objecttype) %(objectsize)", "--buffer"]).input(ids.join("\n") + "\n").text()?;
+    let size = |line: &str| line.strip_prefix("blob ")?.parse::<usize>().ok().filter(|size| *size <= max);
+    let sizes: Vec<Option<usize>> = sizes.lines().map(size).chain(std::iter::repeat(None)).take(ids.len()).collect();
+    let mut wanted: Vec<usize> = (0..ids.len()).filter(|at| sizes[*at].is_some()).rev().collect();
+    while !wanted.is_empty() {
+        let (mut these, mut bytes) = (Vec::new(), 0);
+        while let Some(at) = wanted.pop_if(|at| these.is_empty() || bytes + sizes[*at].unwrap_or(0) <= AT_ONCE_BYTES_MAX) {
+            bytes += sizes[at].unwrap_or(0);
+            these.push(at);
+        }
+        let names: Vec<String> = these.iter().map(|at| ids[*at].clone()).collect();
+        for (at, object) in these.into_iter().zip(batch(call("cat-file"), &names)?) {
+            if let Some((_, bytes)) = object {
+                take(at, bytes);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Reads a file of a commit; `None` when the commit has no file there.
