@@ -10,7 +10,7 @@ use super::pattern::{Match, Pattern};
 use super::prefilter::Prefilter;
 use super::published::is_published;
 use super::token_rules::{Check, Edge, Level, MODELS_AND_CLOUDS, Token};
-use super::token_rules_new::NEW;
+use super::token_rules_new::NEW_FORMS;
 use super::token_rules_trade::MESSAGES_AND_TRADE;
 use super::token_rules_work::CODE_AND_TEAMS;
 use super::{Finding, REACH, Rank, Span, checks, documents, generic, headers, merged, urls};
@@ -67,7 +67,7 @@ pub struct Shapes {
 
 /// Every rule with a form of its own.
 pub(super) fn tokens() -> impl Iterator<Item = &'static Token> {
-    MODELS_AND_CLOUDS.iter().chain(CODE_AND_TEAMS).chain(MESSAGES_AND_TRADE).chain(NEW)
+    MODELS_AND_CLOUDS.iter().chain(CODE_AND_TEAMS).chain(MESSAGES_AND_TRADE).chain(NEW_FORMS)
 }
 
 /// Returns the names of all rules, sorted, without doubles.

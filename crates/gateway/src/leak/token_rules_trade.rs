@@ -33,7 +33,7 @@ pub(super) static MESSAGES_AND_TRADE: &[Token] = &[
     t("teams-webhook", ".webhook.office.com/webhookb2/<uuid>@<uuid>/IncomingWebhook/<k32>/<uuid>").free(),
     t("teams-webhook", ".webhook.office.com/webhookb2/<k8>-<k4>-<k4>-<k4>-<k12>").free(),
     t("google-chat-webhook", "chat.googleapis.com/v1/spaces/<s8,14>/messages?key=<s39>&token=<p40,60>"),
-    t("zapier-webhook", "hooks.zapier.com/hooks/catch/<d5,9>/<k6,9>").alone(),
+    t("zapier-webhook", "hooks.zapier.com/hooks/catch/<d5,9>/<k6,9>"),
     t("telegram-bot-token", "<d8,10>^:AA<s33>").free(),
     t("telegram-bot-token", "<d5,16>^:A<s34>"),
     t("twilio-api-key", "SK<H32>"),
