@@ -115,6 +115,7 @@ impl World {
             redactor: Arc::new(aedile_gateway::Vault::empty()),
             holder: "bench".to_owned(),
             dead: Vec::new(),
+            verifiers: aedile_landing::verifiers(),
         });
         Ok(Self { dir: dir.to_owned(), store, hub, objects, run, base, queue })
     }

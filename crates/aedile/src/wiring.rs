@@ -141,6 +141,7 @@ impl Workshop {
             policy: policy.clone(),
             holder: holder.clone(),
             dead: dead.clone(),
+            verifiers: aedile_landing::verifiers(),
         };
         let workspaces = HubWorkspaces {
             hub,

@@ -294,7 +294,15 @@ pub enum Event {
     /// A gate was red on exactly this tree.
     GateFailed { change: ChangeId, gate: String, tree: TreeId, millis: u64, exit: String, output: BlobId },
     /// All gates of the change were green on this tree, which is the change merged with `onto`. An empty list means that none is configured.
-    Gated { change: ChangeId, tree: TreeId, onto: CommitId, gates: Vec<String> },
+    /// `passed` is the tree on which they ran when that is another one: it holds this change and those that land together with it, and is where the target goes.
+    Gated {
+        change: ChangeId,
+        tree: TreeId,
+        onto: CommitId,
+        gates: Vec<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        passed: Option<TreeId>,
+    },
     /// The ref is about to move.
     LandIntended { change: ChangeId, landing_ref: RefName, old: CommitId, new: CommitId, tree: TreeId },
     /// The ref has moved.

@@ -292,6 +292,9 @@ pub struct GatedTree {
     pub onto: CommitId,
     /// The gates.
     pub gates: Vec<String>,
+    /// The tree on which they ran, when it is that of changes that land together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passed: Option<TreeId>,
 }
 
 /// A landing that is under way.

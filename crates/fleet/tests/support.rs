@@ -128,7 +128,7 @@ fn land(store: &dyn Store, run: RunId, change: &ChangeView) -> Append {
     let task = list::<ChangeView>(store, Some(run)).unwrap().into_iter().find(|of| of.change == change).unwrap().task;
     let landing_ref = view.landing_ref;
     Append::of(run, Event::ChangeImported { change, paths: 1, commit: None })
-        .and(Event::Gated { change, tree: tree.clone(), onto: old.clone(), gates: Vec::new() })
+        .and(Event::Gated { change, tree: tree.clone(), onto: old.clone(), gates: Vec::new(), passed: None })
         .and(Event::LandIntended { change, landing_ref: landing_ref.clone(), old: old.clone(), new: new.clone(), tree })
         .and(Event::Landed { change, landing_ref, old, new: new.clone() })
         .and(Event::TaskClosed { task, outcome: TaskOutcome::Landed { commit: new } })

@@ -31,6 +31,19 @@ pub(crate) fn red_gate(gate: &GateSpec, run: &GateRun, tree: &TreeId, onto: &Com
     )
 }
 
+/// The same with what it fails with, when that is known: what another change did that landed meanwhile.
+pub(crate) fn with_pair(red: &str, with: &str) -> String {
+    if with.is_empty() {
+        return red.to_owned();
+    }
+    let with = plain(with.as_bytes());
+    format!(
+        "{red}\nThe gate was green on your change until another change landed, and is red since: the two fail only together. \
+         Mend yours so that it works with what landed.\nWhat landed: {}\n",
+        cut_middle(with.trim_end(), OUTPUT_BYTES_MAX),
+    )
+}
+
 /// A merge conflict.
 pub(crate) fn conflict(paths: &[String], onto: &CommitId, details: &str, open: &str) -> String {
     let details = plain(details.as_bytes());

@@ -7,19 +7,19 @@ use aedile_core::crash;
 use aedile_core::event::{Event, ReturnReason, TaskOutcome, TierOutcome};
 use aedile_core::limits::CHANGE_PATHS_MAX;
 use aedile_core::machine::{ChangeState, TaskState};
-use aedile_core::store::{Append, Fence};
+use aedile_core::store::{Append, Fence, NewEvent};
 use aedile_core::task::GateSpec;
 use aedile_core::view::{ChangeView, GatedTree, Intent, RunView, TaskView};
-use aedile_core::{BlobId, ChangeId, CommitId, TreeId};
+use aedile_core::{BlobId, ChangeId, CommitId, RunId, TreeId};
 use aedile_git::{AddedSecret, Stages};
 use tokio::sync::watch;
 
 use crate::filter::{Filter, Touched, twins};
 use crate::queue::{LandingDeps, view, wants};
-use crate::repo::{Fate, Merged, Repo};
+use crate::repo::{Merged, Repo};
 use crate::room::Room;
 use crate::structural::{self, Structural};
-use crate::{LandingError, evidence, gate};
+use crate::{LandingError, chain, evidence, gate};
 
 /// The tier that merges what git can merge without a conflict.
 const CLEAN: &str = "clean";
@@ -34,18 +34,18 @@ pub(crate) fn rooms_of(rooms: &Path, run: &RunView) -> PathBuf {
 #[derive(Clone)]
 pub(crate) struct Job {
     pub(crate) deps: Arc<LandingDeps>,
-    fence: Fence,
+    pub(crate) fence: Fence,
     pub(crate) change: ChangeView,
     pub(crate) task: TaskView,
     pub(crate) run: RunView,
 }
 
-/// What the merge with the target gave.
-enum Candidate {
-    /// The change went back, or waits for a person.
-    Returned,
-    /// This tree, which is the change merged with that commit, waits for its gates.
-    Tree(TreeId, CommitId),
+/// What the merge of a change with a commit gave.
+pub(crate) enum Attempt {
+    /// It goes back, or waits for a person; this says so.
+    Refused(Append),
+    /// This tree waits for its gates; the events tell how it came about.
+    Tree(TreeId, Vec<Event>),
 }
 
 impl Job {
@@ -71,23 +71,23 @@ impl Job {
 
     /// Takes the change one state further.
     pub(crate) async fn advance(self, shutdown: &watch::Receiver<bool>) -> Result<(), LandingError> {
-        match (self.change.state, self.change.gated.clone(), self.change.intent.clone()) {
-            (ChangeState::Submitted, ..) => self.blocking(Self::import).await,
-            (ChangeState::Gated, Some(gated), _) => {
+        match (self.change.state, self.change.gated.clone()) {
+            (ChangeState::Submitted, _) => self.blocking(Self::import).await,
+            (ChangeState::Gated, Some(gated)) => {
                 if !self.blocking(move |job| job.intend(&gated)).await? {
                     // The target has moved since the gates ran.
                     self.merge_and_gate(shutdown).await?;
                 }
                 Ok(())
             }
-            (ChangeState::Imported | ChangeState::Gated, ..) => self.merge_and_gate(shutdown).await,
-            (ChangeState::Intended, _, Some(intent)) => self.blocking(move |job| job.land(&intent)).await,
-            (ChangeState::Intended, ..) => Err(LandingError::Unknown { noun: "intent of change", id: self.change.change.to_string() }),
-            (ChangeState::Landed | ChangeState::Returned, ..) => Ok(()),
+            (ChangeState::Imported | ChangeState::Gated, _) => self.merge_and_gate(shutdown).await,
+            // In an earlier life, or by a step that failed: what became of it is found out, and done if it still can be.
+            (ChangeState::Intended, _) => self.blocking(|job| chain::settle(&job.deps, &job.fence, job.run.run, None)).await,
+            (ChangeState::Landed | ChangeState::Returned, _) => Ok(()),
         }
     }
 
-    async fn blocking<T: Send + 'static>(
+    pub(crate) async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Self) -> Result<T, LandingError> + Send + 'static,
     ) -> Result<T, LandingError> {
@@ -95,11 +95,11 @@ impl Job {
         tokio::task::spawn_blocking(move || work(&job)).await?
     }
 
-    fn repo(&self) -> Repo<'_> {
+    pub(crate) fn repo(&self) -> Repo<'_> {
         Repo::of(&self.deps, &self.run)
     }
 
-    fn append(&self, append: Append) -> Result<(), LandingError> {
+    pub(crate) fn append(&self, append: Append) -> Result<(), LandingError> {
         self.deps.store.append(append.fenced(&self.fence))?;
         Ok(())
     }
@@ -114,7 +114,7 @@ impl Job {
             Ok(commit) => commit,
             Err(message) => {
                 let text = evidence::import(&message);
-                return self.give_back(None, ReturnReason::Import { message }, &text);
+                return self.give_back(ReturnReason::Import { message }, &text);
             }
         };
         crash::point("import");
@@ -122,15 +122,15 @@ impl Job {
         if touched.len() > CHANGE_PATHS_MAX {
             let message = format!("it touches {} paths, and at most {CHANGE_PATHS_MAX} are taken at once", touched.len());
             let text = evidence::import(&message);
-            return self.give_back(None, ReturnReason::Import { message }, &text);
+            return self.give_back(ReturnReason::Import { message }, &text);
         }
         let added = self.deps.hub.secrets_added(&*self.deps.redactor, &self.change.base, &commit)?;
-        if self.refused(None, &touched, &added, || self.repo().paths_of(&commit))? {
-            return Ok(());
+        if let Some(refused) = self.refused(&[], &touched, &added, || self.repo().paths_of(&commit))? {
+            return self.append(refused);
         }
         let held = self.run.rules.hold && !self.task.released;
         if held && touched.is_empty() {
-            return self.give_back(None, ReturnReason::Empty, &evidence::empty(&self.change.base));
+            return self.give_back(ReturnReason::Empty, &evidence::empty(&self.change.base));
         }
         let paths = u32::try_from(touched.len()).unwrap_or(u32::MAX);
         let imported = self.of(Event::ChangeImported {
@@ -141,14 +141,14 @@ impl Job {
         self.append(if held { imported.and(Event::TaskHeld { task: self.task.task }) } else { imported })
     }
 
-    /// Sends the change back when the filter says so, after the events so far. `all` are the paths of what it would make.
+    /// What sends the change back when the filter says so, after the events so far. `all` are the paths of what it would make.
     fn refused(
         &self,
-        so_far: Option<Append>,
+        so_far: &[Event],
         touched: &[Touched],
         added: &[AddedSecret],
         all: impl FnOnce() -> Result<Vec<String>, LandingError>,
-    ) -> Result<bool, LandingError> {
+    ) -> Result<Option<Append>, LandingError> {
         let mut verdict = Filter::new(&self.task.spec.scope, &self.run.rules, &self.change.approved)?.check(touched, added);
         verdict.violations.extend(self.against_policy(touched)?);
         if verdict.violations.is_empty() && touched.iter().any(|entry| entry.mode != 0) {
@@ -156,73 +156,75 @@ impl Job {
         }
         if !verdict.violations.is_empty() {
             let text = evidence::scope(&verdict.violations, &self.task.spec.scope);
-            self.give_back(so_far, ReturnReason::Scope { violations: verdict.violations }, &text)?;
-        } else if !verdict.asks.is_empty() {
-            let text = evidence::protected(&verdict.asks);
-            self.give_back(so_far, ReturnReason::Protected { paths: verdict.asks }, &text)?;
-        } else {
-            return Ok(false);
+            return self.back(so_far.to_vec(), ReturnReason::Scope { violations: verdict.violations }, &text).map(Some);
         }
-        Ok(true)
+        if !verdict.asks.is_empty() {
+            let text = evidence::protected(&verdict.asks);
+            return self.back(so_far.to_vec(), ReturnReason::Protected { paths: verdict.asks }, &text).map(Some);
+        }
+        Ok(None)
     }
 
-    fn give_back(&self, so_far: Option<Append>, reason: ReturnReason, text: &str) -> Result<(), LandingError> {
+    /// What sends the change back, after the events so far.
+    pub(crate) fn back(&self, so_far: Vec<Event>, reason: ReturnReason, text: &str) -> Result<Append, LandingError> {
         let evidence = Some(self.deps.store.put_blob(text.as_bytes())?);
-        let event = Event::ChangeReturned { change: self.change.change, reason, evidence };
-        let append = match so_far {
-            Some(append) => append.and(event),
-            None => self.of(event),
-        };
-        self.append(append.once(format!("returned/{}/{}", self.change.change, self.change.approved.len())))
+        let back = Event::ChangeReturned { change: self.change.change, reason, evidence };
+        Ok(all_of(self.run.run, so_far, back).once(format!("returned/{}/{}", self.change.change, self.change.approved.len())))
+    }
+
+    fn give_back(&self, reason: ReturnReason, text: &str) -> Result<(), LandingError> {
+        self.append(self.back(Vec::new(), reason, text)?)
     }
 
     /// Imported, or gated on a target that has moved: merge, then gates.
     async fn merge_and_gate(&self, shutdown: &watch::Receiver<bool>) -> Result<(), LandingError> {
-        match self.blocking(Self::merge).await? {
-            Candidate::Returned => Ok(()),
-            Candidate::Tree(tree, onto) => self.gates(tree, onto, shutdown).await,
+        let merged = self.blocking(|job| {
+            let onto = job.repo().point()?.base;
+            match job.attempt(&onto)? {
+                Attempt::Refused(refused) => job.append(refused).map(|()| None),
+                Attempt::Tree(tree, told) => job.append(all(job.run.run, told)).map(|()| Some((tree, onto))),
+            }
+        });
+        match merged.await? {
+            None => Ok(()),
+            Some((tree, onto)) => self.gates(tree, onto, shutdown).await,
         }
     }
 
-    /// The clean tier on the target as it is now. What would land is checked once more as a whole: a commit may have any parents.
-    fn merge(&self) -> Result<Candidate, LandingError> {
+    /// Merges the change with a commit, tier by tier; writes nothing down. What would land is checked once more as a whole: a commit may have any parents.
+    pub(crate) fn attempt(&self, onto: &CommitId) -> Result<Attempt, LandingError> {
         let repo = self.repo();
-        let onto = repo.point()?.base;
         let change = self.change.change;
         let tried = |outcome| Event::TierTried { change, tier: CLEAN.to_owned(), onto: onto.clone(), outcome };
-        let (so_far, tree) = match repo.merge(&onto, &self.change.commit)? {
-            Merged::Tree(tree) => (self.of(tried(TierOutcome::Merged { tree: tree.clone(), receipt: None })), tree),
+        let (so_far, tree) = match repo.merge(onto, &self.change.commit)? {
+            Merged::Tree(tree) => (vec![tried(TierOutcome::Merged { tree: tree.clone(), receipt: None })], tree),
             Merged::Conflict { paths, messages, tree, stages } => {
-                let so_far = self.of(tried(TierOutcome::Conflict { paths: paths.clone() }));
-                match self.structural(&onto, &tree, &stages, &messages)? {
-                    (outcome, Ok(tree)) => (so_far.and(outcome), tree),
+                let clean = tried(TierOutcome::Conflict { paths: paths.clone() });
+                match self.structural(onto, &tree, &stages, &messages)? {
+                    (outcome, Ok(tree)) => (vec![clean, outcome], tree),
                     (outcome, Err(why)) => {
-                        let text = evidence::conflict(&paths, &onto, &messages.join("\n"), &why);
-                        self.give_back(Some(so_far.and(outcome)), ReturnReason::Conflict { paths }, &text)?;
-                        return Ok(Candidate::Returned);
+                        let text = evidence::conflict(&paths, onto, &messages.join("\n"), &why);
+                        return self.back(vec![clean, outcome], ReturnReason::Conflict { paths }, &text).map(Attempt::Refused);
                     }
                 }
             }
             Merged::Unrelated => {
                 let message = format!("the commit {} has no history in common with the target", self.change.commit);
                 let text = evidence::import(&message);
-                self.give_back(None, ReturnReason::Import { message }, &text)?;
-                return Ok(Candidate::Returned);
+                return self.back(Vec::new(), ReturnReason::Import { message }, &text).map(Attempt::Refused);
             }
         };
-        let touched = repo.touched_by_tree(&onto, &tree, &self.undone()?)?;
+        let touched = repo.touched_by_tree(onto, &tree, &self.undone()?)?;
         if touched.is_empty() {
-            self.give_back(Some(so_far), ReturnReason::Empty, &evidence::empty(&onto))?;
-            return Ok(Candidate::Returned);
+            return self.back(so_far, ReturnReason::Empty, &evidence::empty(onto)).map(Attempt::Refused);
         }
-        if self.refused(Some(so_far.clone()), &touched, &[], || repo.paths_of_tree(&tree))? {
-            return Ok(Candidate::Returned);
+        if let Some(refused) = self.refused(&so_far, &touched, &[], || repo.paths_of_tree(&tree))? {
+            return Ok(Attempt::Refused(refused));
         }
         if self.task.undoes.is_empty() && (self.task.returns > 0 || !self.task.conflicted.is_empty()) {
             return self.after_a_return(so_far, tree, onto);
         }
-        self.append(so_far)?;
-        Ok(Candidate::Tree(tree, onto))
+        Ok(Attempt::Tree(tree, so_far))
     }
 
     /// The structural tier, behind a conflict of the clean one: the event that tells of it, and the tree or what to say to the agent. What it merges can be
@@ -253,33 +255,27 @@ impl Job {
 
     /// The workspace of a change that went back held the target already, so git objects to nothing that was done to it there: markers that
     /// stayed, and what others landed and is gone, are looked for here. The agent is asked once about the latter, then a person.
-    fn after_a_return(&self, so_far: Append, tree: TreeId, onto: CommitId) -> Result<Candidate, LandingError> {
+    fn after_a_return(&self, mut so_far: Vec<Event>, tree: TreeId, onto: &CommitId) -> Result<Attempt, LandingError> {
         let repo = self.repo();
-        let marked = repo.with_markers(&onto, &tree, &self.task.conflicted)?;
+        let marked = repo.with_markers(onto, &tree, &self.task.conflicted)?;
         if !marked.is_empty() {
             let text = evidence::markers(&marked);
-            self.give_back(Some(so_far), ReturnReason::Conflict { paths: marked }, &text)?;
-            return Ok(Candidate::Returned);
+            return self.back(so_far, ReturnReason::Conflict { paths: marked }, &text).map(Attempt::Refused);
         }
         let since = self.task.first_base.as_ref().unwrap_or(&self.change.base);
-        let lines = repo.dropped(since, &onto, &tree)?;
+        let lines = repo.dropped(since, onto, &tree)?;
         if lines.is_empty() && self.change.dropped.is_empty() {
-            self.append(so_far)?;
-            return Ok(Candidate::Tree(tree, onto));
+            return Ok(Attempt::Tree(tree, so_far));
         }
-        let told = so_far.and(Event::LinesDropped { change: self.change.change, onto: onto.clone(), lines: lines.clone() });
+        so_far.push(Event::LinesDropped { change: self.change.change, onto: onto.clone(), lines: lines.clone() });
         match (lines.is_empty() || self.task.released, self.task.asked_of_dropped) {
-            (true, _) => {
-                self.append(told)?;
-                return Ok(Candidate::Tree(tree, onto));
-            }
+            (true, _) => Ok(Attempt::Tree(tree, so_far)),
             (false, false) => {
-                let text = evidence::dropped(&lines, &onto);
-                self.give_back(Some(told), ReturnReason::Dropped { lines }, &text)?;
+                let text = evidence::dropped(&lines, onto);
+                self.back(so_far, ReturnReason::Dropped { lines }, &text).map(Attempt::Refused)
             }
-            (false, true) => self.append(told.and(Event::TaskHeld { task: self.task.task }))?,
+            (false, true) => Ok(Attempt::Refused(all_of(self.run.run, so_far, Event::TaskHeld { task: self.task.task }))),
         }
-        Ok(Candidate::Returned)
     }
 
     /// The landed changes that the task takes back.
@@ -297,7 +293,8 @@ impl Job {
         }
         for (number, spec) in gates.iter().enumerate() {
             let (wanted, at) = (tree.clone(), onto.clone());
-            let room = self.blocking(move |job| job.place(&wanted, &at, number)).await?;
+            let name = format!("{}-{number}", self.change.change.short());
+            let room = self.blocking(move |job| job.room(&job.repo().candidate(&wanted, &at)?, &name)).await?;
             let (in_tree, mut stop) = (room.tree(), shutdown.clone());
             let done = tokio::select! {
                 biased;
@@ -315,14 +312,13 @@ impl Job {
             }
         }
         let gates = gates.into_iter().map(|gate| gate.name).collect();
-        self.blocking(move |job| job.append(job.of(Event::Gated { change: job.change.change, tree, onto, gates }))).await
+        self.blocking(move |job| job.append(job.of(Event::Gated { change: job.change.change, tree, onto, gates, passed: None }))).await
     }
 
-    /// Makes the place where one gate runs: exactly the tree, since a gate executes what the change holds, and could leave a trap for the next.
-    fn place(&self, tree: &TreeId, onto: &CommitId, number: usize) -> Result<Room, LandingError> {
-        let name = format!("{}-{number}", self.change.change.short());
-        let room = Room::make(&rooms_of(&self.deps.rooms, &self.run), self.fence.number, &name)?;
-        self.repo().export(tree, onto, &room.tree())?;
+    /// Makes the place where one gate runs: exactly the tree of that commit, since a gate executes what the change holds, and could leave a trap for the next.
+    pub(crate) fn room(&self, head: &CommitId, name: &str) -> Result<Room, LandingError> {
+        let room = Room::make(&rooms_of(&self.deps.rooms, &self.run), self.fence.number, name)?;
+        self.deps.hub.export_tree(head, &room.tree())?;
         Ok(room)
     }
 
@@ -336,8 +332,8 @@ impl Job {
             return Ok(true);
         }
         let exit = gate::exit_text(done.exit, gate);
-        let failed = self.of(Event::GateFailed { change, gate: name.clone(), tree: on, millis, exit, output });
-        self.give_back(Some(failed), ReturnReason::Gate { gate: name }, &evidence::red_gate(gate, done, tree, onto))?;
+        let failed = Event::GateFailed { change, gate: name.clone(), tree: on, millis, exit, output };
+        self.append(self.back(vec![failed], ReturnReason::Gate { gate: name }, &evidence::red_gate(gate, done, tree, onto))?)?;
         Ok(false)
     }
 
@@ -349,71 +345,42 @@ impl Job {
             return Ok(false);
         }
         let new = repo.commit(&self.change, &self.task.spec, &gated.tree, &gated.onto)?;
-        let intent = Intent { landing_ref: point.reference.clone(), old: gated.onto.clone(), new };
-        self.append(self.of(Event::LandIntended {
-            change: self.change.change,
-            landing_ref: intent.landing_ref.clone(),
-            old: intent.old.clone(),
-            new: intent.new.clone(),
-            tree: gated.tree.clone(),
-        }))?;
-        crash::point("before-ref-move");
-        let fate = repo.land(&intent, point, &self.change)?;
-        self.outcome(&intent, fate)?;
+        chain::land(&[(self, gated.tree.clone(), new)], point)?;
         Ok(true)
     }
 
-    /// Intended in an earlier life, or by a step that failed: what became of it is found out, and done if it still can be.
-    fn land(&self, intent: &Intent) -> Result<(), LandingError> {
-        let repo = self.repo();
-        let fate = if self.is_wanted() {
-            repo.land_again(intent, &self.change)?
-        } else if repo.is_landed(intent)? {
-            Fate::Landed
-        } else {
-            Fate::Not { why: "its task no longer wants it".to_owned() }
-        };
-        self.outcome(intent, fate)
-    }
-
-    fn outcome(&self, intent: &Intent, fate: Fate) -> Result<(), LandingError> {
-        match fate {
-            Fate::Landed => {
-                crash::point("after-ref-move");
-                self.landed_now(intent)
-            }
-            Fate::Not { why } => self.append(self.of(Event::LandAbandoned { change: self.change.change, why })),
-        }
-    }
-
-    /// The landing cannot go on for a reason that is not the change's own: its task waits for a person.
+    /// The landing cannot go on for a reason that is not the change's own: its task waits for a person. What was to land with it is abandoned with it.
     pub(crate) fn give_up(&self, why: String) -> Result<(), LandingError> {
-        let abandoned = match &self.change.intent {
-            Some(intent) if self.repo().is_landed(intent)? => return self.landed_now(intent),
-            Some(_) => Some(Event::LandAbandoned { change: self.change.change, why: why.clone() }),
-            None => None,
-        };
+        if self.change.intent.is_some() {
+            chain::settle(&self.deps, &self.fence, self.run.run, Some(&why))?;
+        }
+        let now = Self::load(&self.deps, &self.fence, self.change.change)?;
         // A task that was closed meanwhile waits for nobody.
-        let waits = (self.task.state == TaskState::Submitted).then(|| Event::TaskWaits { task: self.task.task, why });
-        let append = match (abandoned, waits) {
-            (Some(abandoned), Some(waits)) => self.of(abandoned).and(waits),
-            (Some(event), None) | (None, Some(event)) => self.of(event),
-            (None, None) => return Ok(()),
-        };
-        self.append(append)
+        if now.task.state != TaskState::Submitted {
+            return Ok(());
+        }
+        now.append(now.of(Event::TaskWaits { task: now.task.task, why }))
     }
 
-    fn landed_now(&self, intent: &Intent) -> Result<(), LandingError> {
+    /// What tells that the change has landed as this commit.
+    pub(crate) fn landed_now(&self, intent: &Intent) -> Vec<Event> {
         let landed = Event::Landed {
             change: self.change.change,
             landing_ref: intent.landing_ref.clone(),
             old: intent.old.clone(),
             new: intent.new.clone(),
         };
-        let mut append = self.of(landed);
-        if self.task.state == TaskState::Submitted {
-            append = append.and(Event::TaskClosed { task: self.task.task, outcome: TaskOutcome::Landed { commit: intent.new.clone() } });
-        }
-        self.append(append.once(format!("landed/{}", self.change.change)))
+        let closed = Event::TaskClosed { task: self.task.task, outcome: TaskOutcome::Landed { commit: intent.new.clone() } };
+        if self.task.state == TaskState::Submitted { vec![landed, closed] } else { vec![landed] }
     }
+}
+
+/// One append of these events, of which there is at least one.
+pub(crate) fn all(run: RunId, events: Vec<Event>) -> Append {
+    Append { events: events.into_iter().map(|event| NewEvent { run: Some(run), event }).collect(), fence: None, once: None }
+}
+
+fn all_of(run: RunId, mut events: Vec<Event>, last: Event) -> Append {
+    events.push(last);
+    all(run, events)
 }

@@ -5,10 +5,14 @@
 //! with evidence that is complete text for the agent. Each state of a change has one function that takes it to the next and can be
 //! repeated after a crash, so there is no recovery apart from going on.
 //!
-//! [`window`] decides what is verified together, and is not yet what drives the queue: the queue takes one change after the other.
+//! Where several changes wait, [`window`] decides what is verified together: each is merged with those before it, the gates run on some of these
+//! trees at once, and the longest chain whose last tree has passed lands in one step.
 //!
-//! What lands is one commit per change whose parent is the target's old commit and whose tree is exactly the one that the gates saw.
+//! What lands is one commit per change. Where the target goes is exactly the tree that the gates saw.
 
+mod batch;
+mod chain;
+mod drive;
 mod dropped;
 mod error;
 mod evidence;
@@ -24,10 +28,11 @@ mod repo;
 mod room;
 mod structural;
 mod undo;
+mod verify;
 pub mod window;
 
 pub use error::LandingError;
 pub use gate::GateBox;
-pub use queue::{LandingDeps, LandingQueue, Step};
+pub use queue::{LandingDeps, LandingQueue, Step, verifiers};
 pub use repo::commit_for_person;
 pub use undo::{Undo, plan_undo};

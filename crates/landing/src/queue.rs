@@ -1,7 +1,8 @@
-//! The queue: takes changes in the order of their submission, one at a time for each target.
+//! The queue: one for each target. A change that waits alone is taken to its end; several are handed to the window.
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aedile_core::Redactor;
@@ -14,13 +15,14 @@ use aedile_core::{ChangeId, Clock, CommitId, RunId};
 use aedile_git::{Hub, Project};
 use tokio::sync::watch;
 
+use crate::drive::Drive;
 use crate::gate::GateBox;
 use crate::hold::Hold;
 use crate::job::Job;
 use crate::{LandingError, room};
 
 /// How long an idle queue waits for an event before it looks again.
-const IDLE_WAIT: Duration = Duration::from_secs(1);
+pub(crate) const IDLE_WAIT: Duration = Duration::from_secs(1);
 /// The same while another worker holds the target: that worker may die without an event.
 const CLAIMED_WAIT: Duration = Duration::from_millis(500);
 /// How often a change is tried again after a failure that is not its own; the wait doubles from `RETRY_WAIT`.
@@ -56,7 +58,26 @@ pub struct LandingDeps {
     pub holder: String,
     /// Holders of claims that are proved dead.
     pub dead: Vec<String>,
+    /// How many trees may be in their gates at once; see [`verifiers`].
+    pub verifiers: usize,
 }
+
+/// How many trees this machine verifies at once: one for every two cores, since gates use several themselves, at least 2 and at most 8.
+pub fn verifiers() -> usize {
+    std::thread::available_parallelism().map_or(2, |cores| (cores.get() / 2).clamp(2, 8))
+}
+
+/// How far a change is taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Until {
+    /// Until it is imported, or does not get there.
+    Imported,
+    /// To its end.
+    Done,
+}
+
+/// Rooms that were named in this process.
+static ROOMS: AtomicU64 = AtomicU64::new(0);
 
 /// What became of one change.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -129,10 +150,10 @@ impl LandingQueue {
         let (_never, shutdown) = watch::channel(false);
         let Some(change) = self.next(run).await? else { return Ok(None) };
         let Some(hold) = self.hold(run).await? else { return Ok(None) };
-        let step = self.process(&hold, change, &shutdown).await;
+        let step = self.process(&hold, change, Until::Done, &shutdown).await;
         let released = hold.release().await;
         let step = step?;
-        released.map(|()| Some(step))
+        released.map(|()| step)
     }
 
     /// Takes the change one state further: submitted, imported, gated, intended, landed (or returned). Returns the state that it has then.
@@ -162,27 +183,49 @@ impl LandingQueue {
         while let Some(change) = self.next(run).await?
             && done.is_ok()
         {
-            done = if *shutdown.borrow() { Err(LandingError::Stopped) } else { self.patiently(&hold, change, shutdown).await };
+            done = if *shutdown.borrow() { Err(LandingError::Stopped) } else { self.some(&hold, run, change, shutdown).await };
         }
         let released = hold.release().await;
         done.and(released).map(|()| true)
     }
 
-    /// Processes one change; failures that are not its own are tried again, then its task waits for a person.
-    async fn patiently(&self, hold: &Hold, change: ChangeId, shutdown: &watch::Receiver<bool>) -> Result<(), LandingError> {
+    /// Processes what waits: many changes together, one alone. What the window cannot go on with is tried with the oldest one alone, which is patient.
+    async fn some(&self, hold: &Hold, run: RunId, oldest: ChangeId, shutdown: &watch::Receiver<bool>) -> Result<(), LandingError> {
+        if self.pending(run).await?.len() > 1 {
+            let driven = match Drive::new(self, hold, run).await {
+                Ok(drive) => drive.drive(shutdown).await,
+                Err(error) => Err(error),
+            };
+            match driven {
+                Err(error) if error.concerns_one_change() => tracing::warn!(%error, "the window could not go on"),
+                done => return done,
+            }
+        }
+        self.patiently(hold, oldest, Until::Done, shutdown).await.map(drop)
+    }
+
+    /// Processes one change; failures that are not its own are tried again, then its task waits for a person. Whether it is now where it
+    /// was to be taken and goes on from there.
+    pub(crate) async fn patiently(
+        &self,
+        hold: &Hold,
+        change: ChangeId,
+        until: Until,
+        shutdown: &watch::Receiver<bool>,
+    ) -> Result<bool, LandingError> {
         let mut wait = RETRY_WAIT;
         for tried in 1.. {
-            let error = match self.process(hold, change, shutdown).await {
+            let error = match self.process(hold, change, until, shutdown).await {
                 Ok(step) => {
                     tracing::debug!(?step, "a change has left the queue");
-                    return Ok(());
+                    return Ok(step.is_none());
                 }
                 Err(error) if !error.concerns_one_change() => return Err(error),
                 Err(error) => error,
             };
             tracing::warn!(%change, %error, tried, "a change could not go on");
             if tried >= TRIES_MAX {
-                return self.give_up(hold, change, &error).await;
+                return self.give_up(hold, change, &error).await.map(|()| false);
             }
             let mut stop = shutdown.clone();
             if tokio::time::timeout(wait, stop.wait_for(|stop| *stop)).await.is_ok() {
@@ -190,7 +233,7 @@ impl LandingQueue {
             }
             wait *= 2;
         }
-        Ok(())
+        Ok(false)
     }
 
     async fn give_up(&self, hold: &Hold, change: ChangeId, error: &LandingError) -> Result<(), LandingError> {
@@ -199,15 +242,23 @@ impl LandingQueue {
         self.blocking(move |deps| Job::load(deps, &fence, change)?.give_up(why)).await
     }
 
-    async fn process(&self, hold: &Hold, change: ChangeId, shutdown: &watch::Receiver<bool>) -> Result<Step, LandingError> {
+    /// Takes a change to its end; `None` when it is imported and that is all that was asked for.
+    async fn process(
+        &self,
+        hold: &Hold,
+        change: ChangeId,
+        until: Until,
+        shutdown: &watch::Receiver<bool>,
+    ) -> Result<Option<Step>, LandingError> {
         let mut surprises = 0;
         for _ in 0..ADVANCES_MAX {
             let fence = hold.fence().clone();
             let job = self.blocking(move |deps| Job::load(deps, &fence, change)).await?;
             match (job.state(), job.landed()) {
-                (ChangeState::Landed, Some(commit)) => return Ok(Step::Landed { change, commit: commit.clone() }),
-                (ChangeState::Returned, _) => return Ok(Step::Returned { change }),
-                (state, _) if state != ChangeState::Intended && !job.is_wanted() => return Ok(Step::Dropped { change }),
+                (ChangeState::Landed, Some(commit)) => return Ok(Some(Step::Landed { change, commit: commit.clone() })),
+                (ChangeState::Returned, _) => return Ok(Some(Step::Returned { change })),
+                (state, _) if state != ChangeState::Intended && !job.is_wanted() => return Ok(Some(Step::Dropped { change })),
+                (state, _) if state != ChangeState::Submitted && until == Until::Imported => return Ok(None),
                 _ => {}
             }
             if *shutdown.borrow() {
@@ -227,7 +278,13 @@ impl LandingQueue {
 
     /// Returns the oldest change of the run that is not finished and whose task wants it.
     async fn next(&self, run: RunId) -> Result<Option<ChangeId>, LandingError> {
+        Ok(self.pending(run).await?.first().map(|(change, _)| *change))
+    }
+
+    /// Returns the changes of the run that are not finished and whose tasks want them, oldest first.
+    pub(crate) async fn pending(&self, run: RunId) -> Result<Vec<(ChangeId, ChangeState)>, LandingError> {
         self.blocking(move |deps| {
+            let mut found = Vec::new();
             for change in list::<ChangeView>(&*deps.store, Some(run))? {
                 let pending = match change.state {
                     ChangeState::Landed | ChangeState::Returned => false,
@@ -237,12 +294,21 @@ impl LandingQueue {
                     }
                 };
                 if pending {
-                    return Ok(Some(change.change));
+                    found.push((change.change, change.state));
                 }
             }
-            Ok(None)
+            Ok(found)
         })
         .await
+    }
+
+    pub(crate) fn deps(&self) -> &LandingDeps {
+        &self.deps
+    }
+
+    /// A name for rooms that no other run of the gates has.
+    pub(crate) fn room_name(&self) -> String {
+        format!("window-{}", ROOMS.fetch_add(1, Ordering::Relaxed))
     }
 
     async fn hold(&self, run: RunId) -> Result<Option<Hold>, LandingError> {
@@ -255,7 +321,7 @@ impl LandingQueue {
         Ok(held)
     }
 
-    async fn blocking<T: Send + 'static>(
+    pub(crate) async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Arc<LandingDeps>) -> Result<T, LandingError> + Send + 'static,
     ) -> Result<T, LandingError> {

@@ -1,7 +1,7 @@
 //! What the queue asks of git, in its own words.
 
 use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use aedile_core::bounded;
 use aedile_core::limits::MARKERS_FILE_BYTES_MAX;
@@ -9,7 +9,7 @@ use aedile_core::sandbox::BoxMount;
 use aedile_core::task::TaskSpec;
 use aedile_core::view::{ChangeView, Intent, RunView};
 use aedile_core::{CommitId, RefName, TreeId};
-use aedile_git::{CommitRequest, EntryMode, GitError, Identity, ImportRequest, Landing, LandingPoint, Merge, PathChange, Stages};
+use aedile_git::{CommitRequest, EntryMode, GitError, Identity, ImportRequest, Landing, LandingPoint, Merge, PathChange, Signing, Stages};
 
 use crate::LandingError;
 use crate::dropped;
@@ -210,6 +210,22 @@ impl<'a> Repo<'a> {
 
     /// Makes the commit that is to land, signed when the person signs theirs.
     pub(crate) fn commit(&self, change: &ChangeView, spec: &TaskSpec, tree: &TreeId, parent: &CommitId) -> Result<CommitId, LandingError> {
+        self.commit_signed(change, spec, tree, parent, self.deps.project.signing())
+    }
+
+    /// The same without a signature: nobody is asked for a passphrase for what may never land.
+    pub(crate) fn draft(&self, change: &ChangeView, spec: &TaskSpec, tree: &TreeId, parent: &CommitId) -> Result<CommitId, LandingError> {
+        self.commit_signed(change, spec, tree, parent, None)
+    }
+
+    fn commit_signed(
+        &self,
+        change: &ChangeView,
+        spec: &TaskSpec,
+        tree: &TreeId,
+        parent: &CommitId,
+        sign: Option<&Signing>,
+    ) -> Result<CommitId, LandingError> {
         let message = commit_message(&spec.title, &change.summary, &spec.key, &change.agent, change.run);
         // An undo is the person's own doing.
         let author = if change.agent.as_str() == PERSON { self.deps.project.committer() } else { Identity::agent(&change.agent) };
@@ -220,17 +236,12 @@ impl<'a> Repo<'a> {
             author: &author,
             committer: &self.deps.project.committer(),
             at: self.deps.clock.now(),
-            sign: self.deps.project.signing(),
+            sign,
         })?)
     }
 
-    /// Exports the tree to `dest`, which must not exist.
-    pub(crate) fn export(&self, tree: &TreeId, parent: &CommitId, dest: &Path) -> Result<(), LandingError> {
-        Ok(self.deps.hub.export_tree(&self.candidate(tree, parent)?, dest)?)
-    }
-
     /// A commit of the tree that never lands itself: what a clean room has as its HEAD.
-    fn candidate(&self, tree: &TreeId, parent: &CommitId) -> Result<CommitId, LandingError> {
+    pub(crate) fn candidate(&self, tree: &TreeId, parent: &CommitId) -> Result<CommitId, LandingError> {
         let us = Identity::aedile();
         Ok(self.deps.hub.commit_tree(&CommitRequest {
             tree,
@@ -250,26 +261,13 @@ impl<'a> Repo<'a> {
     }
 
     /// Moves the ref from where `point` saw it.
-    pub(crate) fn land(&self, intent: &Intent, point: LandingPoint, change: &ChangeView) -> Result<Fate, LandingError> {
-        let landing = Landing { reference: point.reference, old: point.old, new: intent.new.clone() };
-        match self.deps.project.land(&self.deps.hub, &landing, &format!("aedile: land change {}", change.change)) {
+    pub(crate) fn land(&self, new: &CommitId, point: LandingPoint, reason: &str) -> Result<Fate, LandingError> {
+        let landing = Landing { reference: point.reference, old: point.old, new: new.clone() };
+        match self.deps.project.land(&self.deps.hub, &landing, reason) {
             Ok(_) => Ok(Fate::Landed),
             Err(error @ (GitError::RefMoved { .. } | GitError::CheckedOut { .. })) => Ok(Fate::Not { why: error.to_string() }),
             Err(error) => Err(error.into()),
         }
-    }
-
-    /// Finds out what became of an intent of an earlier life, and moves the ref if that is still to be done.
-    pub(crate) fn land_again(&self, intent: &Intent, change: &ChangeView) -> Result<Fate, LandingError> {
-        if self.is_landed(intent)? {
-            return Ok(Fate::Landed);
-        }
-        let point = self.point()?;
-        if point.reference != intent.landing_ref || point.base != intent.old {
-            let why = format!("{} is at {} now, not at {} any more", point.reference, point.base, intent.old);
-            return Ok(Fate::Not { why });
-        }
-        self.land(intent, point, change)
     }
 
     /// Whether the intended commit is on its ref.

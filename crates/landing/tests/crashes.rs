@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
+use aedile_core::ChangeId;
+use aedile_core::event::Event;
 use aedile_core::machine::{ChangeState, TaskState};
 use aedile_core::store::list;
 use aedile_core::view::{ChangeView, TaskView};
@@ -32,9 +34,9 @@ async fn life() {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a second process is what dies")]
-fn live_until(world: &World, point: &str) {
+fn live_until(world: &World, life_of: &str, point: &str) {
     let mut life = std::process::Command::new(std::env::current_exe().unwrap());
-    life.args(["--exact", "crashes::life", "--nocapture"]).env("LANDING_WORLD", &world.dir).env("LANDING_DIE_AT", point);
+    life.args(["--exact", life_of, "--nocapture"]).env("LANDING_WORLD", &world.dir).env("LANDING_DIE_AT", point);
     let ended = life.output().unwrap();
     use std::os::unix::process::ExitStatusExt as _;
     assert_eq!(ended.status.signal(), Some(6), "it did not die at {point}: {}", String::from_utf8_lossy(&ended.stderr));
@@ -44,7 +46,7 @@ async fn dies_at(point: &str, state: ChangeState) {
     let world = World::new(gated(&[("check", "sh check.sh")]));
     let before = world.main();
     let change = world.submitted("auth", &["src/**"], &[("src/new.txt", "x\n")]);
-    live_until(&world, point);
+    live_until(&world, "crashes::life", point);
     let world = Reopened::of(world);
     assert_eq!(world.change(change).state, state);
     // Its claim is still there, and its holder is known to be dead.
@@ -80,6 +82,78 @@ impl std::ops::Deref for Reopened {
     fn deref(&self) -> &World {
         &self.world
     }
+}
+
+/// The process that dies among several changes: it runs the queue as a worker does.
+#[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::disallowed_methods, reason = "the parent test speaks through the environment")]
+async fn life_of_many() {
+    let (Some(dir), Some(point)) = (std::env::var_os("LANDING_WORLD"), std::env::var_os("LANDING_DIE_AT")) else { return };
+    DIE_AT.set(point.into_string().unwrap()).unwrap();
+    aedile_core::crash::install(die);
+    let world = World::open(&PathBuf::from(dir));
+    let (_stop, stopped) = tokio::sync::watch::channel(false);
+    LandingQueue::new(world.deps("first")).run(world.run, stopped).await.unwrap();
+}
+
+/// Three changes that wait together, and the process dies; `meanwhile` happens before the next life.
+async fn many_die_at(point: &str, state: ChangeState, meanwhile: impl FnOnce(&World, &[ChangeId])) -> (Reopened, Vec<ChangeId>) {
+    let world = World::new(gated(&[("check", "sh check.sh")]));
+    let changes: Vec<ChangeId> =
+        (0..3).map(|n| world.submitted(&format!("t{n}"), &["src/**"], &[(&format!("src/n{n}.txt"), "x\n")])).collect();
+    live_until(&world, "crashes::life_of_many", point);
+    let world = Reopened::of(world);
+    let states: Vec<ChangeState> = changes.iter().map(|change| world.change(*change).state).collect();
+    assert_eq!(states, [state; 3], "at {point}");
+    meanwhile(&world, &changes);
+    let queue = LandingQueue::new(LandingDeps { dead: vec!["first".to_owned()], ..world.deps("second") });
+    crate::together::drain_with(&world, queue).await;
+    world.repo.git(&["fsck", "--strict"]);
+    (world, changes)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn death_among_many_ends_with_each_landed_once() {
+    let points = [("gate", ChangeState::Imported), ("before-ref-move", ChangeState::Intended), ("after-ref-move", ChangeState::Intended)];
+    for (point, state) in points {
+        let (world, changes) = many_die_at(point, state, |_, _| {}).await;
+        assert_eq!((world.count("landed"), world.count("task_closed"), world.count("change_imported")), (3, 3, 3), "{point}");
+        assert_eq!(world.repo.git(&["rev-list", "--count", "person..main"]), "3", "{point}");
+        let last = world.change(changes[2]).landed.unwrap();
+        assert_eq!(last.as_str(), world.main(), "{point}");
+        // What was intended as one landed as one: the verified tree, and no step in between.
+        if state == ChangeState::Intended {
+            let moves = world.repo.git(&["reflog", "show", "--format=%gs", "main"]);
+            assert_eq!(moves.lines().filter(|line| line.starts_with("aedile: land")).count(), 1, "{moves}");
+            assert_eq!(world.count("land_abandoned"), 0);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_to_land_together_does_not_land_in_part_when_one_task_is_cancelled() {
+    let (world, changes) = many_die_at("before-ref-move", ChangeState::Intended, |world, changes| {
+        let task = world.change(changes[2]).task;
+        world.append(Event::TaskCancelRequested { task });
+    })
+    .await;
+    assert_eq!(world.count("land_abandoned"), 3);
+    let landed: Vec<bool> = changes.iter().map(|change| world.change(*change).state == ChangeState::Landed).collect();
+    assert_eq!(landed, [true, true, false]);
+    assert!(!world.repo.git(&["ls-tree", "-r", "--name-only", "main"]).contains("n2.txt"));
+    // The two were verified anew without the third.
+    assert!(world.count("gate_passed") >= 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_to_land_together_is_abandoned_together_when_the_target_has_moved() {
+    let (world, _) = many_die_at("before-ref-move", ChangeState::Intended, |world, _| {
+        world.person_commits("person.txt", "mine\n");
+    })
+    .await;
+    assert_eq!((world.count("land_abandoned"), world.count("landed")), (3, 3));
+    assert_eq!(world.repo.git(&["rev-list", "--count", "person..main"]), "4");
+    assert!(world.repo.git(&["ls-tree", "-r", "--name-only", "main"]).contains("person.txt"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

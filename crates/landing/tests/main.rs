@@ -11,4 +11,5 @@ mod resolutions;
 mod returns;
 mod structural;
 mod support;
+mod together;
 mod window;

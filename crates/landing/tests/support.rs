@@ -136,6 +136,7 @@ impl World {
             policy: Vec::new(),
             holder: holder.to_owned(),
             dead: Vec::new(),
+            verifiers: 4,
         }
     }
 

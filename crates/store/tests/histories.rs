@@ -59,7 +59,7 @@ impl Nouns {
                 left_out: Vec::new(),
             },
             16 | 17 => Event::ChangeImported { change, paths: 1, commit: None },
-            18 | 19 => Event::Gated { change, tree: tree(3), onto: old, gates: Vec::new() },
+            18 | 19 => Event::Gated { change, tree: tree(3), onto: old, gates: Vec::new(), passed: None },
             20 | 21 => Event::LandIntended { change, landing_ref, old, new, tree: tree(3) },
             22 | 23 => Event::Landed { change, landing_ref, old, new },
             24 => Event::ChangeReturned { change, reason: ReturnReason::Empty, evidence: None },

@@ -67,8 +67,8 @@ pub(super) fn apply_change(at: &mut At<'_>) -> Result<(), StoreError> {
     at.step_change(&mut view, step)?;
     match &at.envelope.event {
         Event::ChangeImported { commit: Some(commit), .. } => view.commit.clone_from(commit),
-        Event::Gated { tree, onto, gates, .. } => {
-            view.gated = Some(GatedTree { tree: tree.clone(), onto: onto.clone(), gates: gates.clone() });
+        Event::Gated { tree, onto, gates, passed, .. } => {
+            view.gated = Some(GatedTree { tree: tree.clone(), onto: onto.clone(), gates: gates.clone(), passed: passed.clone() });
         }
         Event::LandIntended { landing_ref, old, new, .. } => {
             view.intent = Some(Intent { landing_ref: landing_ref.clone(), old: old.clone(), new: new.clone() });

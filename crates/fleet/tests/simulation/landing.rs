@@ -87,7 +87,10 @@ impl World {
 
     fn gate(&mut self, change: &ChangeView) -> Result<(), StoreError> {
         let tree = TreeId::new(self.git.commit().as_str()).unwrap();
-        self.landing(Append::of(self.run, Event::Gated { change: change.change, tree, onto: self.git.tip(), gates: Vec::new() }))
+        self.landing(Append::of(
+            self.run,
+            Event::Gated { change: change.change, tree, onto: self.git.tip(), gates: Vec::new(), passed: None },
+        ))
     }
 
     fn intend(&mut self, change: &ChangeView) -> Result<(), StoreError> {
