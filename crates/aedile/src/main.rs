@@ -42,7 +42,9 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     match std::env::args_os().nth(1).as_deref().and_then(|arg| arg.to_str()) {
-        Some(aedile_sandbox::LAUNCHER_ARGUMENT | aedile_sandbox::attack::PROBE_ARGUMENT) => aedile_sandbox::launcher_main(),
+        Some(aedile_sandbox::LAUNCHER_ARGUMENT | aedile_sandbox::FEATURES_ARGUMENT | aedile_sandbox::attack::PROBE_ARGUMENT) => {
+            aedile_sandbox::launcher_main()
+        }
         Some("__agent") => agent_main::main(),
         _ => match env::text(env::DOOR) {
             Some(door) => inbox::main(&door),

@@ -7,6 +7,7 @@ mod code;
 mod control;
 mod crash;
 mod demo;
+mod doctor;
 mod editor;
 mod exec;
 mod exec_guard;

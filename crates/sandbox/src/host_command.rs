@@ -1,5 +1,6 @@
 //! A command of the person's outside any box: a store of secrets that is asked for one.
 
+use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -27,7 +28,7 @@ pub enum Asked {
 /// # Errors
 /// When it cannot be started or read.
 #[expect(clippy::disallowed_methods, reason = "this crate is the starter of processes")]
-pub fn ask_command(parts: &[String], limit: Duration, most: usize) -> io::Result<Asked> {
+pub fn ask_command<S: AsRef<OsStr>>(parts: &[S], limit: Duration, most: usize) -> io::Result<Asked> {
     let (program, args) = parts.split_first().ok_or_else(|| io::Error::other("there is no program in it"))?;
     let mut command = Command::new(program);
     command.args(args).process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
@@ -87,6 +88,6 @@ mod tests {
         assert!(matches!(ask("yes", long), Asked::TooMuch));
         assert!(matches!(ask("sleep 1000 & wait", Duration::from_millis(50)), Asked::TooLong));
         assert!(ask_command(&["no-such-program-anywhere".to_owned()], long, 10).is_err());
-        assert!(ask_command(&[], long, 10).is_err());
+        assert!(ask_command::<String>(&[], long, 10).is_err());
     }
 }

@@ -2,6 +2,7 @@
 //! the caller's is in its memory. It makes the namespaces, hands over to the box's first process, and ends.
 
 use crate::attack::PROBE_ARGUMENT;
+use crate::features::FEATURES_ARGUMENT;
 use crate::fence::Fence;
 use crate::idmap::{INSIDE_ID, write_maps};
 use crate::wire::{self, CONTROL_FD, Failure, PLAN_FD, Plan, Step, Word};
@@ -14,10 +15,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 
 /// The launcher's main function. Call it before any thread starts, when the program was started with
-/// [`LAUNCHER_ARGUMENT`](crate::LAUNCHER_ARGUMENT) or [`PROBE_ARGUMENT`] as its first argument. Without the descriptors that the sandbox hands over it does nothing and fails.
+/// [`LAUNCHER_ARGUMENT`](crate::LAUNCHER_ARGUMENT), [`PROBE_ARGUMENT`] or [`FEATURES_ARGUMENT`] as its first argument. Without the descriptors that the sandbox hands over it does nothing and fails.
 pub fn launcher_main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|argument| argument == PROBE_ARGUMENT) {
         return crate::attack::probe_main();
+    }
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == FEATURES_ARGUMENT) {
+        return crate::features::features_main();
     }
     let Ok(control) = sys::handed_over(CONTROL_FD) else {
         return ExitCode::FAILURE;

@@ -5,6 +5,7 @@ use crate::bar::Bar;
 use crate::child::{AtEnd, Ends, NativeChild};
 use crate::copy::Copied;
 use crate::cow::Cow;
+use crate::features::{self, Feature};
 use crate::fence::Fence;
 use crate::starter::{Start, Starter, Streams};
 use crate::survey::{Guard, Held};
@@ -73,6 +74,14 @@ impl NativeSandbox {
     pub fn new(config: SandboxConfig) -> Result<Self, SandboxError> {
         let starter = Arc::new(Starter::new().map_err(setup("starting the thread of the boxes"))?);
         Ok(Self { config, starter })
+    }
+
+    /// Tries each feature of the kernel that boxes use, in a process of its own. Blocking (milliseconds).
+    ///
+    /// # Errors
+    /// When that process cannot be started or gives no answer.
+    pub fn features(&self) -> Result<Vec<Feature>, SandboxError> {
+        features::of_this_host(&self.config.launcher, &self.config.runtime_dir).map_err(setup("trying the kernel's features"))
     }
 
     /// Starts the smallest box, with a writable tree if given. Nothing is copied for it.

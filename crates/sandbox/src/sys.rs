@@ -158,6 +158,18 @@ pub(crate) fn landlock_level() -> i64 {
     check(unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, none, none, version) }).unwrap_or(0)
 }
 
+/// Makes a set of Landlock rules that handles these rights on files (`LANDLOCK_ACCESS_FS_*`) and scopes; a kernel that does not know them refuses.
+#[expect(unsafe_code, reason = "the library hides what the kernel does not know")]
+pub(crate) fn landlock_rules(files: u64, scopes: u64) -> io::Result<OwnedFd> {
+    let attributes: [u64; 3] = [files, 0, scopes];
+    let none: libc::c_long = 0;
+    // SAFETY: the attributes outlive the call, which is told their size.
+    let fd = check(unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, attributes.as_ptr(), size_of_val(&attributes), none) })?;
+    let fd = i32::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: the descriptor is new and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// Ticks of `/proc/PID/stat` in a second.
 #[expect(unsafe_code, reason = "sysconf has no safe wrapper")]
 pub(crate) fn clock_ticks() -> u64 {
@@ -165,11 +177,11 @@ pub(crate) fn clock_ticks() -> u64 {
     u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).unwrap_or(100)
 }
 
-/// Leaves the session key ring of whoever started us for a new, empty one. A kernel without key rings has none to leave.
+/// Leaves the session key ring of whoever started us for a new, empty one. A kernel without key rings (`ENOSYS`) has none to leave.
 #[expect(unsafe_code, reason = "keyctl has no safe wrapper")]
-pub(crate) fn leave_key_ring() {
+pub(crate) fn leave_key_ring() -> io::Result<()> {
     const JOIN_SESSION_KEYRING: libc::c_long = 1;
     let none: libc::c_long = 0;
     // SAFETY: a null name asks for an anonymous key ring; no memory is touched.
-    unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, none) };
+    check(unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, none) }).map(|_| ())
 }

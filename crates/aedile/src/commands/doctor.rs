@@ -3,6 +3,7 @@
 use aedile_core::limits;
 use aedile_core::sandbox::{BoxIo, BoxLimits, BoxNet, BoxSpec, Sandbox, WriteScope};
 use aedile_git::Git;
+use aedile_sandbox::Feature;
 use clap::Args;
 use serde_json::json;
 
@@ -42,6 +43,10 @@ pub fn cmd_doctor(_args: &DoctorArgs, out: Output) -> CliResult {
         Err(error) => ("box".to_owned(), false, error.message.clone()),
     });
     findings.extend(report.mechanisms.iter().cloned());
+    let features = sandbox.features().unwrap_or_else(|error| {
+        findings.push(("kernel features".to_owned(), false, error.to_string()));
+        Vec::new()
+    });
     let tools: Vec<String> = wiring::toolchains(&runtimes).mounts.iter().map(|mount| mount.host.display().to_string()).collect();
     scratch.close()?;
     let missing = |needed: &str| findings.iter().any(|(what, good, _)| what == needed && !good);
@@ -53,9 +58,10 @@ pub fn cmd_doctor(_args: &DoctorArgs, out: Output) -> CliResult {
     };
     let well = code == exit::OK;
     let rows: Vec<_> = findings.iter().map(|(what, good, words)| json!({ "what": what, "good": good, "words": words })).collect();
-    out.object_or(&json!({ "well": well, "level": report.level, "findings": rows, "tools": tools }), || {
+    out.object_or(&json!({ "well": well, "level": report.level, "findings": rows, "features": features, "tools": tools }), || {
         let mut lines: Vec<String> =
             findings.iter().map(|(what, good, words)| format!("{}  {what}: {words}", if *good { "ok     " } else { "MISSING" })).collect();
+        lines.extend(features.iter().map(line));
         lines.push(format!(
             "tools that boxes see read-only: {}",
             if tools.is_empty() { "only the system's".to_owned() } else { tools.join(", ") }
@@ -63,6 +69,14 @@ pub fn cmd_doctor(_args: &DoctorArgs, out: Output) -> CliResult {
         lines
     });
     Ok(code)
+}
+
+/// What is said of one feature of the kernel.
+fn line(feature: &Feature) -> String {
+    match feature.cost {
+        None => format!("present  {}: {}", feature.name, feature.detail),
+        Some(cost) => format!("missing  {}: {}. What that costs: {cost}", feature.name, feature.detail),
+    }
 }
 
 /// The proof is a box that ran something.
@@ -90,4 +104,17 @@ fn try_box(sandbox: &dyn Sandbox) -> Result<(), CliError> {
             Err(CliError::new(exit::UNSUPPORTED, format!("a box was made, but `true` ended with {exit:?} in it")))
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_said_with_what_it_costs() {
+        let feature = Feature { name: "seccomp", present: true, detail: "used so".to_owned(), cost: None };
+        assert_eq!(line(&feature), "present  seccomp: used so");
+        let gone = Feature { present: false, detail: "not there".to_owned(), cost: Some("no box"), ..feature };
+        assert_eq!(line(&gone), "missing  seccomp: not there. What that costs: no box");
+    }
 }
