@@ -11,6 +11,7 @@ mod doctor;
 mod editor;
 mod exec;
 mod exec_guard;
+mod exec_killed;
 mod exec_programs;
 mod exec_proxy;
 mod exec_secrets;

@@ -1,5 +1,6 @@
 //! What a box has planted in a person's tree under a protected name is moved to the state directory when the box has ended.
 
+use crate::bar;
 use crate::beneath::{make_dirs, open_beneath, open_up};
 use crate::copy::copy_entry;
 use crate::survey::{self, Guard, Search, Survey};
@@ -76,7 +77,9 @@ impl Sweep {
             }
             let new = self.new_in(&after);
             let outermost = new.iter().filter(|(path, _)| !new.keys().any(|above| above != *path && path.starts_with(above)));
-            let open: Vec<_> = outermost.filter(|(path, _)| !done.left.contains_key(*path)).collect();
+            // What another box holds at this place goes with that box.
+            let mine = |path: &Path| !done.left.contains_key(path) && !bar::is_held(tree.as_fd(), path);
+            let open: Vec<_> = outermost.filter(|(path, _)| mine(path)).collect();
             let ended = open.is_empty();
             open.into_iter().for_each(|(path, rule)| self.move_away(&tree, path, rule, &mut done));
             self.links_again(&tree, &mut done);

@@ -1,14 +1,15 @@
 //! Keeps a box from making `.git` at the root of a person's tree that has none: the person's next git command would obey it.
 //!
 //! An empty directory is put there, which git passes over, and the box has it read-only like any `.git`. It goes with the last box that
-//! needs it; where this process is killed first, it stays, empty.
+//! needs it; where this process is killed first, the next command takes it away.
 
 use aedile_core::sandbox::{BoxSpec, WriteScope};
 use aedile_core::scope::Scope;
 use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::Path;
 
 const NAME: &str = ".git";
 const DIR: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -57,6 +58,19 @@ impl Bar {
         }
         Err(Errno::BUSY.into())
     }
+
+    /// One that a killed process left, as if it were held: it goes when this is dropped, unless another box needs it.
+    pub(crate) fn left_behind(tree: &Path) -> io::Result<Self> {
+        let tree = rustix::fs::open(tree, DIR, Mode::empty())?;
+        let held = rustix::fs::openat(&tree, NAME, DIR, Mode::empty())?;
+        Ok(Self { tree, held })
+    }
+}
+
+/// Whether this path of a tree is a bar that some box holds.
+pub(crate) fn is_held(tree: BorrowedFd<'_>, path: &Path) -> bool {
+    let opened = (path == Path::new(NAME)).then(|| rustix::fs::openat(tree, NAME, DIR, Mode::empty()).ok()).flatten();
+    opened.is_some_and(|dir| rustix::fs::flock(&dir, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK))
 }
 
 impl Drop for Bar {

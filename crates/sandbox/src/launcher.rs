@@ -6,7 +6,7 @@ use crate::features::FEATURES_ARGUMENT;
 use crate::fence::Fence;
 use crate::idmap::{INSIDE_ID, write_maps};
 use crate::wire::{self, CONTROL_FD, Failure, PLAN_FD, Plan, Step, Word};
-use crate::{init, sources, sys};
+use crate::{init, sources, sys, unfinished};
 use rustix::process::{Pid, Signal};
 use rustix::thread::CapabilitySet;
 use std::fs::File;
@@ -64,6 +64,7 @@ fn launch(control: &OwnedFd) -> Result<(), Failure> {
     };
     let mapped = wire::send(control.as_fd(), &Word::Started { pid: pid.as_raw_nonzero().get() }, None)
         .step("reporting the box")
+        .and_then(|()| plan.name_box.as_deref().map_or(Ok(()), |file| unfinished::name_box(file, pid).step_at("writing", file)))
         .and_then(|()| map(&plan, pid))
         .and_then(|()| rustix::io::write(&ready, b"G").step("starting the box"));
     if let Err(failure) = mapped {

@@ -10,6 +10,7 @@ use crate::fence::Fence;
 use crate::starter::{Start, Starter, Streams};
 use crate::survey::{Guard, Held};
 use crate::toolchain::Toolchains;
+use crate::unfinished::Record;
 use crate::wire::{self, Failure, Plan, Word};
 use crate::{check, give, guarded, limits, report};
 use aedile_core::sandbox::{BoxChild, BoxIo, BoxSpec, Sandbox, SandboxError, SandboxReport, WriteScope};
@@ -102,6 +103,7 @@ impl NativeSandbox {
             tmp_bytes,
             strict,
             held,
+            name_box: None,
             without: Vec::new(),
         }
     }
@@ -187,6 +189,15 @@ impl NativeSandbox {
         let (sweep, notes) = guarded::hold(&mut plan, guard, &self.config.runtime_dir)?;
         let mut copies = Vec::new();
         let bar = if plan.strict { Bar::make(&plan.spec).map_err(setup("keeping .git from being made"))? } else { None };
+        let record = match &plan.spec.tree {
+            Some(tree) if plan.strict && (bar.is_some() || sweep.is_some()) => {
+                let record = Record::make(&self.config.runtime_dir, tree, bar.is_some(), sweep.as_ref());
+                let step = format!("writing down in {} what is to be done at the end", self.config.runtime_dir.display());
+                Some(record.map_err(setup(&step))?)
+            }
+            _ => None,
+        };
+        plan.name_box = record.as_ref().map(Record::of_box);
         if plan.privileged {
             self.give_again(&mut plan)?;
         }
@@ -194,7 +205,7 @@ impl NativeSandbox {
             match self.launch(&plan) {
                 Ok(mut child) => {
                     let anything = bar.is_some() || !copies.is_empty() || sweep.is_some();
-                    child.at_end = anything.then(|| at_end(copies, bar, sweep));
+                    child.at_end = anything.then(|| at_end(copies, bar, sweep, record));
                     child.notes = notes;
                     return Ok(child);
                 }
@@ -253,11 +264,12 @@ fn unmapped(host: &Path) -> SandboxError {
     }
 }
 
-fn at_end(copies: Vec<Copied>, bar: Option<Bar>, sweep: Option<Sweep>) -> AtEnd {
+fn at_end(copies: Vec<Copied>, bar: Option<Bar>, sweep: Option<Sweep>, record: Option<Record>) -> AtEnd {
     Box::new(move || {
         let given = copies.into_iter().try_for_each(|copied| copied.give_back().map_err(setup("copying the box's work back")));
         drop(bar);
         let (notes, moved) = sweep.map_or_else(|| (Vec::new(), Ok(())), |sweep| sweep.run());
+        drop(record);
         (notes, given.and(moved.map_err(setup("moving away what was planted"))))
     })
 }
@@ -328,7 +340,7 @@ fn memory_file(plan: &Plan) -> io::Result<OwnedFd> {
 }
 
 /// The start time of a process in clock ticks since boot.
-fn start_time(pid: Pid) -> io::Result<u64> {
+pub(crate) fn start_time(pid: Pid) -> io::Result<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()))?;
     // The second field is the name in parentheses, which may hold anything; the start time is the 20th after it.
     let after = stat.rsplit_once(')').map_or("", |(_, after)| after);

@@ -37,6 +37,8 @@ pub(crate) struct Plan {
     pub(crate) strict: bool,
     /// What is held besides the scope.
     pub(crate) held: Held,
+    /// Where the launcher says which process the box's first is, before that does anything.
+    pub(crate) name_box: Option<PathBuf>,
     /// Fences that are taken away; only the attack suite does that.
     pub(crate) without: Vec<Fence>,
 }

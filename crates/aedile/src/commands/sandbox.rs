@@ -3,6 +3,7 @@
 mod exec;
 mod policy;
 mod relay;
+pub mod unfinished;
 
 pub use exec::EXEC;
 pub use policy::COMMAND;

@@ -15,6 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::policy::Policy;
 use super::relay::{self, Relay};
+use super::unfinished;
 use crate::error::{CliError, CliResult};
 use crate::output::{self, Output};
 use crate::{env, host, open_door, state, wiring};
@@ -110,6 +111,7 @@ pub fn cmd_exec(args: ExecArgs, out: Output) -> CliResult {
     }
     check_streams()?;
     let state = state::dir()?;
+    unfinished::finish(&state, out);
     let policy = args.policy.as_deref().map_or_else(|| Ok(Policy::default()), Policy::read)?;
     let guard = Guard { protect: true, mask: true, hide: policy.hide.clone(), show: policy.show.clone() };
     if policy.reach.is_some() && net == Net::None {
@@ -278,7 +280,7 @@ impl Job<'_> {
 }
 
 /// Tells the person on stderr what was held, hidden, ended or moved away.
-fn tell(out: Output, notes: Vec<BoxNote>) {
+pub(super) fn tell(out: Output, notes: Vec<BoxNote>) {
     for note in notes {
         let path = output::one_line(&note.path.to_string_lossy(), PATH_CHARS_MAX);
         let about = if path.is_empty() { String::new() } else { format!("{path} ") };
