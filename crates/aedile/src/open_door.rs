@@ -7,13 +7,13 @@ use std::sync::Arc;
 use aedile_core::agent_api::{AgentApi, AgentReply, AgentRequest, DoorIdentity};
 use aedile_core::egress::{Door, DoorGrant, Egress, Trust, UsableSecret};
 use aedile_core::model::ModelRef;
-use aedile_core::policy::{Policies, PolicyText};
+use aedile_core::policy::{AgentPolicy, Policies, PolicyText};
 use aedile_core::{AgentName, IncarnationId, RunId, TaskId, TaskKey};
 use async_trait::async_trait;
 
 use crate::clock::{OsEntropy, SystemClock};
 use crate::commands::run::checkout_config;
-use crate::commands::sandbox::COMMAND;
+use crate::commands::sandbox::{COMMAND, Policy};
 use crate::config::file::{self, ConfigFile};
 use crate::error::CliError;
 use crate::{state, wiring};
@@ -24,6 +24,7 @@ pub struct Opener {
     model: ModelRef,
     gateway: Arc<aedile_gateway::Gateway>,
     policy: Vec<PolicyText>,
+    said: AgentPolicy,
     run: RunId,
 }
 
@@ -42,14 +43,20 @@ impl AgentApi for NoTask {
 impl Opener {
     /// Reads `aedile.toml` of the directory and wires a gateway, whose doors are proxies for what the policy allows. Must be called inside a tokio
     /// runtime.
-    pub fn for_directory(dir: &Path, policy: Vec<PolicyText>) -> Result<Self, CliError> {
+    pub fn for_directory(dir: &Path, policy: &Policy) -> Result<Self, CliError> {
         let config = checkout_config(dir)?;
         let Some(model) = config.agents.model.clone() else {
             return Err(CliError::config(format!("{} names no model for the door", dir.join(file::NAME).display()))
                 .hint("set `[agents] model = \"PROVIDER/MODEL\"`, or use --net none"));
         };
+        let may = policy.said().may_ask_model(&model.to_string());
+        if !may.allowed {
+            return Err(
+                CliError::config(format!("the door: {}", may.sentence())).hint("`aedile policy show` says where each rule comes from")
+            );
+        }
         let (_, gateway) = wiring::store_and_gateway(&state::dir()?, &config)?;
-        Ok(Self { config, model, gateway, policy, run: RunId::new(&SystemClock, &OsEntropy) })
+        Ok(Self { config, model, gateway, policy: policy.reach(), said: policy.said().clone(), run: RunId::new(&SystemClock, &OsEntropy) })
     }
 
     /// What the box needs to believe its door where that looks into TLS.
@@ -77,11 +84,18 @@ impl Opener {
                 incarnation: IncarnationId::new(&SystemClock, &OsEntropy),
             },
             model: self.model.clone(),
-            others: self.config.agents.fallback.iter().filter(|model| **model != self.model).cloned().collect(),
+            others: self
+                .config
+                .agents
+                .fallback
+                .iter()
+                .filter(|model| **model != self.model && self.said.may_ask_model(&model.to_string()).allowed)
+                .cloned()
+                .collect(),
             script: None,
-            agent_budget: rules.agent_budget,
-            task_budget: rules.task_budget,
-            run_budget: rules.run_budget,
+            agent_budget: self.said.agent_budget(rules.agent_budget),
+            task_budget: self.said.task_budget(rules.task_budget),
+            run_budget: self.said.run_budget(rules.run_budget),
             policy: self.policy.clone(),
             api: Arc::new(NoTask),
         };

@@ -12,6 +12,7 @@ mod editor;
 mod exec;
 mod exec_guard;
 mod exec_killed;
+mod exec_layers;
 mod exec_programs;
 mod exec_proxy;
 mod exec_secrets;

@@ -6,7 +6,7 @@ use crate::guarded;
 use crate::survey::{Guard, Survey, approves, literal_parts, names_it};
 use aedile_core::protected::{self, BARE_RULE};
 use aedile_core::sandbox::{SandboxError, WriteScope};
-use aedile_core::scope::Scope;
+use aedile_core::scope::{BadScope, Scope};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -53,6 +53,8 @@ pub struct Change {
 pub struct Cow {
     copied: Copied,
     scope: Option<Scope>,
+    /// What may not be written whatever the scope says.
+    except: Scope,
     approved: BTreeSet<String>,
     /// Globs of what the person hides and shows.
     hide: Option<Scope>,
@@ -85,13 +87,19 @@ impl Cow {
             return Err(SandboxError::Refused { reason });
         }
         let before = guarded::of_copy(host, &Guard { protect: true, ..guard.clone() }, write)?;
-        let (scope, approved) = match write {
-            WriteScope::Globs { globs, .. } => (Scope::new(globs).ok(), globs.iter().flat_map(|glob| literal_parts(glob)).collect()),
-            _ => (None, BTreeSet::new()),
+        let refused = |error: BadScope| SandboxError::Refused { reason: error.to_string() };
+        let (scope, except, approved) = match write {
+            WriteScope::Globs { globs, except, .. } => (
+                Some(Scope::new(globs).map_err(refused)?),
+                Scope::new(except).map_err(refused)?,
+                globs.iter().flat_map(|glob| literal_parts(glob)).collect(),
+            ),
+            WriteScope::Nothing => (Some(Scope::nothing()), Scope::nothing(), BTreeSet::new()),
+            WriteScope::All => (None, Scope::nothing(), BTreeSet::new()),
         };
         let copied = Copied::without(host, runtime_dir, owner, &before.hidden).map_err(failed)?;
         let globs = |globs: &[String]| (!globs.is_empty()).then(|| Scope::new(globs).ok()).flatten();
-        Ok(Self { copied, scope, approved, hide: globs(&guard.hide), show: globs(&guard.show), before })
+        Ok(Self { copied, scope, except, approved, hide: globs(&guard.hide), show: globs(&guard.show), before })
     }
 
     /// Where the copy is.
@@ -324,7 +332,10 @@ impl Cow {
     fn refusal(&self, from: &OwnedFd, path: &Path, stat: Option<&Stat>) -> Option<Refusal> {
         let text = path.to_string_lossy();
         if self.scope.as_ref().is_some_and(|scope| !scope.allows(&text)) && stat.is_none_or(|stat| !is_directory(stat)) {
-            return Some(("scope", "is not among what --write names".to_owned()));
+            return Some(("scope", "is not among what --write and the policy let be written".to_owned()));
+        }
+        if self.except.allows(&text) {
+            return Some(("write.deny", "is not to be written, says the policy".to_owned()));
         }
         let hidden = self.before.hidden.iter().any(|hidden| path.starts_with(hidden) || (stat.is_none() && hidden.starts_with(path)));
         let matches = |scope: &Option<Scope>| scope.as_ref().is_some_and(|scope| scope.allows(&text));

@@ -6,7 +6,7 @@ mod relay;
 pub mod unfinished;
 
 pub use exec::EXEC;
-pub use policy::COMMAND;
+pub use policy::{COMMAND, Policy};
 
 use clap::{Args, Subcommand};
 
@@ -33,5 +33,5 @@ enum SandboxCommand {
 /// Runs `aedile sandbox`.
 pub fn cmd_sandbox(args: SandboxArgs, out: Output) -> CliResult {
     let SandboxCommand::Exec(args) = args.command;
-    exec::cmd_exec(args, out)
+    exec::cmd_exec(&args, out)
 }

@@ -1,6 +1,6 @@
 //! A task's scope, narrowed by what policy leaves of it.
 
-use super::agent::AgentPolicy;
+use super::agent::{AgentPolicy, Source};
 use crate::scope::Scope;
 
 impl AgentPolicy {
@@ -16,6 +16,41 @@ impl AgentPolicy {
         }
         globs
     }
+
+    /// The same, exactly: for boxes behind which nobody checks the paths. Nothing is left where the lists allow nothing of the scope.
+    ///
+    /// # Errors
+    /// A glob of the scope, one of what may be written, and who says so, when the two only meet: no glob says what both allow.
+    pub fn narrowed_exactly(&self, scope: &[String]) -> Result<Vec<String>, (String, String, &Source)> {
+        let mut globs = scope.to_vec();
+        let lists = self.parts().iter().filter_map(|(source, sections)| Some((source, sections.write.allow.as_ref()?)));
+        for (source, allow) in lists {
+            let mut left = Vec::new();
+            for glob in &globs {
+                // What one of them allows as a whole needs no other.
+                let whole = |own: &&String| covers_text(own, glob);
+                if allow.globs().iter().any(|own| whole(&own)) {
+                    left.push(glob.clone());
+                    continue;
+                }
+                for own in allow.globs() {
+                    match both(glob, own) {
+                        Some(both) if both == *own => left.push(both),
+                        Some(_) => return Err((glob.clone(), own.clone(), source)),
+                        None => {}
+                    }
+                }
+            }
+            left.sort();
+            left.dedup();
+            globs = left;
+        }
+        Ok(globs)
+    }
+}
+
+fn covers_text(wide: &str, narrow: &str) -> bool {
+    Scope::new(&[wide.to_owned()]).is_ok_and(|scope| covers(&scope, wide, narrow))
 }
 
 /// The glob of what both allow.
@@ -67,6 +102,17 @@ mod tests {
             let scope: Vec<String> = scope.iter().map(|glob| (*glob).to_owned()).collect();
             assert_eq!(policy.narrowed(&scope), left, "{allow:?} {scope:?}");
         }
+        let text = |said: &str| PolicyText { layer: LayerName::User, place: "p".into(), text: format!("[write]\nallow = {said}") };
+        let left = |said: &[&str], scope: &[&str]| {
+            let policies = Policies::parse(&said.iter().map(|said| text(said)).collect::<Vec<_>>()).unwrap();
+            let scope: Vec<String> = scope.iter().map(|glob| (*glob).to_owned()).collect();
+            policies.of_everybody().narrowed_exactly(&scope).map_err(|(glob, own, _)| (glob, own))
+        };
+        let owned = |globs: &[&str]| Ok(globs.iter().map(|glob| (*glob).to_owned()).collect::<Vec<_>>());
+        assert_eq!(left(&["[\"src/**\", \"**/*.rs\"]"], &["src/a/**", "docs/**"]), Err(("docs/**".into(), "**/*.rs".into())));
+        assert_eq!(left(&["[\"src/**\", \"**/*.rs\"]"], &["src/a/**"]), owned(&["src/a/**"]));
+        assert_eq!(left(&["[\"src/**\"]", "[\"src/a/**\", \"docs/**\"]"], &["**"]), owned(&["src/a/**"]));
+        assert_eq!(left(&["[\"src/**\"]"], &["docs/**"]), owned(&[]));
         assert_eq!(AgentPolicy::default().narrowed(&["b".to_owned(), "a".to_owned()]), ["b", "a"]);
     }
 }

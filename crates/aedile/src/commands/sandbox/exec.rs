@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aedile_core::egress::proxy_env;
-use aedile_core::policy::PolicyText;
 use aedile_core::sandbox::{BoxChild, BoxExit, BoxLimits, BoxMount, BoxNet, BoxSpec, SandboxError, TRUST_INSIDE};
 use aedile_core::scope::Scope;
 use aedile_sandbox::{BoxNote, Change, ChangeKind, Cow, ExecRequest, Guard, NativeChild, NativeSandbox, exec_spec, not_started};
@@ -53,7 +52,8 @@ pub struct ExecArgs {
     net: Net,
     /// A file with [limits], [write] and [read] rules (docs/security.md), which narrow the options here as they narrow it
     ///
-    /// Its [[network]] rules (docs/policy.md) count with --net door: the door is then a proxy for what they allow, in HTTP and HTTPS.
+    /// The policies of this host (/etc/aedile/policy.toml, and policy.toml beside your config.toml) narrow it and the options. Its [[network]]
+    /// rules (docs/policy.md) count with --net door: the door is then a proxy for what they allow, in HTTP and HTTPS.
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
     /// Bytes of memory of the whole box; 2 GiB when absent
@@ -97,7 +97,7 @@ enum Writing {
 }
 
 /// Runs `aedile sandbox exec`.
-pub fn cmd_exec(args: ExecArgs, out: Output) -> CliResult {
+pub fn cmd_exec(args: &ExecArgs, out: Output) -> CliResult {
     let (dir, net) = (args.dir.clone(), args.net);
     let writing = match (args.cow, args.review, args.discard) {
         (false, ..) => Writing::AtOnce,
@@ -112,15 +112,16 @@ pub fn cmd_exec(args: ExecArgs, out: Output) -> CliResult {
     check_streams()?;
     let state = state::dir()?;
     unfinished::finish(&state, out);
-    let policy = args.policy.as_deref().map_or_else(|| Ok(Policy::default()), Policy::read)?;
-    let guard = Guard { protect: true, mask: true, hide: policy.hide.clone(), show: policy.show.clone() };
-    if policy.reach.is_some() && net == Net::None {
+    let policy = Policy::read(args.policy.as_deref())?;
+    let guard = Guard { protect: true, mask: true, hide: policy.hide(), show: policy.show() };
+    if policy.reaches() && net == Net::None {
         out.warn("note: the [[network]] rules of the policy count with --net door only; this box reaches nothing");
     }
-    let spec = exec_spec(request(args, &policy)?, env::home().as_deref(), &state)?;
+    let mut spec = exec_spec(request(args, &policy)?, env::home().as_deref(), &state)?;
+    spec.write = policy.scope(&args.write, spec.tree.as_deref().unwrap_or(&dir), writing != Writing::AtOnce)?;
     let place = Place::of_this_process(&state);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let job = Job { spec, guard, dir: &dir, net, reach: policy.reach, writing, out };
+    let job = Job { spec, guard, dir: &dir, net, policy, writing, out };
     let exit = runtime.block_on(job.run(&place.0));
     runtime.shutdown_background();
     drop(place);
@@ -174,7 +175,7 @@ fn check_streams() -> Result<(), CliError> {
     Ok(())
 }
 
-fn request(args: ExecArgs, policy: &Policy) -> Result<ExecRequest, CliError> {
+fn request(args: &ExecArgs, policy: &Policy) -> Result<ExecRequest, CliError> {
     let env = args.env.iter().map(|pair| match pair.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err(CliError::usage(format!("--env {pair:?} must be written NAME=VALUE"))),
@@ -183,26 +184,19 @@ fn request(args: ExecArgs, policy: &Policy) -> Result<ExecRequest, CliError> {
         CliError::usage(format!("--write {:?} {}", bad.glob, bad.problem))
             .hint("globs are relative to DIR: `src/**` is everything below DIR/src")
     })?;
-    let write = match (&policy.write, args.write.is_empty()) {
-        (Some(_), false) => {
-            return Err(CliError::usage("both --write and [write] allow of the policy say what may be written; leave one of them out"));
-        }
-        (Some(allow), true) => allow.clone(),
-        (None, _) => args.write,
-    };
     let wall = args.time.map(Duration::from_secs);
     let flags = BoxLimits { processes: args.pids, memory_bytes: args.mem, wall, ..BoxLimits::default() };
     let mut env = env.collect::<Result<Vec<_>, CliError>>()?;
-    if policy.reach.is_some() && args.net == Net::Door {
+    if policy.reaches() && args.net == Net::Door {
         add(&mut env, proxy_env());
     }
     Ok(ExecRequest {
         env,
-        dir: args.dir,
-        write,
-        read_only: args.ro,
+        dir: args.dir.clone(),
+        write: Vec::new(),
+        read_only: args.ro.clone(),
         net: if args.net == Net::Door { BoxNet::Door } else { BoxNet::None },
-        command: args.command,
+        command: args.command.clone(),
         limits: policy.limits(&flags)?,
         io: relay::streams(),
     })
@@ -220,8 +214,8 @@ struct Job<'a> {
     guard: Guard,
     dir: &'a Path,
     net: Net,
-    /// What the door passes on as a proxy; it is none without.
-    reach: Option<PolicyText>,
+    /// What the door is held to, and passes on as a proxy.
+    policy: Policy,
     writing: Writing,
     out: Output,
 }
@@ -231,7 +225,7 @@ impl Job<'_> {
         let sandbox = wiring::persons_sandbox(place)?;
         let opener = match self.net {
             Net::None => None,
-            Net::Door => Some(open_door::Opener::for_directory(self.dir, self.reach.take().into_iter().collect())?),
+            Net::Door => Some(open_door::Opener::for_directory(self.dir, &self.policy)?),
         };
         if let Some(trust) = opener.as_ref().map(open_door::Opener::trust).transpose()?.flatten() {
             let host = place.join(CERTIFICATE);
