@@ -6,7 +6,7 @@ use std::time::Duration;
 use aedile_core::redact::Leak;
 use aedile_core::{ExposeSecret, Redactor, SecretString};
 use aedile_gateway::policy::SecretRule;
-use aedile_gateway::safe::{Places, Record, Safe, Source};
+use aedile_gateway::safe::{OAuth, Places, Record, Safe, Source};
 use aedile_gateway::{SECRET_BYTES_MAX, Vault};
 use aedile_sandbox::{Asked, ask_command};
 
@@ -48,6 +48,17 @@ impl Stored {
         self.0.as_ref().map_or_else(Vec::new, |safe| safe.records().to_vec())
     }
 
+    /// The OAuth grant of a secret, where it is one.
+    fn grant(&self, record: &Record) -> Result<Option<OAuth>, CliError> {
+        match &self.0 {
+            Some(safe) if record.kind == "oauth" => match safe.source(&record.name)? {
+                Source::OAuth(grant) => Ok(Some(*grant)),
+                _ => Ok(None),
+            },
+            _ => Ok(None),
+        }
+    }
+
     /// The value of a secret; `None` when it is not in the vault.
     fn value(&self, name: &str, commands: bool) -> Result<Option<SecretString>, CliError> {
         match &self.0 {
@@ -70,6 +81,7 @@ fn value_of(name: &str, source: Source, commands: bool) -> Result<Option<SecretS
             None => Err(missing(format!("the variable {variable} is not set"))),
         },
         Source::File(path) => from_file(&path).map(Some),
+        Source::OAuth(_) => Err(missing("it is an OAuth grant, and a provider's key is not refreshed".to_owned())),
         Source::Command(_) if !commands => Ok(None),
         Source::Command(parts) => from_command(name, &parts).map(Some),
     }
@@ -152,15 +164,20 @@ pub fn vault(config: &ConfigFile, commands: bool) -> Result<Vault, CliError> {
         token = file.map(from_file).transpose()?;
     }
     keys.extend(token.map(|token| (ANTHROPIC_TOKEN.to_owned(), token)));
-    let mut bound = Vec::new();
+    let (mut bound, mut grants) = (Vec::new(), Vec::new());
     for record in stored.names().into_iter().filter(|record| !is_provider(config, &record.name)) {
-        let Some(value) = stored.value(&record.name, commands)? else { continue };
-        let value = SecretString::from(value.expose_secret().trim());
-        let rule = SecretRule::bind(&record.name, value, &record.binding);
+        let rule = if let Some(grant) = stored.grant(&record)? {
+            grants.push((record.name.clone(), grant));
+            SecretRule::renewed(&record.name, &record.binding)
+        } else {
+            let Some(value) = stored.value(&record.name, commands)? else { continue };
+            SecretRule::bind(&record.name, SecretString::from(value.expose_secret().trim()), &record.binding)
+        };
         bound.push(rule.map_err(|bad| CliError::config(format!("the secret {} cannot be used: {bad}", record.name)))?);
     }
     let vault = Vault::new(keys).and_then(|vault| vault.with_bound(bound));
-    vault.map_err(|error| CliError::config(format!("a key cannot be used: {error}")))
+    let vault = vault.map_err(|error| CliError::config(format!("a key cannot be used: {error}")))?;
+    Ok(if grants.is_empty() { vault } else { vault.with_renewed(&places()?, grants) })
 }
 
 /// Whether a secret of this name is the key of a provider.

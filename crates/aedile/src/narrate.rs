@@ -307,6 +307,17 @@ fn other_line(event: &Event) -> Option<(Weight, String)> {
             let path = one_line(path, 100);
             (Weight::Detail, format!("{agent} used the secret {secret}: {} {}{path}", one_line(method, 20), one_line(host, 100)))
         }
+        Event::SecretRefreshed { agent, secret, host, rotated, .. } => {
+            let rotated = if *rotated { ", with another refresh token" } else { "" };
+            (Weight::Detail, format!("the secret {secret} was refreshed at {} for {agent}{rotated}", one_line(host, 100)))
+        }
+        Event::SecretNotRefreshed { agent, secret, host, why, .. } => {
+            let why = one_line(why, 300);
+            (
+                Weight::Step,
+                format!("a request of {agent} was not sent: the secret {secret} was not refreshed at {}: {why}", one_line(host, 100)),
+            )
+        }
         Event::MailSent { from, to, subject, .. } => (Weight::Step, format!("mail from {from} to {to}: {}", one_line(subject, 120))),
         Event::SpendSettled { usage, usd, estimated, .. } => {
             (Weight::Detail, format!("{} tokens, {usd}{}", usage.total(), if *estimated { " (estimated)" } else { "" }))

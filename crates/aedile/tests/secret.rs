@@ -69,6 +69,35 @@ fn secrets_are_set_listed_rotated_and_forgotten_and_never_shown() {
 }
 
 #[test]
+fn an_oauth_grant_is_kept_and_its_refresh_token_replaced() {
+    let env = environment();
+    let options = ["--oauth-url", "https://auth.example.org/token", "--client-id", "me", "--host", "forge.example.org"];
+    let set = |more: &[&str], input: &str| given(&env, &[&["secret", "set", "forge"][..], &options, more].concat(), input);
+    let (client, next) = ("client-secret-Zx8kLm2Qr9", "another-refresh-token-01");
+    assert!(set(&[], &format!("{VALUE}\n{client}\n")).expect_code(2).contains("--client-secret"));
+    assert!(set(&["--client-secret"], VALUE).expect_code(2).contains("two lines"));
+    assert!(set(&["--client-secret", "--client-auth", "body"], &format!("{VALUE}\n{client}\n")).success().contains("version 1, oauth"));
+    assert!(env.run(["secret", "list"]).success().contains("oauth, no access token yet"));
+    let listed: Value = env.run(["secret", "list", "--json"]).last_json();
+    assert_eq!((&listed["secrets"][0]["source"], &listed["secrets"][0]["expires_at"]), (&json!("oauth"), &Value::Null));
+    assert!(given(&env, &["secret", "rotate", "forge"], VALUE).expect_code(2).contains("has this refresh token already"));
+    assert!(given(&env, &["secret", "rotate", "forge"], next).success().contains("version 2"));
+    for value in [VALUE, client, next] {
+        assert_eq!(holding(env.root(), value), Vec::<String>::new());
+    }
+    for (args, part) in [
+        (&["forge", "--oauth-url", "http://auth.example.org/token", "--client-id", "me"][..], "https://"),
+        (&["forge", "--oauth-url", "https://169.254.169.254/token", "--client-id", "me"], "credentials"),
+        (&["forge", "--oauth-url", "https://auth.example.org/token"], "--client-id"),
+        (&["forge", "--oauth-url", "https://auth.example.org/token", "--client-id", "me", "--place", "sigv4"], "signs no requests"),
+        (&["anthropic", "--oauth-url", "https://auth.example.org/token", "--client-id", "me"], "is not refreshed"),
+    ] {
+        let refused = given(&env, &[&["secret", "set"], args].concat(), VALUE);
+        assert!(refused.expect_code(2).contains(part) && !refused.stderr.contains(VALUE), "{args:?}: {}", refused.stderr);
+    }
+}
+
+#[test]
 fn what_cannot_be_kept_is_said_without_the_value_and_keeps_nothing() {
     let env = environment();
     let refused = env.run(["secret", "set", "forge", VALUE]);

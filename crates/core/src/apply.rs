@@ -94,7 +94,7 @@ pub fn apply(envelope: &Envelope, tx: &mut dyn ViewTx) -> Result<(), StoreError>
         }
         // For the audit only.
         Event::AskOpened { .. } | Event::AskAnswered { .. } => ask::apply_ask(&mut at),
-        Event::SecretUsed { .. } | Event::RequestDenied { .. } => Ok(()),
+        Event::SecretUsed { .. } | Event::SecretRefreshed { .. } | Event::SecretNotRefreshed { .. } | Event::RequestDenied { .. } => Ok(()),
         Event::MailSent { .. } | Event::MailClaimed { .. } | Event::MailAcked { .. } => mail::apply_mail(&mut at),
         Event::SpendReserved { .. } | Event::SpendSettled { .. } => spend::apply_spend(&mut at),
         Event::ModelSwitched { .. } | Event::ProviderDown { .. } => provider::apply_provider(&mut at),

@@ -208,6 +208,11 @@ pub enum Event {
     ProviderDown { run: RunId, provider: String, why: Option<String>, again: Option<Timestamp> },
     /// A request of the agent is about to carry this secret: the door puts its value in the place of what stands for it. The path has no query.
     SecretUsed { run: RunId, task: TaskId, agent: AgentName, secret: String, method: String, host: String, path: String, rule: String },
+    /// The access token of this secret was got anew from its token endpoint, for a request of the agent, and lasts until then; `rotated` says whether the
+    /// refresh token was replaced as well. Both are in the vault.
+    SecretRefreshed { run: RunId, task: TaskId, agent: AgentName, secret: String, host: String, until: Timestamp, rotated: bool },
+    /// The token endpoint of this secret gave no access token, so a request of the agent was not sent.
+    SecretNotRefreshed { run: RunId, task: TaskId, agent: AgentName, secret: String, host: String, why: String },
     /// A rule lets a request pass only when a person says so: `rule` names layer and rule, `path` is the beginning of the path.
     AskOpened { ask: AskId, run: RunId, task: TaskId, agent: AgentName, rule: String, method: String, host: String, path: String },
     /// A person answered; `until` bounds how long that holds.
@@ -349,6 +354,8 @@ impl Event {
             | Self::MailSent { run, .. }
             | Self::ProviderDown { run, .. }
             | Self::SecretUsed { run, .. }
+            | Self::SecretRefreshed { run, .. }
+            | Self::SecretNotRefreshed { run, .. }
             | Self::AskOpened { run, .. }
             | Self::AskAnswered { run, .. }
             | Self::RequestDenied { run, .. }
@@ -369,6 +376,8 @@ impl Event {
             | Self::TurnStarted { task, .. }
             | Self::ModelSwitched { task, .. }
             | Self::SecretUsed { task, .. }
+            | Self::SecretRefreshed { task, .. }
+            | Self::SecretNotRefreshed { task, .. }
             | Self::AskOpened { task, .. }
             | Self::RequestDenied { task, .. }
             | Self::TurnEnded { task, .. }
@@ -431,6 +440,8 @@ impl Event {
             Self::ModelSwitched { .. } => "model_switched",
             Self::ProviderDown { .. } => "provider_down",
             Self::SecretUsed { .. } => "secret_used",
+            Self::SecretRefreshed { .. } => "secret_refreshed",
+            Self::SecretNotRefreshed { .. } => "secret_not_refreshed",
             Self::AskOpened { .. } => "ask_opened",
             Self::AskAnswered { .. } => "ask_answered",
             Self::RequestDenied { .. } => "request_denied",

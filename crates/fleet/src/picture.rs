@@ -212,6 +212,8 @@ impl News {
             | Event::GatePassed { .. }
             | Event::GateFailed { .. }
             | Event::SecretUsed { .. }
+            | Event::SecretRefreshed { .. }
+            | Event::SecretNotRefreshed { .. }
             | Event::RequestDenied { .. }
             | Event::AskOpened { .. }
             | Event::AskAnswered { .. }

@@ -24,7 +24,7 @@ pub(crate) fn fill<'a>(
 ) -> Result<Vec<&'a SecretRule>, Refused> {
     let mut used = Vec::new();
     // Also what the judge did not see is put nowhere else than where its secret may go.
-    let bound: Vec<&SecretRule> = secrets.iter().filter(|secret| secret.is_bound_to(&asked.method, target)).collect();
+    let bound: Vec<&SecretRule> = secrets.iter().filter(|secret| secret.is_bound_to(&asked.method, target) && has_value(secret)).collect();
     for secret in bound {
         let filled = match &secret.place {
             Place::Bearer => in_authorization(asked, |value| {
@@ -46,6 +46,26 @@ pub(crate) fn fill<'a>(
         }
     }
     Ok(used)
+}
+
+/// What is renewed has no value where no request was to carry it.
+fn has_value(secret: &SecretRule) -> bool {
+    !(secret.renews && secret.value.expose_secret().is_empty())
+}
+
+/// The secrets that have to be got before the request can be filled: they are renewed, and what stands for them is in it.
+pub(crate) fn wanted<'a>(secrets: &'a [SecretRule], asked: &policy::Request, target: &Target) -> Vec<&'a SecretRule> {
+    let stands = |secret: &SecretRule| {
+        let held = |text: &str| secret.stands_in(text.as_bytes());
+        let in_headers = || asked.headers.iter().any(|(_, value)| held(value) || policy::basic(value).is_some_and(|plain| held(&plain)));
+        let in_body = || policy::unpacked(asked).is_ok_and(|body| secret.stands_in(&body));
+        match &secret.place {
+            Place::Query(_) => target.query.as_deref().is_some_and(held),
+            Place::Json(_) => in_body(),
+            _ => in_headers(),
+        }
+    };
+    secrets.iter().filter(|secret| secret.renews && secret.is_bound_to(&asked.method, target) && stands(secret)).collect()
 }
 
 fn in_header(secret: &SecretRule, asked: &mut policy::Request, name: &str) -> bool {

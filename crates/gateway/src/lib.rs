@@ -44,6 +44,8 @@ mod proxy_pool;
 mod proxy_send;
 mod proxy_tunnel;
 mod proxy_websocket;
+mod renewal;
+mod renewal_ask;
 mod routes;
 pub mod safe;
 mod sigv4;

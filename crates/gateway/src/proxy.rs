@@ -49,6 +49,7 @@ pub(crate) async fn pass(
     let Judged { mut asked, mut target, layer, rule, secrets } = decide(&room, asked).await?;
     // What goes out from here is `asked` to `target`: nothing behind this line looks at what the client sent.
     let plain = target.clone();
+    let secrets = renewed(&room, secrets, &asked, &target).await?;
     let used = inject::fill(&secrets, &mut asked, &mut target)?;
     for (secret, source) in used.iter().filter_map(|secret| Some((secret, secret.ask.as_ref()?))) {
         room.ask(Some(source.layer), &format!("{} {}", source.key("secrets.ask"), secret.name), &asked.method, &plain).await?;
@@ -61,6 +62,31 @@ pub(crate) async fn pass(
     }
     let (response, line) = send(&room, &target, asked).await?;
     answer(room, &target, response, line, head.method == Method::HEAD, permit)
+}
+
+/// The secrets with the access tokens that the request is to carry. Where a person is to be asked first, nothing is got before that.
+async fn renewed(
+    room: &Arc<Room>,
+    secrets: Arc<[SecretRule]>,
+    asked: &policy::Request,
+    target: &Target,
+) -> Result<Arc<[SecretRule]>, Refused> {
+    let wanted = inject::wanted(&secrets, asked, target);
+    if wanted.is_empty() {
+        return Ok(secrets);
+    }
+    let mut values = Vec::new();
+    for secret in wanted {
+        if let Some(source) = &secret.ask {
+            room.ask(Some(source.layer), &format!("{} {}", source.key("secrets.ask"), secret.name), &asked.method, target).await?;
+        }
+        values.push((secret.name.clone(), room.vault.renewals().token(&secret.name, room).await?));
+    }
+    let with_value = |secret: &SecretRule| {
+        let value = values.iter().find(|(name, _)| *name == secret.name).map(|(_, value)| value.clone());
+        value.map_or_else(|| secret.clone(), |value| SecretRule { value, ..secret.clone() })
+    };
+    Ok(secrets.iter().map(with_value).collect())
 }
 
 /// The URL of a request in plain text.

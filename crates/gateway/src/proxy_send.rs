@@ -26,6 +26,7 @@ use crate::door::Room;
 use crate::error::Refused;
 use crate::policy::{self, Host, Target, host};
 use crate::proxy_pool::{Heard, Line};
+use crate::tls_roots::Roots;
 
 /// How long a name server may take.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -48,7 +49,7 @@ pub(crate) const CONNECTION_HEADERS: [HeaderName; 8] = [
 ];
 
 /// Resolves the name once. One address that may not be dialled spoils them all.
-async fn addresses(target: &Target) -> Result<Vec<SocketAddr>, Refused> {
+pub(crate) async fn addresses(target: &Target) -> Result<Vec<SocketAddr>, Refused> {
     let name = match &target.host {
         Host::Address(address) => return Ok(vec![SocketAddr::new(*address, target.port)]),
         Host::Name(name) => name,
@@ -76,16 +77,16 @@ fn judged(name: &str, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Refused
 }
 
 /// A connection to another host, with or without TLS.
-type Wire = Either<TcpStream, TlsStream<TcpStream>>;
+pub(crate) type Wire = Either<TcpStream, TlsStream<TcpStream>>;
 
 /// Reaches the host at one of its addresses, and believes it before anything is said.
-async fn dial(room: &Room, target: &Target, addresses: &[SocketAddr]) -> Result<Wire, Refused> {
+pub(crate) async fn dial(roots: &Roots, target: &Target, addresses: &[SocketAddr]) -> Result<Wire, Refused> {
     let deadline = Instant::now() + REACH_TIMEOUT;
     let stream = connect(target, addresses, deadline).await?;
     if !target.secure {
         return Ok(Either::Left(stream));
     }
-    let client = room.roots.client().await.map_err(Refused::upstream)?;
+    let client = roots.client().await.map_err(Refused::upstream)?;
     let name = match &target.host {
         Host::Address(address) => ServerName::from(*address),
         Host::Name(name) => {
@@ -181,7 +182,7 @@ fn failed(target: &Target, error: &hyper::Error) -> Refused {
 /// Opens a connection for requests.
 async fn open(room: &Arc<Room>, target: &Target, addresses: &[SocketAddr]) -> Result<Line, Refused> {
     let heard = Arc::new(AtomicBool::new(false));
-    let stream = Heard { stream: dial(room, target, addresses).await?, heard: heard.clone() };
+    let stream = Heard { stream: dial(&room.roots, target, addresses).await?, heard: heard.clone() };
     let (sender, connection) = http1::Builder::new()
         .max_buf_size(DOOR_HEADER_BYTES_MAX)
         .max_headers(DOOR_HEADER_LINES_MAX)

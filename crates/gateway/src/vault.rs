@@ -10,8 +10,10 @@ use aedile_core::policy::AgentPolicy;
 use aedile_core::redact::Leak;
 use aedile_core::{ExposeSecret, Redactor, SecretString};
 
-use crate::leak::{Secrets, Shapes, Verdict};
+use crate::leak::{Secrets, Shapes, Values, Verdict};
 use crate::policy::{SecretRule, SecretsFile};
+use crate::renewal::Renewals;
+use crate::safe::{OAuth, Places};
 
 /// The longest value of a secret, in bytes: a longer one is a file rather than a key.
 pub const SECRET_BYTES_MAX: usize = 64 * 1024;
@@ -38,16 +40,21 @@ pub struct Vault {
     secrets: Vec<(String, SecretString)>,
     /// Secrets that agents may use in requests.
     bound: Vec<SecretRule>,
-    finder: Arc<Secrets>,
+    /// Secrets of them that are renewed.
+    renewals: Arc<Renewals>,
+    finder: Arc<Values>,
     /// Tells credentials apart without keeping them.
     digest: RandomState,
 }
 
-fn finder(keys: &[(String, SecretString)], bound: &[SecretRule]) -> Secrets {
+fn finder(keys: &[(String, SecretString)], bound: &[SecretRule], renewals: &Renewals) -> Secrets {
+    let tokens = renewals.tokens();
+    tokens.iter().for_each(|(_, token)| crate::safe::locked::lock(token.expose_secret().as_bytes()));
+    let tokens = tokens.iter().map(|(name, token)| (name.as_str(), token.expose_secret()));
     let values = keys.iter().map(|(_, value)| value).chain(bound.iter().map(|rule| &rule.value));
     values.for_each(|value| crate::safe::locked::lock(value.expose_secret().as_bytes()));
     let parts = bound.iter().flat_map(|rule| rule.values().map(|value| (rule.name.as_str(), value)));
-    Secrets::new(keys.iter().map(|(name, value)| (name.as_str(), value.expose_secret())).chain(parts))
+    Secrets::new(keys.iter().map(|(name, value)| (name.as_str(), value.expose_secret())).chain(parts).chain(tokens))
 }
 
 impl fmt::Debug for Vault {
@@ -79,8 +86,7 @@ impl Vault {
             };
             return Err(BadSecret { name: name.chars().take(100).collect(), problem });
         }
-        let finder = Arc::new(finder(&kept, &[]));
-        Ok(Self { secrets: kept, bound: Vec::new(), finder, digest: RandomState::new() })
+        Ok(Self { secrets: kept, ..Self::empty() }.looking())
     }
 
     /// Takes secrets that agents may use as well. They are no keys of providers.
@@ -92,13 +98,39 @@ impl Vault {
         if let Some((at, name)) = names.iter().enumerate().find(|(at, name)| names[..*at].contains(name)) {
             return Err(BadSecret { name: (*name).to_owned(), problem: format!("is given twice, the second time as number {}", at + 1) });
         }
-        let finder = Arc::new(finder(&self.secrets, &bound));
-        Ok(Self { bound, finder, ..self })
+        Ok(Self { bound, ..self }.looking())
+    }
+
+    /// Knows the tokens of these grants of the vault at `places`, by the names of secrets that agents may use, and renews them when they are used.
+    #[must_use]
+    pub fn with_renewed(self, places: &Places, grants: Vec<(String, OAuth)>) -> Self {
+        Self { renewals: Arc::new(Renewals::new(places, grants)), ..self }.looking()
+    }
+
+    fn looking(self) -> Self {
+        self.look();
+        self
+    }
+
+    /// Looks for what there is now.
+    pub(crate) fn look(&self) {
+        self.finder.set(finder(&self.secrets, &self.bound, &self.renewals));
+    }
+
+    /// The secrets that are renewed.
+    pub(crate) fn renewals(&self) -> &Arc<Renewals> {
+        &self.renewals
     }
 
     /// Holds no secret: it takes out only what is a credential by its form.
     pub fn empty() -> Self {
-        Self { secrets: Vec::new(), bound: Vec::new(), finder: Arc::new(Secrets::new([])), digest: RandomState::new() }
+        Self {
+            secrets: Vec::new(),
+            bound: Vec::new(),
+            renewals: Arc::default(),
+            finder: Arc::new(Values::new(Secrets::new([]))),
+            digest: RandomState::new(),
+        }
     }
 
     /// Returns the names of providers' keys.
@@ -123,7 +155,7 @@ impl Vault {
 
     /// Returns how many bytes at the beginning are whole although more is to come: none that begins a value of the vault is among them.
     pub(crate) fn settled_known(&self, bytes: &[u8]) -> usize {
-        self.finder.settled(bytes)
+        self.finder.now().settled(bytes)
     }
 
     /// The secrets as an agent of this role may use them: keys of providers, and what is for other roles, may go nowhere, neither they nor
@@ -136,7 +168,7 @@ impl Vault {
     }
 
     /// What finds the values of all of [`Self::rules`]; every door looks with this one.
-    pub(crate) fn finder(&self) -> Arc<Secrets> {
+    pub(crate) fn finder(&self) -> Arc<Values> {
         self.finder.clone()
     }
 
@@ -157,8 +189,9 @@ impl Vault {
     /// What is taken out, in order, with what is put in its place. Where a known value and a credential by its form meet, both go, with the
     /// value's name.
     fn found(&self, bytes: &[u8], shapes: bool) -> Vec<(Range<usize>, String)> {
-        let hits = self.finder.find_packed(bytes);
-        let known = hits.iter().map(|hit| (hit.start..hit.end, true, format!("[secret {}]", self.finder.name(hit.owner))));
+        let finder = self.finder.now();
+        let hits = finder.find_packed(bytes);
+        let known = hits.iter().map(|hit| (hit.start..hit.end, true, format!("[secret {}]", finder.name(hit.owner))));
         let spans = if shapes { Shapes::get().scan(bytes) } else { Vec::new() };
         let formed = spans.iter().filter(|span| span.verdict >= Verdict::Redact);
         let formed = formed.map(|span| (span.start..span.end, false, format!("[redacted {}]", span.rule)));
@@ -210,8 +243,9 @@ impl Redactor for Vault {
     }
 
     fn leaks(&self, bytes: &[u8]) -> Vec<Leak> {
-        let layers = self.finder.find_deep(bytes);
-        let known = layers.hits.iter().map(|hit| Leak { rule: format!("secret.{}", self.finder.name(hit.owner)), known: true, what: 0 });
+        let finder = self.finder.now();
+        let layers = finder.find_deep(bytes);
+        let known = layers.hits.iter().map(|hit| Leak { rule: format!("secret.{}", finder.name(hit.owner)), known: true, what: 0 });
         // What is packed too large to be looked into may hold anything.
         let unread = layers.unread.then(|| Leak { rule: "leak.unread".to_owned(), known: false, what: self.digest.hash_one(bytes) });
         let spans = Shapes::get().scan(bytes);
@@ -224,7 +258,7 @@ impl Redactor for Vault {
 
     /// A value or a credential may begin in the text and go on behind it.
     fn settled(&self, text: &str) -> usize {
-        text.floor_char_boundary(self.finder.settled(text.as_bytes()).min(Shapes::get().settled(text.as_bytes())))
+        text.floor_char_boundary(self.finder.now().settled(text.as_bytes()).min(Shapes::get().settled(text.as_bytes())))
     }
 }
 

@@ -21,6 +21,7 @@ mod proxy_programs;
 mod proxy_tls;
 mod proxy_tls_programs;
 mod proxy_websocket;
+mod renewal;
 mod support;
 mod support_site;
 mod support_tls;

@@ -13,7 +13,8 @@ use aedile_core::policy::{LayerName, PolicyText};
 use aedile_core::store::{Store, list};
 use aedile_core::view::CostView;
 use aedile_core::{AgentName, Clock, Entropy, IncarnationId, MicroUsd, RunId, SecretString, TaskId, TaskKey, Timestamp};
-use aedile_gateway::policy::SecretsFile;
+use aedile_gateway::policy::{SecretRule, SecretsFile};
+use aedile_gateway::safe::{OAuth, Places, Record};
 use aedile_gateway::{Gateway, Provider, ProviderKey, Vault};
 use aedile_models::{ApiFormat, PriceTable, client_for};
 use aedile_store::MemoryStore;
@@ -50,6 +51,9 @@ impl AgentApi for Echo {
         AgentReply::Done { message: format!("{} {request:?} {KEY}", who.agent) }
     }
 }
+
+/// A further provider, and a secret that is renewed.
+type More<'a> = (Option<(&'a str, ProviderKey)>, Option<(Places, (Record, OAuth))>);
 
 pub(crate) struct Rig {
     pub(crate) gateway: Gateway,
@@ -103,10 +107,19 @@ impl Rig {
 
     /// In real time, for clients that look at certificates. Its doors believe other hosts by these roots (PEM).
     pub(crate) fn today(roots: &str) -> Self {
+        Self::now(roots, None)
+    }
+
+    /// The same, with a further secret that is renewed, from the vault at these places.
+    pub(crate) fn renewing(roots: &str, places: Places, grant: (Record, OAuth)) -> Self {
+        Self::now(roots, Some((places, grant)))
+    }
+
+    fn now(roots: &str, grant: Option<(Places, (Record, OAuth))>) -> Self {
         #[expect(clippy::disallowed_methods, reason = "clients hold certificates against the real time")]
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
         let clock = Arc::new(SteppingClock::at(Timestamp(i64::try_from(now.as_micros()).unwrap())));
-        let rig = Self::by("http://127.0.0.1:9", Arc::new(MemoryStore::new(clock.clone())), None, clock);
+        let rig = Self::by("http://127.0.0.1:9", Arc::new(MemoryStore::new(clock.clone())), (None, grant), clock);
         Self { gateway: rig.gateway.with_roots(roots).unwrap(), ..rig }
     }
 
@@ -116,16 +129,22 @@ impl Rig {
     }
 
     fn with(url: &str, store: Arc<dyn Store>, further: Option<(&str, ProviderKey)>) -> Self {
-        Self::by(url, store, further, Arc::default())
+        Self::by(url, store, (further, None), Arc::default())
     }
 
-    fn by(url: &str, store: Arc<dyn Store>, further: Option<(&str, ProviderKey)>, clock: Arc<SteppingClock>) -> Self {
+    fn by(url: &str, store: Arc<dyn Store>, (further, grant): More<'_>, clock: Arc<SteppingClock>) -> Self {
         // Fails when another test of this process has done it.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let entropy = Arc::new(SeededEntropy::new(7));
         let deploy = format!("[[secret]]\nname = \"deploy\"\nvalue = \"{DEPLOY}\"\nhost = \"localhost\"\n");
         let vault = Vault::new([("KEY".to_owned(), SecretString::from(KEY))]).unwrap();
-        let vault = Arc::new(vault.with_bound(SecretsFile::parse(&deploy).unwrap().secrets).unwrap());
+        let mut bound = SecretsFile::parse(&deploy).unwrap().secrets;
+        bound.extend(grant.iter().map(|(_, (record, _))| SecretRule::renewed(&record.name, &record.binding).unwrap()));
+        let vault = vault.with_bound(bound).unwrap();
+        let vault = Arc::new(match grant {
+            Some((places, (record, grant))) => vault.with_renewed(&places, vec![(record.name, grant)]),
+            None => vault,
+        });
         let provider = |name: &str, format| Provider {
             name: name.into(),
             format,

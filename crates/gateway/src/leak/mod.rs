@@ -34,6 +34,7 @@ mod tests;
 pub use checks::{decode_base64, decoy};
 pub(crate) use deep::unescaped;
 pub use engine::{Shapes, rule_names};
+pub(crate) use secrets::Values;
 pub use secrets::{MEMORY_BYTES, Secrets};
 pub use stream::{KNOWN_RULE, Stream};
 

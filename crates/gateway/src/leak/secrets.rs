@@ -1,5 +1,7 @@
 //! The values of known secrets, by name, ready to be found: in a text, in its layers, and over the fields of several texts.
 
+use std::sync::{Arc, PoisonError, RwLock};
+
 use super::deep;
 use super::forms::forms_of;
 use super::known::{Hit, Known, PATTERN_BYTES_MIN};
@@ -100,6 +102,26 @@ impl Secrets {
         };
         // A whole one that reaches into such a beginning is not cut either.
         self.find(text).iter().find(|hit| (hit.start..hit.end).contains(&open)).map_or(open, |hit| hit.start)
+    }
+}
+
+/// Known secrets that change while others look for them.
+pub(crate) struct Values(RwLock<Arc<Secrets>>);
+
+impl Values {
+    /// Begins with these.
+    pub(crate) fn new(secrets: Secrets) -> Self {
+        Self(RwLock::new(Arc::new(secrets)))
+    }
+
+    /// Those of now.
+    pub(crate) fn now(&self) -> Arc<Secrets> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From now on these.
+    pub(crate) fn set(&self, secrets: Secrets) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(secrets);
     }
 }
 

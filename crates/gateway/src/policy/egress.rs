@@ -12,7 +12,7 @@ use super::layers::{Layers, Verdict};
 use super::secrets::{Place, SecretRule, SecretsFile, basic};
 use super::target::Target;
 use super::{Refusal, headers};
-use crate::leak::{self, Secrets, Shapes};
+use crate::leak::{self, Secrets, Shapes, Values};
 use crate::unpack::Coding;
 use crate::websocket;
 
@@ -65,7 +65,7 @@ pub struct Decision {
 pub struct Egress {
     layers: Layers,
     secrets: Arc<[SecretRule]>,
-    values: Arc<Secrets>,
+    values: Arc<Values>,
     /// What was sent before, by field.
     memory: BTreeMap<String, Vec<u8>>,
 }
@@ -74,11 +74,11 @@ impl Egress {
     /// Takes the rules and the secrets.
     pub fn new(layers: impl Into<Layers>, secrets: SecretsFile) -> Self {
         let values = Secrets::new(secrets.secrets.iter().flat_map(|secret| secret.values().map(|value| (secret.name.as_str(), value))));
-        Self::looking_with(layers, secrets, Arc::new(values))
+        Self::looking_with(layers, secrets, Arc::new(Values::new(values)))
     }
 
     /// The same, with what finds the values of these secrets, which is large and made once for all doors.
-    pub(crate) fn looking_with(layers: impl Into<Layers>, secrets: SecretsFile, values: Arc<Secrets>) -> Self {
+    pub(crate) fn looking_with(layers: impl Into<Layers>, secrets: SecretsFile, values: Arc<Values>) -> Self {
         Self { layers: layers.into(), secrets: secrets.secrets.into(), values, memory: BTreeMap::new() }
     }
 
@@ -159,7 +159,8 @@ impl Egress {
         }
         let headers = request.headers.iter().map(|(_, value)| value.as_bytes());
         let mut texts = [request.url.as_bytes(), request.body.as_slice(), &body].into_iter().chain(headers);
-        texts.find_map(|text| self.values.find_packed(text).first().map(|hit| self.found(self.values.name(hit.owner))))
+        let values = self.values.now();
+        texts.find_map(|text| values.find_packed(text).first().map(|hit| self.found(values.name(hit.owner))))
     }
 
     /// What is said of a value that was found.
@@ -203,10 +204,11 @@ impl Egress {
         if body != request.body {
             texts.push(body);
         }
+        let values = self.values.now();
         for text in &texts {
-            let layers = self.values.find_deep(text);
+            let layers = values.find_deep(text);
             if let Some(hit) = layers.hits.first() {
-                return Err(self.found(self.values.name(hit.owner)));
+                return Err(self.found(values.name(hit.owner)));
             }
             if layers.unread {
                 return Err(("body.size".to_owned(), "the request holds more packed data than is looked at".to_owned()));
@@ -215,7 +217,7 @@ impl Egress {
                 return Err((format!("leak.{}", span.rule), format!("the request holds what looks like a credential ({})", span.rule)));
             }
         }
-        if let Some(name) = texts.iter().find_map(|text| self.values.find_folded(&String::from_utf8_lossy(text))) {
+        if let Some(name) = texts.iter().find_map(|text| values.find_folded(&String::from_utf8_lossy(text))) {
             return Err(self.found(name));
         }
         self.parts(request, target, body)
@@ -224,15 +226,16 @@ impl Egress {
     /// Values in parts: over the fields of this request, and field by field over those before.
     fn parts(&mut self, request: &Request, target: &Target, body: &[u8]) -> Result<(), (String, String)> {
         let fields = fields(request, target, body);
+        let values = self.values.now();
         let all = fields.iter().map(|(_, value)| value.as_slice());
-        if let Some(name) = self.values.find_split(&mut Vec::new(), all) {
+        if let Some(name) = values.find_split(&mut Vec::new(), all) {
             return Err(self.found(name));
         }
         for (field, value) in &fields {
             let known = self.memory.contains_key(field);
             if known || self.memory.len() < FIELDS_MAX {
                 let memory = self.memory.entry(field.clone()).or_default();
-                if let Some(name) = self.values.find_split(memory, [value.as_slice()]) {
+                if let Some(name) = values.find_split(memory, [value.as_slice()]) {
                     memory.clear();
                     return Err(self.found(name));
                 }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::Refusal;
+use super::{Host, Refusal};
 use crate::address::special;
 
 /// Addresses under which clouds hand out credentials. No rule opens them.
@@ -76,6 +76,15 @@ fn embeds(address: Ipv6Addr) -> bool {
 /// Whether no rule may open the address.
 pub(crate) fn is_closed(refusal: &Refusal) -> bool {
     matches!(refusal.rule, "address.metadata" | "address.embedded" | "address.link" | "address.multicast" | "address.reserved")
+}
+
+/// Why no rule, and no person, may open the host. `None`: it may be named.
+pub(crate) fn closed(host: &Host) -> Option<Refusal> {
+    let refusal = match host {
+        Host::Address(found) => address(*found),
+        Host::Name(found) => name(found),
+    };
+    refusal.filter(is_closed)
 }
 
 /// What a name is. `None`: one that stands for a public host.

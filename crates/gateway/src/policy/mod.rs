@@ -22,6 +22,7 @@ mod tests;
 pub(crate) use egress::unpacked;
 pub use egress::{Decision, Egress, Request};
 pub use files::{BadFile, Effect, NetworkRule, Policy};
+pub(crate) use host::closed;
 pub use layers::{Layers, Verdict, widened};
 pub use patterns::{HostPattern, PathPattern};
 pub(crate) use secrets::basic;

@@ -56,6 +56,8 @@ pub struct SecretRule {
     pub canary: bool,
     /// Where policy says that a person is asked before a request carries it.
     pub ask: Option<Source>,
+    /// Whether its value is an access token, which is got when a request needs it; there is no value here until then.
+    pub renews: bool,
 }
 
 impl SecretRule {
@@ -73,7 +75,16 @@ impl SecretRule {
             env: None,
             canary: false,
             ask: None,
+            renews: false,
         }
+    }
+
+    /// A secret whose value is an access token, which may go where the binding says.
+    ///
+    /// # Errors
+    /// As [`Self::bind`].
+    pub fn renewed(name: &str, binding: &Binding) -> Result<Self, BadFile> {
+        Ok(Self { renews: true, ..Self::bind(name, SecretString::from(""), binding)? })
     }
 
     /// A secret that may go where the binding says.
@@ -111,6 +122,7 @@ impl SecretRule {
             env: binding.env.clone(),
             canary: binding.canary,
             ask: None,
+            renews: false,
         })
     }
 

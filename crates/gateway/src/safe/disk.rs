@@ -75,11 +75,26 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), SafeError> 
 
 /// Keeps others from writing until the returned file is closed.
 pub(crate) fn lock(path: &Path) -> Result<File, SafeError> {
+    let (lock, file) = lock_file(path)?;
+    rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockExclusive)).map_err(|error| failed(&lock)(error.into()))?;
+    Ok(file)
+}
+
+/// The same without waiting; `None` when another has it.
+pub(crate) fn try_lock(path: &Path) -> Result<Option<File>, SafeError> {
+    let (lock, file) = lock_file(path)?;
+    match rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)) {
+        Ok(()) => Ok(Some(file)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(failed(&lock)(error.into())),
+    }
+}
+
+fn lock_file(path: &Path) -> Result<(PathBuf, File), SafeError> {
     make_parent(path)?;
     let lock = with_end(path, ".lock");
     let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&lock).map_err(failed(&lock))?;
-    rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockExclusive)).map_err(|error| failed(&lock)(error.into()))?;
-    Ok(file)
+    Ok((lock, file))
 }
 
 fn with_end(path: &Path, end: &str) -> PathBuf {

@@ -7,6 +7,7 @@
 mod disk;
 mod key;
 pub(crate) mod locked;
+mod oauth;
 mod record;
 
 #[cfg(test)]
@@ -21,6 +22,8 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use key::{KeyFile, new_key};
+pub(crate) use oauth::check_text;
+pub use oauth::{AccessToken, ClientAuth, OAuth};
 pub use record::{Binding, Record, Source};
 use record::{from_base64, to_base64};
 
@@ -274,6 +277,9 @@ impl Safe {
             return Err(bad("must be named with 1 to 100 letters, digits, `_`, `-` and `.`".to_owned()));
         }
         source.check().map_err(bad)?;
+        if matches!(source, Source::OAuth(_)) && binding.place.as_deref() == Some("sigv4") {
+            return Err(bad("cannot be bound so: an access token signs no requests".to_owned()));
+        }
         binding.rule(name).map_err(|wrong| bad(format!("cannot be bound so: {wrong}")))?;
         let version = self.records.iter().find(|record| record.name == name).map_or(0, |record| record.version) + 1;
         let mut record =
@@ -350,6 +356,11 @@ fn is_sealed(key: &[u8; 32], sealed: &str, bound: &[u8]) -> bool {
 }
 
 impl Places {
+    /// Takes the place of the one process that renews this secret, until the returned file is closed; `None` while another has it.
+    pub(crate) fn renewing(&self, name: &str) -> Result<Option<std::fs::File>, SafeError> {
+        disk::try_lock(&self.vault.with_file_name(format!("renewing-{name}")))
+    }
+
     /// The vault of a state directory, with its key in a directory for configuration.
     pub fn of(state: &Path, config: &Path) -> Self {
         Self { vault: state.join("vault/secrets.json"), key: config.join("vault.key") }

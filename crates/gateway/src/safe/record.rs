@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::VALUE_BYTES_MAX;
+use super::{OAuth, VALUE_BYTES_MAX};
 use crate::policy::{BadFile, SecretRule};
 
 /// Parts of a command.
@@ -55,7 +55,7 @@ pub struct Record {
     pub version: u64,
     /// When it was set last, in microseconds since 1970.
     pub set_at: i64,
-    /// What the sealed part holds: `value`, `command`, `environment` or `file`.
+    /// What the sealed part holds: `value`, `command`, `environment`, `file` or `oauth`.
     pub kind: String,
     /// Where it may go.
     pub binding: Binding,
@@ -83,6 +83,8 @@ pub enum Source {
     Environment(String),
     /// From this file of the person's, which nobody else may read.
     File(String),
+    /// From a token endpoint, which gives access tokens for a refresh token.
+    OAuth(Box<OAuth>),
 }
 
 impl fmt::Debug for Source {
@@ -99,6 +101,7 @@ impl Source {
             Self::Command(_) => "command",
             Self::Environment(_) => "environment",
             Self::File(_) => "file",
+            Self::OAuth(_) => "oauth",
         }
     }
 
@@ -106,6 +109,7 @@ impl Source {
     pub(super) fn check(&self) -> Result<(), String> {
         match self {
             Self::Value(value) => check_value(value),
+            Self::OAuth(grant) => grant.check(),
             Self::Command(parts) if parts.first().is_none_or(String::is_empty) => Err("has a command without a program".to_owned()),
             Self::Command(parts) if parts.len() > ARGUMENTS_MAX => Err(format!("has a command of more than {ARGUMENTS_MAX} parts")),
             Self::Command(parts) if parts.iter().any(|part| part.contains('\0')) => Err("has a command with a NUL byte".to_owned()),
@@ -117,11 +121,13 @@ impl Source {
     }
 
     pub(super) fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
+        let sealed = if let Self::OAuth(grant) = self { grant.parts() } else { Vec::new() };
         let (kind, parts): (u8, Vec<&str>) = match self {
             Self::Value(value) => (b'v', vec![value.expose_secret()]),
             Self::Command(parts) => (b'c', parts.iter().map(String::as_str).collect()),
             Self::Environment(name) => (b'e', vec![name]),
             Self::File(path) => (b'f', vec![path]),
+            Self::OAuth(_) => (b'o', sealed.iter().map(ExposeSecret::expose_secret).collect()),
         };
         let mut bytes = Zeroizing::new(Vec::with_capacity(parts.iter().map(|part| part.len() + 1).sum::<usize>() + 1));
         bytes.push(kind);
@@ -142,6 +148,7 @@ impl Source {
             b'c' => Self::Command(text.split('\0').map(str::to_owned).collect()),
             b'e' => Self::Environment(text.to_owned()),
             b'f' => Self::File(text.to_owned()),
+            b'o' => Self::OAuth(Box::new(OAuth::from_parts(text)?)),
             _ => return None,
         })
     }

@@ -111,6 +111,15 @@ impl Known {
             Event::SecretUsed { run, task, agent, secret, method, host, path, rule } if !grants => {
                 return vec![Line { at, run, task, agent: agent.to_string(), secret, what: format!("{method} {host}{path}"), rule }];
             }
+            Event::SecretRefreshed { run, task, agent, secret, host, until, rotated } if !grants => {
+                let rotated = if rotated { ", with another refresh token" } else { "" };
+                let what = format!("refreshed at {host}{rotated}, lasts until {}", moment(until));
+                return vec![Line { at, run, task, agent: agent.to_string(), secret, what, rule: String::new() }];
+            }
+            Event::SecretNotRefreshed { run, task, agent, secret, host, why } if !grants => {
+                let what = format!("not refreshed at {host}: {why}");
+                return vec![Line { at, run, task, agent: agent.to_string(), secret, what, rule: String::new() }];
+            }
             Event::BoxReady { task, incarnation, grants: granted, .. } if grants => {
                 let Some((run, _)) = self.tasks.get(&task) else { return Vec::new() };
                 let agent = self.agents.get(&incarnation).map_or_else(|| "-".to_owned(), ToString::to_string);

@@ -15,7 +15,7 @@ const FOUND_BYTES_MIN: usize = 8;
 
 /// Reads the value of a secret. One line end behind it is dropped.
 pub fn value(name: &str, out: Output) -> Result<SecretString, CliError> {
-    let bytes = if io::stdin().is_terminal() { asked(name)? } else { piped(name)? };
+    let bytes = if io::stdin().is_terminal() { asked(&format!("value of {name}"))? } else { piped(name)? };
     let text = match std::str::from_utf8(&bytes) {
         Ok(text) => text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line)),
         Err(error) => {
@@ -32,6 +32,45 @@ pub fn value(name: &str, out: Output) -> Result<SecretString, CliError> {
     Ok(SecretString::from(text))
 }
 
+/// Reads a refresh token and, where the client has one, its secret: each a line of its own.
+pub fn tokens(name: &str, client_secret: bool, out: Output) -> Result<(SecretString, Option<SecretString>), CliError> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(SECRET_BYTES_MAX + 2));
+    if io::stdin().is_terminal() {
+        bytes.extend_from_slice(&asked(&format!("refresh token of {name}"))?);
+        if client_secret {
+            bytes.extend_from_slice(&asked(&format!("client secret of {name}"))?);
+        }
+    } else {
+        bytes.extend_from_slice(&piped(name)?);
+    }
+    let text =
+        std::str::from_utf8(&bytes).map_err(|_| CliError::usage(format!("what is given for {name} is not UTF-8; nothing was kept")))?;
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let (token, secret) = match (lines.as_slice(), client_secret) {
+        ([token], false) => (*token, None),
+        ([token, secret], true) => (*token, Some(SecretString::from(*secret))),
+        (lines, _) => {
+            let wanted = if client_secret {
+                "two lines are wanted, the refresh token and the client secret"
+            } else {
+                "one line is wanted, the refresh token"
+            };
+            let wrong = CliError::usage(format!("{wanted}, and {} came for {name}; nothing was kept", lines.len()));
+            return Err(if client_secret {
+                wrong
+            } else {
+                wrong.hint("a client secret is the second line, with `secret set --client-secret`")
+            });
+        }
+    };
+    if token.len() < FOUND_BYTES_MIN {
+        out.warn(format!(
+            "note: the refresh token of {name} has fewer than {FOUND_BYTES_MIN} bytes, so it is not looked for in what is shown or sent"
+        ));
+    }
+    Ok((SecretString::from(token), secret))
+}
+
 fn piped(name: &str) -> Result<Zeroizing<Vec<u8>>, CliError> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(SECRET_BYTES_MAX + 2));
     io::stdin().lock().take(SECRET_BYTES_MAX as u64 + 2).read_to_end(&mut bytes)?;
@@ -43,11 +82,11 @@ fn piped(name: &str) -> Result<Zeroizing<Vec<u8>>, CliError> {
 }
 
 /// Asks at the terminal without showing what is typed.
-fn asked(name: &str) -> Result<Zeroizing<Vec<u8>>, CliError> {
+fn asked(what: &str) -> Result<Zeroizing<Vec<u8>>, CliError> {
     let mut line = Zeroizing::new(Vec::with_capacity(4096));
     let hidden = Hidden::start()?;
     let mut err = io::stderr().lock();
-    write!(err, "value of {name} (not shown): ").and_then(|()| err.flush())?;
+    write!(err, "{what} (not shown): ").and_then(|()| err.flush())?;
     let read = io::stdin().lock().read_until(b'\n', &mut line);
     drop(hidden);
     writeln!(err)?;
