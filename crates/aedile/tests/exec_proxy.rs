@@ -66,6 +66,10 @@ fn the_door_is_a_proxy_for_what_the_policy_allows() {
     }
 }
 
+/// What the token endpoint of [`serve_tls`] gives.
+const TOKEN_ANSWER: &str =
+    r#"{"access_token":"access-Jd5Cf8Gw2Nq7-value","token_type":"Bearer","expires_in":3600,"refresh_token":"refresh-Zq8Kx2Lm9Rt4-next"}"#;
+
 /// Serves so many requests over TLS, each with its own `Authorization` in the answer; returns what came.
 pub(crate) fn serve_tls(
     listener: TcpListener,
@@ -84,10 +88,17 @@ pub(crate) fn serve_tls(
             let mut stream = rustls::StreamOwned::new(rustls::ServerConnection::new(config.clone()).unwrap(), stream);
             let mut head = [0; 4096];
             let read = stream.read(&mut head).unwrap();
-            let text = String::from_utf8_lossy(&head[..read]).into_owned();
+            let mut text = String::from_utf8_lossy(&head[..read]).into_owned();
+            // A token endpoint, as a client without a secret asks it: its id stands last.
+            let is_token = text.starts_with("POST /token ");
+            while is_token && !text.contains("&client_id=") {
+                let read = stream.read(&mut head).unwrap();
+                text.push_str(&String::from_utf8_lossy(&head[..read]));
+            }
             let said =
                 text.lines().find_map(|line| line.to_ascii_lowercase().starts_with("authorization").then(|| format!("you said {line}\n")));
-            let body = said.unwrap_or_else(|| "hello\n".to_owned());
+            let token = is_token.then(|| TOKEN_ANSWER.to_owned());
+            let body = token.or(said).unwrap_or_else(|| "hello\n".to_owned());
             let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
             stream.write_all(answer.as_bytes()).unwrap();
             stream.conn.send_close_notify();

@@ -150,3 +150,52 @@ fn an_agent_of_a_run_uses_a_secret_that_it_never_sees() {
     assert!(could.success().contains("forge") && could.stdout.contains("ada") && !could.stdout.contains("other"), "{}", could.stdout);
     scenario.env.assert_nothing_left();
 }
+
+#[test]
+fn an_access_token_is_got_once_and_another_worker_takes_it_from_the_vault() {
+    let missing = (!Path::new("/usr/bin/curl").exists()).then_some("there is no /usr/bin/curl");
+    if !require("secrets through the door", missing) {
+        return;
+    }
+    let mut env = TestEnvironment::new(super::program());
+    let dir = env.work().join("dir");
+    std::fs::create_dir(&dir).unwrap();
+    std::fs::write(dir.join("aedile.toml"), "[agents]\nmodel = \"openai/gpt-4.1\"\n").unwrap();
+    env.var("OPENAI_API_KEY", "sk-real-key-of-the-person");
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = serve_tls(listener, &key, &certificate, 3);
+    let (policy, roots) = (env.work().join("policy.toml"), env.work().join("roots.pem"));
+    let rule = format!("[[network]]\nid = \"near\"\nhosts = [\"127.0.0.1\"]\nports = [{port}]\nmethods = [\"GET\"]\n");
+    std::fs::write(&policy, rule).unwrap();
+    std::fs::write(&roots, pem(&certificate)).unwrap();
+    env.var("SSL_CERT_FILE", roots.to_str().unwrap());
+    let endpoint = format!("https://127.0.0.1:{port}/token");
+    let options = ["--oauth-url", &endpoint, "--client-id", "me", "--host", "127.0.0.1", "--env", "FORGE_TOKEN"];
+    set(&env, &[&["forge"][..], &options].concat());
+    for _ in 0..2 {
+        let text = format!(
+            "unset no_proxy NO_PROXY; curl -sS -H \"Authorization: Bearer $FORGE_TOKEN\" https://127.0.0.1:{port}/a; env; cat /proc/self/environ"
+        );
+        let mut command = env.command();
+        command.args(["sandbox", "exec", "--dir"]).arg(&dir);
+        command.args(["--policy", policy.to_str().unwrap(), "--net", "door", "--", "sh", "-c", &text]);
+        let finished = env.run_command(command, LIMIT);
+        let said = finished.success().to_ascii_lowercase();
+        assert!(said.starts_with("you said authorization: bearer [secret forge]\n"), "{said}");
+        assert!(!said.contains("refresh-zq8") && !said.contains("access-jd5") && !said.contains(&VALUE.to_ascii_lowercase()), "{said}");
+    }
+    let heads = server.join().unwrap();
+    assert!(heads[0].starts_with("POST /token ") && heads[0].contains(&format!("refresh_token={VALUE}&client_id=me")), "{heads:?}");
+    assert!(heads[1..].iter().all(|head| head.contains("Bearer access-Jd5Cf8Gw2Nq7-value")), "{heads:?}");
+    assert!(env.run(["secret", "list"]).success().contains("oauth, ends in 5"));
+    let audit = env.run(["secret", "audit"]);
+    let told = format!("refreshed at 127.0.0.1:{port}, with another refresh token");
+    assert!(audit.success().contains(&told) && audit.stdout.matches("GET 127.0.0.1").count() == 2, "{}", audit.stdout);
+    for value in [VALUE, "access-Jd5Cf8Gw2Nq7-value", "refresh-Zq8Kx2Lm9Rt4-next"] {
+        assert_eq!(super::secret::holding(env.root(), value), Vec::<String>::new());
+    }
+    env.assert_nothing_left();
+}

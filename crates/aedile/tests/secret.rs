@@ -29,7 +29,7 @@ fn given(env: &TestEnvironment, args: &[&str], input: impl AsRef<[u8]>) -> Finis
 }
 
 /// Every file below a directory that holds the text.
-fn holding(dir: &Path, text: &str) -> Vec<String> {
+pub(crate) fn holding(dir: &Path, text: &str) -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap()) {
         let path = entry.path();

@@ -13,10 +13,11 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Response;
 use tempfile::TempDir;
+use tokio::io::AsyncWriteExt as _;
 
-use crate::support::{CLAUDE, Rig, until};
+use crate::support::{CLAUDE, Rig, soon, until};
 use crate::support_site::Site;
-use crate::support_tls::ask;
+use crate::support_tls::{TlsByHand, ask, through};
 
 const FIRST: &str = "refresh-Zq8Kx2Lm9Rt4-first";
 const CLIENT: &str = "client-Hb7Wp3Vn6Ys1-secret";
@@ -269,4 +270,40 @@ async fn an_endpoint_that_leads_elsewhere_or_does_not_end_gives_nothing() {
         }
         assert_eq!(issuer.site.asked().len(), 1, "{part}: nobody is asked again at once, nor elsewhere");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_endpoint_gives_is_kept_although_nobody_waits_for_it_any_more() {
+    let server = TlsByHand::new().await;
+    let (dir, binding) = (TempDir::new().unwrap(), Binding { hosts: vec!["localhost".to_owned()], ..Binding::default() });
+    let places = Places::of(&dir.path().join("state"), &dir.path().join("config"));
+    let grant = OAuth {
+        url: format!("https://localhost:{}/token", server.port),
+        client_id: "me".to_owned(),
+        client_secret: None,
+        client_auth: ClientAuth::Basic,
+        scope: None,
+        refresh_token: FIRST.into(),
+        access: None,
+        retired: Vec::new(),
+    };
+    let put = |safe: &mut Safe| safe.put("forge", binding, &Source::OAuth(Box::new(grant.clone())), 1).map(|_| safe.records()[0].clone());
+    let record = Safe::change::<_, SafeError>(&places, put).unwrap();
+    let mut rig = Rig::renewing(&server.pem, places.clone(), (record, grant));
+    rig.layer(LayerName::Run, &server.rule(""));
+    let (open, door) = rig.open(rig.grant(CLAUDE));
+    let mut client = through(&rig, &door, server.port).await;
+    let request = format!("GET /x HTTP/1.1\r\nHost: localhost:{}\r\nAuthorization: Bearer aedile-secret-forge\r\n\r\n", server.port);
+    client.write_all(request.as_bytes()).await.unwrap();
+    let (head, mut endpoint) = server.take().await;
+    assert!(head.starts_with("POST /token "), "{head}");
+    // The agent hangs up and its door is closed; then the endpoint answers.
+    drop((client, open));
+    let body = r#"{"access_token":"access-Jd5Cf8Gw2Nq7","refresh_token":"refresh-Next-0123456789","expires_in":3600}"#;
+    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    endpoint.write_all(answer.as_bytes()).await.unwrap();
+    soon(rig.gateway.settled()).await;
+    let kept = Safe::open(&places).unwrap().unwrap().source("forge").unwrap();
+    assert!(matches!(kept, Source::OAuth(kept) if kept.refresh_token.expose_secret() == "refresh-Next-0123456789"));
+    assert!(server.is_left_alone().await, "nothing else was sent");
 }
