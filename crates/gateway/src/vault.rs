@@ -114,7 +114,7 @@ impl Vault {
 
     /// Looks for what there is now.
     pub(crate) fn look(&self) {
-        self.finder.set(finder(&self.secrets, &self.bound, &self.renewals));
+        self.finder.look(|| finder(&self.secrets, &self.bound, &self.renewals));
     }
 
     /// The secrets that are renewed.

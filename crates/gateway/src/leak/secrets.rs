@@ -1,6 +1,6 @@
 //! The values of known secrets, by name, ready to be found: in a text, in its layers, and over the fields of several texts.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::deep;
 use super::forms::forms_of;
@@ -106,22 +106,28 @@ impl Secrets {
 }
 
 /// Known secrets that change while others look for them.
-pub(crate) struct Values(RwLock<Arc<Secrets>>);
+pub(crate) struct Values {
+    now: RwLock<Arc<Secrets>>,
+    /// Held from the look at what there is until it is looked for.
+    looking: Mutex<()>,
+}
 
 impl Values {
     /// Begins with these.
     pub(crate) fn new(secrets: Secrets) -> Self {
-        Self(RwLock::new(Arc::new(secrets)))
+        Self { now: RwLock::new(Arc::new(secrets)), looking: Mutex::new(()) }
     }
 
     /// Those of now.
     pub(crate) fn now(&self) -> Arc<Secrets> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.now.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// From now on these.
-    pub(crate) fn set(&self, secrets: Secrets) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(secrets);
+    /// From now on what `look` finds. One look at a time: none that began earlier takes the place of a later one.
+    pub(crate) fn look(&self, look: impl FnOnce() -> Secrets) {
+        let _one = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = Arc::new(look());
+        *self.now.write().unwrap_or_else(PoisonError::into_inner) = found;
     }
 }
 
@@ -136,6 +142,35 @@ mod tests {
     use super::*;
 
     const VALUE: &str = "kX9\"q/+w27Zr-LmT5vB8nYcD";
+
+    #[test]
+    fn a_look_that_began_earlier_does_not_take_the_place_of_a_later_one() {
+        let known = std::sync::Mutex::new(vec![VALUE.to_owned()]);
+        let made = || {
+            let values: Vec<String> = known.lock().unwrap().clone();
+            Secrets::new(values.iter().map(|value| ("n", value.as_str())))
+        };
+        let values = Values::new(made());
+        let (began, begins) = std::sync::mpsc::channel();
+        let (go, goes) = std::sync::mpsc::channel::<()>();
+        let (values, made) = (&values, &made);
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                values.look(|| {
+                    let slow = made();
+                    began.send(()).unwrap();
+                    // A look that did not wait for this one would be over long before.
+                    let _ = goes.recv_timeout(std::time::Duration::from_millis(300));
+                    slow
+                });
+            });
+            begins.recv().unwrap();
+            known.lock().unwrap().push("another-Vn6Ys1Hb7Wp3".to_owned());
+            values.look(made);
+            let _ = go.send(());
+        });
+        assert!(!values.now().find(b"x another-Vn6Ys1Hb7Wp3 y").is_empty());
+    }
 
     fn secrets() -> Secrets {
         Secrets::new([("KEY", VALUE), ("SHORT", "ollama")])
