@@ -137,9 +137,21 @@ impl Policy {
         for (source, sections) in self.said.parts() {
             for glob in sections.write.deny.globs() {
                 let plain = glob.strip_suffix("/**").unwrap_or(glob);
-                let wild = plain.contains(['*', '?', '[', '{', '\\']);
-                if wild || std::fs::symlink_metadata(dir.join(plain)).is_err() {
-                    let why = if wild { "is a pattern, and something new could come under it" } else { "is not there, and could be made" };
+                let why = if plain.contains(['*', '?', '[', '{', '\\']) {
+                    Some("is a pattern, and something new could come under it")
+                } else {
+                    // Each part by itself: what lies behind a link is not held by the link's name.
+                    let on_the_way = Path::new(plain).ancestors().filter(|part| !part.as_os_str().is_empty());
+                    let found: Option<Vec<_>> = on_the_way.map(|part| std::fs::symlink_metadata(dir.join(part)).ok()).collect();
+                    match found {
+                        None => Some("is not there, and could be made"),
+                        Some(found) if found.iter().any(std::fs::Metadata::is_symlink) => {
+                            Some("leads through a link, which could be turned")
+                        }
+                        Some(_) => None,
+                    }
+                };
+                if let Some(why) = why {
                     return Err(CliError::config(format!("{glob:?} of {} {why}", self.place(source, "write.deny")))
                         .hint("use --cow: then each change is held against it before it reaches DIR"));
                 }
@@ -220,6 +232,7 @@ mod tests {
     fn the_layers_of_the_host_narrow_what_is_written_and_errors_name_them() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(dir.path().join("src/gen")).unwrap();
+        std::os::unix::fs::symlink("src", dir.path().join("current")).unwrap();
         let org = |said: &str| vec![text(LayerName::Organisation, said)];
         let scope = |host: &str, file: Option<&str>, flags: &[&str], copy: bool| {
             let policy = Policy::of(org(host), file.map(|said| text(LayerName::Run, said))).unwrap();
@@ -243,6 +256,7 @@ mod tests {
         for (host, flags, parts) in [
             (wide, &[][..], &["/etc/organisation.toml (write.deny)", "**/*.lock", "a pattern"][..]),
             ("[write]\ndeny = [\"none\"]", &[], &["/etc/organisation.toml", "not there"]),
+            ("[write]\ndeny = [\"current/gen\"]", &[], &["/etc/organisation.toml (write.deny)", "through a link"]),
             ("[write]\nallow = [\"**/*.rs\"]", &["src/**"], &["/etc/organisation.toml (write.allow)", "src/**"]),
             ("[write]\nallow = [\".vscode/**\"]", &[], &[".vscode", "protected"]),
         ] {
