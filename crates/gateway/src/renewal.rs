@@ -56,17 +56,17 @@ struct Turn {
 
 /// An answer that could not be written into the vault yet.
 struct Unkept {
-    /// The version of the secret that was asked with.
-    version: u64,
+    /// What was asked with.
+    asked: OAuth,
     grant: OAuth,
     rotated: bool,
     /// No other process asks with what this answer has replaced.
     _place: File,
 }
 
-/// A failure, which holds for this version of the secret and for a time.
+/// A failure, which holds for this grant and for a time.
 struct Failed {
-    version: u64,
+    asked: OAuth,
     until: Instant,
     times: u32,
     why: String,
@@ -75,7 +75,7 @@ struct Failed {
 /// What the vault says.
 enum Look {
     Token(SecretString),
-    Ask(u64, Box<OAuth>),
+    Ask(Box<OAuth>),
 }
 
 impl Renewals {
@@ -162,19 +162,31 @@ impl Renewal {
         }
         let place = self.place().await?;
         // Another process may have been quicker.
-        let (version, grant) = match self.look(room, &turn).await? {
+        let grant = match self.look(room, &turn).await? {
             Look::Token(token) => return Ok(token),
-            Look::Ask(version, grant) => (version, grant),
+            Look::Ask(grant) => grant,
         };
         let from = room.clock.now();
         match ask(&room.roots, &grant).await {
-            Err(failed) => Err(self.failed(room, &mut turn, version, &grant, failed).await),
+            Err(mut failed) => {
+                let next = match failed.refresh_token.take() {
+                    None => *grant,
+                    Some(token) => {
+                        let next = grant.renewed(Some(token), None);
+                        self.see(room, &next).await;
+                        let unkept = Unkept { asked: *grant, grant: next.clone(), rotated: true, _place: place };
+                        self.keep(room, &mut turn, unkept).await?;
+                        next
+                    }
+                };
+                Err(self.failed(room, &mut turn, next, failed).await)
+            }
             Ok(answer) => {
                 let rotated = answer.refresh_token.is_some();
                 let access = AccessToken::lasting(answer.access_token, from, answer.life);
                 let next = grant.renewed(answer.refresh_token, Some(access.clone()));
                 self.see(room, &next).await;
-                self.keep(room, &mut turn, Unkept { version, grant: next, rotated, _place: place }).await?;
+                self.keep(room, &mut turn, Unkept { asked: *grant, grant: next, rotated, _place: place }).await?;
                 Ok(access.token)
             }
         }
@@ -183,15 +195,15 @@ impl Renewal {
     /// Looks into the vault: a token that can be used, what to ask with, or why nobody is to be asked now.
     async fn look(&self, room: &Arc<Room>, turn: &Turn) -> Result<Look, String> {
         let (places, name) = (self.places.clone(), self.name.clone());
-        let read = tokio::task::spawn_blocking(move || -> Result<Option<(u64, Source)>, SafeError> {
+        let read = tokio::task::spawn_blocking(move || -> Result<Option<Source>, SafeError> {
             let Some(safe) = Safe::open(&places)? else { return Ok(None) };
-            let version = safe.records().iter().find(|record| record.name == name).map(|record| record.version);
-            version.map(|version| Ok((version, safe.source(&name)?))).transpose()
+            let is_there = safe.records().iter().any(|record| record.name == name);
+            is_there.then(|| safe.source(&name)).transpose()
         });
         let name = &self.name;
         let read = read.await.map_err(|error| format!("the vault cannot be read: {error}"))?;
-        let (version, grant) = match read.map_err(|error| format!("the secret {name} cannot be read: {error}"))? {
-            Some((version, Source::OAuth(grant))) => (version, grant),
+        let grant = match read.map_err(|error| format!("the secret {name} cannot be read: {error}"))? {
+            Some(Source::OAuth(grant)) => grant,
             Some(_) => {
                 return Err(format!(
                     "the secret {name} is refreshed no more: a person has set another kind of it meanwhile, which is used when the worker starts anew"
@@ -207,8 +219,8 @@ impl Renewal {
             return Ok(Look::Token(access.token.clone()));
         }
         match &turn.failed {
-            Some(failed) if failed.version == version && Instant::now() < failed.until => Err(failed.why.clone()),
-            _ => Ok(Look::Ask(version, grant)),
+            Some(failed) if failed.asked.asks_as(&grant) && Instant::now() < failed.until => Err(failed.why.clone()),
+            _ => Ok(Look::Ask(grant)),
         }
     }
 
@@ -232,12 +244,16 @@ impl Renewal {
 
     /// Writes an answer into the vault. It is used by nobody before; where it cannot be written it is kept here, and tried again.
     async fn keep(&self, room: &Arc<Room>, turn: &mut Turn, unkept: Unkept) -> Result<(), String> {
-        let (places, name, grant, version) = (self.places.clone(), self.name.clone(), unkept.grant.clone(), unkept.version);
+        let (places, name, grant, asked) = (self.places.clone(), self.name.clone(), unkept.grant.clone(), unkept.asked.clone());
         let now = room.clock.now().0;
         let kept = tokio::task::spawn_blocking(move || {
             Safe::change(&places, |safe| {
-                let record = safe.records().iter().find(|record| record.name == name && record.version == version);
+                let record = safe.records().iter().find(|record| record.name == name);
                 let Some(binding) = record.map(|record| record.binding.clone()) else { return Ok::<_, NotKept>(false) };
+                // A version says nothing: a secret that is removed and set again begins with the first.
+                if !matches!(safe.source(&name)?, Source::OAuth(present) if present.asks_as(&asked)) {
+                    return Ok(false);
+                }
                 safe.put(&name, binding, &Source::OAuth(Box::new(grant)), now)?;
                 Ok(true)
             })
@@ -272,9 +288,9 @@ impl Renewal {
     }
 
     /// Notes that there is no token, for a time. Returns what the agent is told.
-    async fn failed(&self, room: &Arc<Room>, turn: &mut Turn, version: u64, grant: &OAuth, failed: Unanswered) -> String {
-        let (name, host) = (&self.name, host(grant));
-        let times = turn.failed.as_ref().filter(|before| before.version == version).map_or(0, |before| before.times);
+    async fn failed(&self, room: &Arc<Room>, turn: &mut Turn, asked: OAuth, failed: Unanswered) -> String {
+        let (name, host) = (&self.name, host(&asked));
+        let times = turn.failed.as_ref().filter(|before| before.asked.asks_as(&asked)).map_or(0, |before| before.times);
         let hold = if failed.lasting { HOLD_MAX } else { (HOLD * 2_u32.saturating_pow(times.min(8))).min(HOLD_MAX) };
         let step = format!("`aedile secret rotate {name}` gives it another refresh token");
         let why = if failed.lasting { format!("{}; {step}", failed.why) } else { failed.why.clone() };
@@ -288,7 +304,7 @@ impl Renewal {
             format!("it is tried again in {} s at the earliest", hold.as_secs())
         };
         let said = format!("the secret {name} could not be refreshed at {host}: {}, so nothing was sent; {then}", failed.why);
-        turn.failed = Some(Failed { version, until: Instant::now() + hold, times: times + 1, why: said.clone() });
+        turn.failed = Some(Failed { asked, until: Instant::now() + hold, times: times + 1, why: said.clone() });
         said
     }
 }

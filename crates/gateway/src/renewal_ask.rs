@@ -50,20 +50,24 @@ pub(crate) struct Answer {
     pub(crate) refresh_token: Option<SecretString>,
 }
 
-/// Why there is no token. Holds nothing secret.
+/// Why there is no token.
+#[derive(Default)]
 pub(crate) struct Unanswered {
+    /// Holds nothing secret.
     pub(crate) why: String,
     /// The server has refused: asking again does not help.
     pub(crate) lasting: bool,
+    /// What takes the place of the refresh token all the same.
+    pub(crate) refresh_token: Option<SecretString>,
 }
 
 fn later(why: impl Into<String>) -> Unanswered {
-    Unanswered { why: why.into(), lasting: false }
+    Unanswered { why: why.into(), ..Unanswered::default() }
 }
 
 /// Asks once.
 pub(crate) async fn ask(roots: &Roots, grant: &OAuth) -> Result<Answer, Unanswered> {
-    let target = grant.endpoint().map_err(|why| Unanswered { why: format!("it {why}"), lasting: true })?;
+    let target = grant.endpoint().map_err(|why| Unanswered { why: format!("it {why}"), lasting: true, ..Unanswered::default() })?;
     let asked = timeout(ASK_TIMEOUT, exchange(roots, grant, &target)).await;
     let (status, body) = asked.map_err(|_| later(format!("it gave no whole answer within {} s", ASK_TIMEOUT.as_secs())))??;
     read(status, &body)
@@ -97,7 +101,7 @@ async fn exchange(roots: &Roots, grant: &OAuth, target: &Target) -> Result<(Stat
 }
 
 fn request(grant: &OAuth, target: &Target) -> Result<Request<Full<Bytes>>, Unanswered> {
-    let bad = |what: &str| Unanswered { why: format!("the {what} cannot be sent"), lasting: true };
+    let bad = |what: &str| Unanswered { why: format!("the {what} cannot be sent"), lasting: true, ..Unanswered::default() };
     let path = target.query.as_ref().map_or_else(|| target.path.clone(), |query| format!("{}?{query}", target.path));
     let in_header = grant.client_secret.as_ref().filter(|_| grant.client_auth == ClientAuth::Basic);
     let mut request = Request::new(Full::new(Bytes::from(form(grant, in_header.is_none()))));
@@ -176,21 +180,40 @@ fn read(status: StatusCode, body: &[u8]) -> Result<Answer, Unanswered> {
         return Err(Unanswered {
             why: format!("it answered with {} and leads elsewhere, where nothing is sent", status.as_u16()),
             lasting: true,
+            ..Unanswered::default()
         });
     }
     let raw: Option<Raw> = serde_json::from_slice(body).ok();
     if let Some(error) = raw.as_ref().and_then(|raw| raw.error.as_deref()) {
         let word = ERRORS.iter().find(|known| **known == error).copied().unwrap_or("with an error that is not repeated here");
         let server = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
-        return Err(Unanswered { why: format!("it refused the refresh token ({}, {word})", status.as_u16()), lasting: !server });
+        return Err(Unanswered {
+            why: format!("it refused the refresh token ({}, {word})", status.as_u16()),
+            lasting: !server,
+            ..Unanswered::default()
+        });
     }
-    if status != StatusCode::OK {
+    if !status.is_success() {
         let lasting = status.is_client_error() && ![StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT].contains(&status);
-        return Err(Unanswered { why: format!("it answered with {}", status.as_u16()), lasting });
+        return Err(Unanswered { why: format!("it answered with {}", status.as_u16()), lasting, ..Unanswered::default() });
     }
+    // What the server gave instead of the spent one is kept, whatever else is wrong with the answer.
+    let next = serde_json::from_slice(body).ok().and_then(|Next { refresh_token }| refresh_token);
+    let next = next.filter(|token| check_text(token.expose_secret()).is_ok());
+    token(raw).map_err(|failed| Unanswered { refresh_token: next, ..failed })
+}
+
+/// The one field of an answer that must not be lost.
+#[derive(Deserialize)]
+struct Next {
+    #[serde(default, deserialize_with = "secret")]
+    refresh_token: Option<SecretString>,
+}
+
+fn token(raw: Option<Raw>) -> Result<Answer, Unanswered> {
     let raw = raw.ok_or_else(|| later("its answer is no JSON of a token"))?;
     if raw.token_type.as_ref().is_some_and(|kind| !kind.eq_ignore_ascii_case("bearer")) {
-        return Err(Unanswered { why: "it gave a token that is no bearer token".to_owned(), lasting: true });
+        return Err(Unanswered { why: "it gave a token that is no bearer token".to_owned(), lasting: true, ..Unanswered::default() });
     }
     let access_token = raw.access_token.ok_or_else(|| later("its answer holds no access token"))?;
     for (what, token) in [("access", Some(&access_token)), ("refresh", raw.refresh_token.as_ref())] {
@@ -243,5 +266,26 @@ mod tests {
             let (why, lasts) = answer(status, body).unwrap_err();
             assert!(why.contains(part) && lasts == lasting && !why.contains("hush"), "{body}: {why}");
         }
+    }
+
+    #[test]
+    fn what_replaces_the_refresh_token_outlives_a_wrong_answer() {
+        for body in [
+            r#"{"access_token":"a","refresh_token":"next","token_type":"bot"}"#,
+            r#"{"refresh_token":"next"}"#,
+            r#"{"access_token":"a b\n","refresh_token":"next"}"#,
+            r#"{"access_token":7,"refresh_token":"next","token_type":1}"#,
+        ] {
+            let failed = read(StatusCode::OK, body.as_bytes()).err().unwrap();
+            assert_eq!(failed.refresh_token.as_ref().map(ExposeSecret::expose_secret), Some("next"), "{body}");
+        }
+        for (status, body) in [
+            (StatusCode::BAD_REQUEST, r#"{"error":"invalid_grant","refresh_token":"next"}"#),
+            (StatusCode::FOUND, r#"{"refresh_token":"next"}"#),
+            (StatusCode::OK, r#"{"refresh_token":"not one\nword"}"#),
+        ] {
+            assert!(read(status, body.as_bytes()).err().unwrap().refresh_token.is_none(), "{body}");
+        }
+        assert!(read(StatusCode::CREATED, br#"{"access_token":"a"}"#).is_ok());
     }
 }

@@ -307,3 +307,62 @@ async fn what_the_endpoint_gives_is_kept_although_nobody_waits_for_it_any_more()
     assert!(matches!(kept, Source::OAuth(kept) if kept.refresh_token.expose_secret() == "refresh-Next-0123456789"));
     assert!(server.is_left_alone().await, "nothing else was sent");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replaced_refresh_token_is_kept_also_when_no_access_token_comes_with_it() {
+    let next = "refresh-Zq8Kx2Lm9Rt4-next";
+    let site = Site::new(true, move |_| {
+        says(200, format!(r#"{{"access_token":"access-Jd5Cf8Gw2Nq7","token_type":"bot","refresh_token":"{next}"}}"#))
+    })
+    .await;
+    let issuer = Issuer { site, takes: Arc::default(), dir: TempDir::new().unwrap() };
+    issuer.put(issuer.grant());
+    let rig = issuer.worker();
+    let (_open, door) = rig.open(rig.grant(CLAUDE));
+    for _ in 0..2 {
+        let refused = issuer.call(&rig, &door).await;
+        assert!(refused.starts_with("HTTP/1.1 502") && refused.contains("no bearer token") && !refused.contains(next), "{refused}");
+    }
+    assert_eq!(issuer.kept().refresh_token.expose_secret(), next);
+    assert_eq!(issuer.site.asked().len(), 1, "the refusal holds for the grant as it is now");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_is_removed_and_set_again_is_another_grant() {
+    let issuer = Issuer::new(3600).await;
+    issuer.put(OAuth { refresh_token: "refresh-Xs4Dv9Bm1Ko6-spent".into(), ..issuer.grant() });
+    let rig = issuer.worker();
+    let (_open, door) = rig.open(rig.grant(CLAUDE));
+    assert!(issuer.call(&rig, &door).await.contains("invalid_grant"));
+    Safe::change::<_, SafeError>(&issuer.places(), |safe| Ok(safe.remove("forge"))).unwrap();
+    issuer.put(issuer.grant());
+    let answer = issuer.call(&rig, &door).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "its version is that of the refused one: {answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_does_not_take_the_place_of_a_grant_that_was_set_meanwhile() {
+    let (dir, taken) = (TempDir::new().unwrap(), Arc::new(Mutex::new(None::<Places>)));
+    let (places, mine) = (taken.clone(), "refresh-Mn3Bv7Cx1Za9-mine");
+    let site = Site::new(true, move |_| {
+        // While the endpoint answers, the person sets another grant under the name.
+        let places = places.lock().unwrap().clone().unwrap();
+        Safe::change::<_, SafeError>(&places, |safe| {
+            let Source::OAuth(before) = safe.source("forge")? else { unreachable!() };
+            let binding = safe.records()[0].binding.clone();
+            safe.remove("forge");
+            safe.put("forge", binding, &Source::OAuth(Box::new(OAuth { refresh_token: mine.into(), ..*before })), 1)
+        })
+        .unwrap();
+        says(200, r#"{"access_token":"access-Jd5Cf8Gw2Nq7","refresh_token":"refresh-Zq8Kx2Lm9Rt4-next"}"#.to_owned())
+    })
+    .await;
+    let issuer = Issuer { site, takes: Arc::default(), dir };
+    *taken.lock().unwrap() = Some(issuer.places());
+    issuer.put(issuer.grant());
+    let rig = issuer.worker();
+    let (_open, door) = rig.open(rig.grant(CLAUDE));
+    let refused = issuer.call(&rig, &door).await;
+    assert!(refused.starts_with("HTTP/1.1 502") && refused.contains("another value while"), "{refused}");
+    assert_eq!(issuer.kept().refresh_token.expose_secret(), mine);
+}

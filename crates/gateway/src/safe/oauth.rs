@@ -76,6 +76,16 @@ pub struct OAuth {
 }
 
 impl OAuth {
+    /// Whether the other one asks the same server with the same words, whatever was got for them.
+    pub(crate) fn asks_as(&self, other: &Self) -> bool {
+        self.url == other.url
+            && self.client_id == other.client_id
+            && self.client_auth == other.client_auth
+            && self.scope == other.scope
+            && self.refresh_token.expose_secret() == other.refresh_token.expose_secret()
+            && self.client_secret.as_ref().map(ExposeSecret::expose_secret) == other.client_secret.as_ref().map(ExposeSecret::expose_secret)
+    }
+
     /// The grant with another refresh token, and with what was got for it. What was there before is retired.
     #[must_use]
     pub fn renewed(&self, refresh_token: Option<SecretString>, access: Option<AccessToken>) -> Self {
