@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aedile_core::agent_api::{AgentApi, AgentReply, AgentRequest, DoorIdentity};
 use aedile_core::egress::{Door, DoorGrant, Egress, Trust, UsableSecret};
@@ -17,6 +18,9 @@ use crate::commands::sandbox::{COMMAND, Policy};
 use crate::config::file::{self, ConfigFile};
 use crate::error::CliError;
 use crate::{state, wiring};
+
+/// Longer than a token endpoint may take.
+const SETTLING_MAX: Duration = Duration::from_secs(60);
 
 /// Opens one door under the budgets of the project's `aedile.toml`.
 pub struct Opener {
@@ -68,6 +72,13 @@ impl Opener {
     pub fn placeholders(&self) -> Vec<(String, String)> {
         let Ok(policies) = Policies::parse(&self.policy) else { return Vec::new() };
         UsableSecret::variables(&self.gateway.secrets(COMMAND.role, &policies.of(COMMAND)))
+    }
+
+    /// Waits until what goes on behind the door has ended, as a token endpoint's answer that is still to be kept: for at most a minute.
+    pub async fn settled(&self) {
+        if tokio::time::timeout(SETTLING_MAX, self.gateway.settled()).await.is_err() {
+            tracing::warn!("the gateway was still at work when the command had ended");
+        }
     }
 
     /// Serves the listener of a box.

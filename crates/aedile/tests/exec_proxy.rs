@@ -71,17 +71,16 @@ const TOKEN_ANSWER: &str =
     r#"{"access_token":"access-Jd5Cf8Gw2Nq7-value","token_type":"Bearer","expires_in":3600,"refresh_token":"refresh-Zq8Kx2Lm9Rt4-next"}"#;
 
 /// Serves so many requests over TLS, each with its own `Authorization` in the answer; returns what came.
-pub(crate) fn serve_tls(
-    listener: TcpListener,
-    key: &rcgen::KeyPair,
-    certificate: &rcgen::Certificate,
-    count: usize,
-) -> std::thread::JoinHandle<Vec<String>> {
+pub(crate) fn serve_tls(host: &str, count: usize, before_answer: impl Fn(&str) + Send + 'static) -> TlsSite {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec![host.to_owned()]).unwrap().self_signed(&key).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
     let der = rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der());
     let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
     let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
     let config = Arc::new(config.with_single_cert(vec![certificate.der().clone()], der.into()).unwrap());
-    std::thread::spawn(move || {
+    let server = std::thread::spawn(move || {
         let mut heads = Vec::new();
         while heads.len() < count {
             let (stream, _) = listener.accept().unwrap();
@@ -100,13 +99,24 @@ pub(crate) fn serve_tls(
             let token = is_token.then(|| TOKEN_ANSWER.to_owned());
             let body = token.or(said).unwrap_or_else(|| "hello\n".to_owned());
             let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
+            before_answer(&text);
             stream.write_all(answer.as_bytes()).unwrap();
             stream.conn.send_close_notify();
             let _ = stream.flush();
             heads.push(text);
         }
         heads
-    })
+    });
+    TlsSite { port, pem: pem(&certificate), server }
+}
+
+/// A server behind TLS.
+pub(crate) struct TlsSite {
+    pub(crate) port: u16,
+    /// Its certificate as a file of trusted roots.
+    pub(crate) pem: String,
+    /// The heads that it was asked with, when it has answered them all.
+    pub(crate) server: std::thread::JoinHandle<Vec<String>>,
 }
 
 /// The certificate as a file of trusted roots has it.
@@ -134,15 +144,11 @@ fn programs_in_a_box_read_over_tls_that_ends_at_the_door() {
         env.give_to_user();
         std::fs::write(dir.join("aedile.toml"), "[agents]\nmodel = \"openai/gpt-4.1\"\n").unwrap();
         env.var("OPENAI_API_KEY", "sk-real-key-of-the-person");
-        let key = rcgen::KeyPair::generate().unwrap();
-        let certificate = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().self_signed(&key).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let server = serve_tls(listener, &key, &certificate, 2);
+        let TlsSite { port, pem, server } = serve_tls("127.0.0.1", 2, |_| {});
         let (policy, roots) = (dir.parent().unwrap().join("policy.toml"), dir.parent().unwrap().join("roots.pem"));
         std::fs::write(&policy, format!("[[network]]\nid = \"near\"\nhosts = [\"127.0.0.1\"]\nports = [{port}]\npaths = [\"/open/**\"]\n"))
             .unwrap();
-        std::fs::write(&roots, pem(&certificate)).unwrap();
+        std::fs::write(&roots, pem).unwrap();
         env.var("SSL_CERT_FILE", roots.to_str().unwrap());
         let url = format!("https://127.0.0.1:{port}");
         let text = format!(

@@ -1,14 +1,13 @@
 //! Secrets of the vault through the door of a box: a placeholder in, a value out, and nothing of it back.
 
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use aedile_testkit::environment::User;
-use aedile_testkit::{TestEnvironment, require};
+use aedile_testkit::{TestEnvironment, require, wait_for};
 
-use super::exec_proxy::{pem, serve_tls};
+use super::exec_proxy::{TlsSite, serve_tls};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const VALUE: &str = "Zx8kLm2Qr9-value-of-the-forge";
@@ -56,18 +55,14 @@ fn a_placeholder_goes_out_as_the_value_where_it_may_and_nowhere_else() {
         std::fs::write(dir.join("aedile.toml"), "[agents]\nmodel = \"openai/gpt-4.1\"\n").unwrap();
         env.give_to_user();
         env.var("OPENAI_API_KEY", "sk-real-key-of-the-person");
-        let key = rcgen::KeyPair::generate().unwrap();
-        let certificate = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().self_signed(&key).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let server = serve_tls(listener, &key, &certificate, 2);
+        let TlsSite { port, pem, server } = serve_tls("127.0.0.1", 2, |_| {});
         let (policy, roots) = (env.work().join("policy.toml"), env.work().join("roots.pem"));
         std::fs::write(
             &policy,
             format!("[[network]]\nid = \"near\"\nhosts = [\"127.0.0.1\"]\nports = [{port}]\nmethods = [\"GET\", \"POST\"]\n"),
         )
         .unwrap();
-        std::fs::write(&roots, pem(&certificate)).unwrap();
+        std::fs::write(&roots, pem).unwrap();
         env.var("SSL_CERT_FILE", roots.to_str().unwrap());
         set(&env, &["forge", "--host", "127.0.0.1", "--path", "/api/**", "--env", "FORGE_TOKEN"]);
         env.run(["secret", "canary", "bait"]).success();
@@ -116,11 +111,7 @@ fn an_agent_of_a_run_uses_a_secret_that_it_never_sees() {
     if !require("secrets of agents", missing) {
         return;
     }
-    let key = rcgen::KeyPair::generate().unwrap();
-    let certificate = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let server = serve_tls(listener, &key, &certificate, 1);
+    let TlsSite { port, pem, server } = serve_tls("localhost", 1, |_| {});
     let mut scenario = Scenario::new();
     let (policy, roots) = (scenario.env.work().join("policy.toml"), scenario.env.work().join("roots.pem"));
     std::fs::write(
@@ -128,7 +119,7 @@ fn an_agent_of_a_run_uses_a_secret_that_it_never_sees() {
         format!("[[network]]\nid = \"near\"\nhosts = [\"localhost\"]\nports = [{port}]\n[secrets]\ndeny = [\"other\"]\n"),
     )
     .unwrap();
-    std::fs::write(&roots, pem(&certificate)).unwrap();
+    std::fs::write(&roots, pem).unwrap();
     scenario.env.var("SSL_CERT_FILE", roots.to_str().unwrap());
     set(&scenario.env, &["forge", "--host", "localhost", "--role", "builder", "--env", "FORGE_TOKEN"]);
     set(&scenario.env, &["other", "--host", "localhost", "--env", "OTHER_TOKEN"]);
@@ -162,15 +153,11 @@ fn an_access_token_is_got_once_and_another_worker_takes_it_from_the_vault() {
     std::fs::create_dir(&dir).unwrap();
     std::fs::write(dir.join("aedile.toml"), "[agents]\nmodel = \"openai/gpt-4.1\"\n").unwrap();
     env.var("OPENAI_API_KEY", "sk-real-key-of-the-person");
-    let key = rcgen::KeyPair::generate().unwrap();
-    let certificate = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().self_signed(&key).unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let server = serve_tls(listener, &key, &certificate, 3);
+    let TlsSite { port, pem, server } = serve_tls("127.0.0.1", 3, |_| {});
     let (policy, roots) = (env.work().join("policy.toml"), env.work().join("roots.pem"));
     let rule = format!("[[network]]\nid = \"near\"\nhosts = [\"127.0.0.1\"]\nports = [{port}]\nmethods = [\"GET\"]\n");
     std::fs::write(&policy, rule).unwrap();
-    std::fs::write(&roots, pem(&certificate)).unwrap();
+    std::fs::write(&roots, pem).unwrap();
     env.var("SSL_CERT_FILE", roots.to_str().unwrap());
     let endpoint = format!("https://127.0.0.1:{port}/token");
     let options = ["--oauth-url", &endpoint, "--client-id", "me", "--host", "127.0.0.1", "--env", "FORGE_TOKEN"];
@@ -197,5 +184,37 @@ fn an_access_token_is_got_once_and_another_worker_takes_it_from_the_vault() {
     for value in [VALUE, "access-Jd5Cf8Gw2Nq7-value", "refresh-Zq8Kx2Lm9Rt4-next"] {
         assert_eq!(super::secret::holding(env.root(), value), Vec::<String>::new());
     }
+    env.assert_nothing_left();
+}
+
+#[test]
+fn what_a_token_endpoint_gives_is_kept_when_the_command_has_ended_before() {
+    let missing = (!Path::new("/usr/bin/curl").exists()).then_some("there is no /usr/bin/curl");
+    if !require("secrets through the door", missing) {
+        return;
+    }
+    let mut env = TestEnvironment::new(super::program());
+    let dir = env.work().join("dir");
+    std::fs::create_dir(&dir).unwrap();
+    std::fs::write(dir.join("aedile.toml"), "[agents]\nmodel = \"openai/gpt-4.1\"\n").unwrap();
+    env.var("OPENAI_API_KEY", "sk-real-key-of-the-person");
+    let gone = dir.join("gone");
+    // The answer comes when the client has given up and its command has said so.
+    let site = serve_tls("127.0.0.1", 1, move |_| wait_for("the command to give up", LIMIT, || gone.exists().then_some(())));
+    let (policy, roots, port) = (env.work().join("policy.toml"), env.work().join("roots.pem"), site.port);
+    std::fs::write(&policy, format!("[[network]]\nid = \"near\"\nhosts = [\"127.0.0.1\"]\nports = [{port}]\nmethods = [\"GET\"]\n"))
+        .unwrap();
+    std::fs::write(&roots, site.pem).unwrap();
+    env.var("SSL_CERT_FILE", roots.to_str().unwrap());
+    let endpoint = format!("https://127.0.0.1:{port}/token");
+    set(&env, &["forge", "--oauth-url", &endpoint, "--client-id", "me", "--host", "127.0.0.1", "--env", "FORGE_TOKEN"]);
+    let text =
+        format!("unset no_proxy NO_PROXY; curl -sS -m 2 -H \"Authorization: Bearer $FORGE_TOKEN\" https://127.0.0.1:{port}/a; echo >gone");
+    let mut command = env.command();
+    command.args(["sandbox", "exec", "--dir"]).arg(&dir);
+    command.args(["--policy", policy.to_str().unwrap(), "--net", "door", "--", "sh", "-c", &text]);
+    env.run_command(command, LIMIT).success();
+    assert_eq!(site.server.join().unwrap().len(), 1);
+    assert!(env.run(["secret", "list"]).success().contains("oauth, ends in 5"), "the answer was lost");
     env.assert_nothing_left();
 }

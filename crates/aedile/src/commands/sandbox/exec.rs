@@ -241,7 +241,7 @@ impl Job<'_> {
         let (out, writing) = (self.out, self.writing);
         let (mut child, cow) = self.start(&sandbox)?;
         tell(out, child.take_notes());
-        let door = match (opener, child.take_door()) {
+        let door = match (&opener, child.take_door()) {
             (Some(opener), Some(listener)) => Some(opener.open(listener)?),
             _ => None,
         };
@@ -252,6 +252,9 @@ impl Job<'_> {
         tell(out, child.take_notes());
         drop(door);
         drop(child);
+        if let Some(opener) = opener {
+            opener.settled().await;
+        }
         if let Some(cow) = cow {
             finish(out, writing, cow)?;
         }
