@@ -97,3 +97,38 @@ fn what_runs_is_left_alone_and_two_that_finish_do_not_harm_each_other() {
     assert!(ended.success().contains(".vscode") && ended.stderr.contains("[editor-vscode]"), "{ended:?}");
     assert!(!other.join(".vscode").exists() && !ended.stderr.contains("killed"), "{}", ended.stderr);
 }
+
+#[test]
+fn a_directory_that_took_the_place_of_the_killed_one_is_not_touched() {
+    let (env, dir) = environment(User::Same);
+    let (other, moved) = (env.work().join("other"), env.work().join("moved"));
+    std::fs::create_dir(&other).unwrap();
+    killed(&env, &dir, &[], PLANT);
+    std::fs::rename(&dir, &moved).unwrap();
+    std::fs::create_dir_all(dir.join(".vscode")).unwrap();
+    for _ in 0..2 {
+        let next = exec(&env, &other, "true");
+        next.success();
+        assert!(next.stderr.contains("another directory is") && next.stderr.contains("clean --days 0"), "{}", next.stderr);
+        assert!(dir.join(".vscode").is_dir() && moved.join(".vscode/tasks.json").exists());
+    }
+    env.run(["clean", "--days", "0"]).success();
+    let after = exec(&env, &other, "true");
+    after.success();
+    assert!(!after.stderr.contains("killed"), "it was to be forgotten: {}", after.stderr);
+    env.assert_nothing_left();
+}
+
+#[test]
+fn clean_does_not_remove_what_it_has_just_moved_away() {
+    let (env, dir) = environment(User::Same);
+    killed(&env, &dir, &[], PLANT);
+    let first = env.run(["clean", "--days", "0"]);
+    first.success();
+    let moved = first.stderr.lines().find(|line| line.contains(".vscode was made")).unwrap();
+    let moved = moved.split("moved to ").nth(1).unwrap().split(" [").next().unwrap();
+    assert!(Path::new(moved).exists() && !dir.join(".vscode").exists(), "{}", first.stderr);
+    env.run(["clean", "--days", "0"]).success();
+    assert!(!Path::new(moved).exists());
+    env.assert_nothing_left();
+}

@@ -56,4 +56,4 @@ pub use native::{BOX_HOST_ID, NativeSandbox, SandboxConfig, Trees};
 pub use starter::LAUNCHER_ARGUMENT;
 pub use survey::Guard;
 pub use toolchain::{TOOL_VARIABLES, ToolMount, ToolSearch, Toolchains, discover, find_program};
-pub use unfinished::{Unfinished, finish_unfinished, has_unfinished};
+pub use unfinished::{Outcome, Unfinished, finish_unfinished, has_unfinished};

@@ -34,16 +34,37 @@ pub struct Unfinished {
     pub tree: PathBuf,
     /// What was moved away, and why.
     pub notes: Vec<BoxNote>,
-    /// What could not be done; it is tried again the next time.
-    pub failed: Option<String>,
+    /// Whether that was all.
+    pub outcome: Outcome,
+}
+
+/// How far an end that was missed is made up for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing is left to do.
+    Done,
+    /// The person's directory is not there, or another one is in its place, which was not touched. It is tried again the next time.
+    Absent,
+    /// It could not be done. It is tried again the next time.
+    Failed(String),
 }
 
 #[derive(Serialize, Deserialize)]
 struct Stored {
     boot: String,
     tree: Vec<u8>,
+    which: Which,
     bar: bool,
     sweep: Option<StoredSweep>,
+}
+
+/// Which directory it is, whatever comes to be called like it.
+#[derive(Serialize, Deserialize)]
+struct Which {
+    device: u64,
+    inode: u64,
+    /// Nanoseconds since 1970, where the file system tells when it was made: numbers are used again.
+    made: Option<u128>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -66,7 +87,7 @@ struct StoredLink {
 /// A record that is held. It goes when this is dropped, for then the work is done or nothing was started.
 pub(crate) struct Record {
     dir: PathBuf,
-    _held: File,
+    held: File,
 }
 
 fn bytes(path: &Path) -> Vec<u8> {
@@ -84,6 +105,18 @@ fn stored_link((path, link): (&PathBuf, &Link)) -> StoredLink {
 fn link(stored: StoredLink) -> (PathBuf, Link) {
     let link = Link { rule: rule(&stored.rule), target: path(stored.target), root: path(stored.root) };
     (path(stored.path), link)
+}
+
+impl Which {
+    fn of(meta: &fs::Metadata) -> Self {
+        let made = meta.created().ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok()).map(|since| since.as_nanos());
+        Self { device: meta.dev(), inode: meta.ino(), made }
+    }
+
+    /// Devices have other numbers when a machine has been started anew.
+    fn is(&self, other: &Self, same_boot: bool) -> bool {
+        self.inode == other.inode && self.made == other.made && (self.device == other.device || !same_boot)
+    }
 }
 
 fn boot() -> String {
@@ -106,7 +139,8 @@ impl Record {
             closed: sweep.before.closed.iter().map(|path| bytes(path)).collect(),
             symlinks: sweep.before.symlinks.iter().map(stored_link).collect(),
         });
-        let text = serde_json::to_vec(&Stored { boot: boot(), tree: bytes(tree), bar, sweep })?;
+        let which = Which::of(&fs::symlink_metadata(tree)?);
+        let text = serde_json::to_vec(&Stored { boot: boot(), tree: bytes(tree), which, bar, sweep })?;
         fs::create_dir_all(runtime_dir)?;
         let dir = tempfile::Builder::new().prefix(PREFIX).tempdir_in(runtime_dir)?;
         // Held before it has its name: whoever finds it finds it held.
@@ -115,7 +149,7 @@ impl Record {
         file.write_all(&text)?;
         file.sync_all()?;
         fs::rename(dir.path().join("new"), dir.path().join(RECORD))?;
-        let record = Self { dir: dir.keep(), _held: file };
+        let record = Self { dir: dir.keep(), held: file };
         for above in [Some(record.dir.as_path()), Some(runtime_dir), runtime_dir.parent()].into_iter().flatten() {
             File::open(above)?.sync_all()?;
         }
@@ -168,36 +202,38 @@ fn finish(runtime_dir: &Path, dir: PathBuf) -> Option<Unfinished> {
     rustix::fs::flock(&held, FlockOperation::NonBlockingLockExclusive).ok()?;
     // Whoever held it before may have finished it.
     held.metadata().ok().filter(|meta| meta.nlink() > 0)?;
-    let record = Record { dir, _held: held };
+    let record = Record { dir, held };
     let read = fs::read(record.dir.join(RECORD)).and_then(|text| Ok(serde_json::from_slice::<Stored>(&text)?));
     let stored = match read {
         Ok(stored) => stored,
         Err(error) => {
             // Told once.
-            let failed = Some(format!("{} says what to look for, but cannot be read: {error}", record.dir.display()));
+            let outcome = Outcome::Failed(format!("{} says what to look for, but cannot be read: {error}", record.dir.display()));
             let _ = fs::rename(record.dir.join(RECORD), record.dir.join("unread"));
-            return Some(Unfinished { tree: PathBuf::new(), notes: Vec::new(), failed });
+            return Some(Unfinished { tree: PathBuf::new(), notes: Vec::new(), outcome });
         }
     };
     let tree = path(stored.tree);
-    let ended = if stored.boot == boot() { end_box(&record.of_box()) } else { Ok(()) };
-    let (notes, done) = match ended {
-        Ok(()) => work(runtime_dir, &tree, stored.bar, stored.sweep),
-        Err(error) => (Vec::new(), Err(error)),
+    let same_boot = stored.boot == boot();
+    let ended = if same_boot { end_box(&record.of_box()) } else { Ok(()) };
+    let there = || fs::symlink_metadata(&tree).is_ok_and(|meta| stored.which.is(&Which::of(&meta), same_boot));
+    let (notes, outcome) = match ended {
+        Ok(()) if there() => {
+            let (notes, done) = work(runtime_dir, &tree, stored.bar, stored.sweep);
+            (notes, done.map_or_else(|error| Outcome::Failed(error.to_string()), |()| Outcome::Done))
+        }
+        Ok(()) => (Vec::new(), Outcome::Absent),
+        Err(error) => (Vec::new(), Outcome::Failed(error.to_string())),
     };
-    let failed = done.err().map(|error| error.to_string());
-    if failed.is_some() {
-        // It stays, and so does what it says.
+    if outcome != Outcome::Done {
+        // It stays, and so does what it says; whoever comes next may try at once.
+        let _ = rustix::fs::flock(&record.held, FlockOperation::Unlock);
         std::mem::forget(record);
     }
-    Some(Unfinished { tree, notes, failed })
+    Some(Unfinished { tree, notes, outcome })
 }
 
 fn work(runtime_dir: &Path, tree: &Path, bar: bool, sweep: Option<StoredSweep>) -> (Vec<BoxNote>, io::Result<()>) {
-    if fs::symlink_metadata(tree).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
-        // Nothing of it is anywhere any more.
-        return (Vec::new(), Ok(()));
-    }
     if bar {
         drop(Bar::left_behind(tree));
     }
@@ -251,7 +287,7 @@ mod tests {
         assert!(has_unfinished(&state) && finish_unfinished(&state).is_empty() && tree.join(".envrc").exists());
         // The end of a process closes its descriptors and drops nothing.
         let left = record.dir.clone();
-        let Record { _held: held, .. } = &record;
+        let Record { held, .. } = &record;
         rustix::fs::flock(held, FlockOperation::Unlock).unwrap();
         std::mem::forget(record);
         let both: Vec<_> = std::thread::scope(|scope| {
@@ -260,7 +296,7 @@ mod tests {
         });
         assert_eq!(both.len(), 1, "{both:?}");
         assert_eq!(both[0].notes.iter().map(|note| note.path.clone()).collect::<Vec<_>>(), [PathBuf::from(".envrc")]);
-        assert!(both[0].failed.is_none() && !left.exists() && !tree.join(".envrc").exists() && !tree.join(".git").exists());
+        assert!(both[0].outcome == Outcome::Done && !left.exists() && !tree.join(".envrc").exists() && !tree.join(".git").exists());
         assert!(!has_unfinished(&state) && finish_unfinished(&state).is_empty());
     }
 
@@ -278,8 +314,30 @@ mod tests {
         fs::create_dir(&broken).unwrap();
         fs::write(broken.join(RECORD), "{").unwrap();
         let told = finish_unfinished(&state);
-        assert!(told.len() == 1 && told[0].failed.as_ref().unwrap().contains("cannot be read"), "{told:?}");
+        assert!(matches!(&told[..], [Unfinished { outcome: Outcome::Failed(why), .. }] if why.contains("cannot be read")), "{told:?}");
         assert!(finish_unfinished(&state).is_empty() && broken.exists());
+    }
+
+    #[test]
+    fn another_directory_in_its_place_is_not_touched_and_the_right_one_is_when_it_is_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let (tree, moved, state) = (dir.path().join("tree"), dir.path().join("moved"), dir.path().join("state"));
+        fs::create_dir(&tree).unwrap();
+        let record = Record::make(&state, &tree, true, Some(&swept(&tree))).unwrap();
+        fs::write(tree.join(".envrc"), "planted").unwrap();
+        rustix::fs::flock(&record.held, FlockOperation::Unlock).unwrap();
+        std::mem::forget(record);
+        let outcomes = || finish_unfinished(&state).into_iter().map(|one| (one.outcome, one.notes.len())).collect::<Vec<_>>();
+        fs::rename(&tree, &moved).unwrap();
+        assert_eq!(outcomes(), [(Outcome::Absent, 0)]);
+        fs::create_dir_all(tree.join(".git")).unwrap();
+        fs::write(tree.join(".envrc"), "mine").unwrap();
+        assert_eq!(outcomes(), [(Outcome::Absent, 0)], "it is told as long as nobody does something about it");
+        assert!(tree.join(".git").is_dir() && fs::read_to_string(tree.join(".envrc")).unwrap() == "mine");
+        fs::remove_dir_all(&tree).unwrap();
+        fs::rename(&moved, &tree).unwrap();
+        assert_eq!(outcomes(), [(Outcome::Done, 1)]);
+        assert!(!tree.join(".envrc").exists() && !has_unfinished(&state));
     }
 
     #[test]

@@ -15,7 +15,8 @@ use serde_json::json;
 
 use crate::clock::SystemClock;
 use crate::commands::run::checkout_config;
-use crate::commands::sandbox::{EXEC, unfinished};
+use crate::commands::sandbox::EXEC;
+use crate::commands::sandbox::unfinished::{self, Finished};
 use crate::config::file::Keep;
 use crate::error::{CliError, CliResult};
 use crate::output::Output;
@@ -51,15 +52,13 @@ pub fn cmd_clean(args: &CleanArgs, out: Output) -> CliResult {
     };
     let state = state::dir()?;
     let age = Duration::from_secs(u64::from(days) * 86_400);
-    if !args.dry_run {
-        unfinished::finish(&state, out);
-    }
+    let finished = (!args.dry_run).then(|| unfinished::finish(&state, out));
     let store = state::open_existing()?;
     let mut plan = match &store {
         Some(store) => plan(&state, store, age)?,
         None => Plan::default(),
     };
-    plan.paths.extend(unreturned(&state, age, args.dry_run));
+    plan.paths.extend(unreturned(&state, age, finished.as_ref()));
     let strays = store.as_ref().map_or_else(|| Ok(Vec::new()), |store| strays(&state, store))?;
     let never_began: Vec<RunId> = strays.iter().flat_map(|stray| stray.runs.iter().copied()).collect();
     let bytes: u64 = plan.paths.iter().map(|path| disk::measure(path).bytes).sum();
@@ -191,9 +190,9 @@ fn strays(state: &Path, store: &dyn Store) -> Result<Vec<Stray>, CliError> {
     Ok(strays)
 }
 
-/// What `sandbox exec` could not give back to its directory, when its process is gone and it is old. What could not be finished stays; before
-/// it was tried (`open`) all is said to go.
-fn unreturned(state: &Path, age: Duration, open: bool) -> Vec<PathBuf> {
+/// What `sandbox exec` could not give back to its directory, when its process is gone and it is old. What could not be finished stays, and
+/// what was moved there just now; before that was tried (no `finished`) all is said to go.
+fn unreturned(state: &Path, age: Duration, finished: Option<&Finished>) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(state.join(EXEC)).into_iter().flatten().flatten().map(|entry| entry.path());
     let old =
         |path: &PathBuf| path.metadata().and_then(|data| data.modified()).is_ok_and(|at| at.elapsed().is_ok_and(|since| since >= age));
@@ -202,7 +201,11 @@ fn unreturned(state: &Path, age: Duration, open: bool) -> Vec<PathBuf> {
         let (pid, start) = name.split_once('-').and_then(|(pid, start)| Some((pid.parse().ok()?, start.parse().ok()?))).unzip();
         pid.is_none_or(|pid: u32| crate::host::start_time(pid) != start)
     };
-    entries.filter(|path| gone(path) && old(path) && (open || !unfinished::is_open(path))).collect()
+    let ended = |path: &PathBuf| {
+        let Some(Finished { filled, absent }) = finished else { return true };
+        !filled.contains(path) && (absent.contains(path) || !unfinished::is_open(path))
+    };
+    entries.filter(|path| gone(path) && old(path) && ended(path)).collect()
 }
 
 /// Drops the runs' refs in their hubs and projects, then what only they kept. Returns the runs whose project is not there to be asked.
