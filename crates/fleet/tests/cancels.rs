@@ -53,13 +53,14 @@ async fn a_workspace_that_cannot_be_saved_is_written_down_until_it_is() {
     let run = open(store.as_ref(), &plan(vec![task("one", "src/**", &[])], 4));
     let cancels = async {
         until(&store, run, "one", TaskState::Working).await;
-        // At the end of its agent's life, and when it is tidied.
-        world.no_snapshot.store(2, Ordering::SeqCst);
+        // When it is tidied, and at the end of its agent's life if that had begun.
+        world.no_snapshot.store(u32::MAX, Ordering::SeqCst);
         aedile_fleet::cancel_task(store.as_ref(), run, "one").unwrap();
     };
     let (report, ()) = tokio::join!(world.drive(&store, run, Landing::default()), cancels);
     let (why, place) = report.unwrap().tasks[0].kept.clone().unwrap();
     assert!(why.contains("the disk is full") && place.is_dir(), "{why}");
+    world.no_snapshot.store(0, Ordering::SeqCst);
     let report = world.drive(&store, run, Landing::default()).await.unwrap();
     assert_eq!((report.tasks[0].kept.clone(), view(store.as_ref(), run, "one").kept), (None, None));
     assert!(!place.exists(), "saved, then removed");
